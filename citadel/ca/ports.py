@@ -1,0 +1,209 @@
+"""What the certificate authority needs from the world. Each comment is a contract; tests/contract checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from citadel.audit import AuditEvent
+from citadel.ca.model import (
+    Authority,
+    AuthorityCertificate,
+    AuthorityState,
+    IssuanceIntent,
+    IssuanceOutcome,
+    IssuanceRecord,
+    SealedKey,
+    Skid,
+    TrustBundle,
+)
+from citadel.spiffe import SpiffeId, TrustDomain
+
+if TYPE_CHECKING:
+    from citadel.ca.lint import LintedCertificate
+
+
+class Signer(Protocol):
+    """Holds one private key, here or elsewhere, and signs certificates with it.
+
+    Implementations: signers.software (this process); later Vault transit. Contract: tests/contract/test_signer.py.
+    """
+
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey: ...
+
+    @property
+    def remote(self) -> bool:
+        """True if the signature is made elsewhere: then the issuer verifies each one, else a sample."""
+
+    async def sign(self, certificate: LintedCertificate) -> bytes:
+        """The signature bits (for ECDSA: DER, RFC 3279 2.2.3) over `certificate.tbs`.
+
+        Takes only what the linter made, so nothing unlinted can be signed. Safe to call from many tasks at once.
+        Raises Unavailable if the key cannot be reached now, InternalFault if it refuses.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SigningAuthority:
+    """The issuing CA that signs now, with the means to do it."""
+
+    authority: Authority
+    signer: Signer
+
+
+class SigningAuthorities(Protocol):
+    """Who signs leaves now. Implementation: authorities.Authorities."""
+
+    def current(self) -> SigningAuthority:
+        """The one ACTIVE issuing CA. The same object until it changes. Raises Unavailable, saying why, when nothing
+        may sign (none yet, expired, its key cannot be opened)."""
+
+
+class KeyEncryptionKey(Protocol):
+    """Encrypts private keys at rest (envelope: the caller's bytes are small). Implementations: kek.FileKek
+    (a 0600 file), kek.CredentialKek (systemd's $CREDENTIALS_DIRECTORY). Contract: tests/contract/test_kek.py.
+    """
+
+    @property
+    def id(self) -> str:
+        """Names the key without revealing it; stored beside each ciphertext."""
+
+    async def seal(self, plaintext: bytes, context: bytes) -> bytes:
+        """Encrypt and authenticate `plaintext`, bound to `context`. Fresh nonce each time."""
+
+    async def open(self, ciphertext: bytes, context: bytes) -> bytes:
+        """The inverse. Raises FailedPrecondition if the key, the context or the ciphertext is not the one sealed."""
+
+
+class AuthorityStore(Protocol):
+    """Where authorities, their keys and the bundle are written down. Implementation: store.authorities (SQLite,
+    PostgreSQL). Contract: tests/contract/test_authority_store.py.
+
+    Every mutating call is one transaction together with its audit record: all of it or nothing; it returns only when
+    it would survive the loss of power. All calls are safe from many tasks and many servers at once.
+    """
+
+    async def authorities(self) -> list[Authority]:
+        """All of them, in every state, oldest first."""
+
+    async def add(
+        self, authority: Authority, key: SealedKey | None, audit: AuditEvent, *, retire: Skid | None = None
+    ) -> None:
+        """Write a new authority with its key. If it is ACTIVE, `retire` names the active one of its kind that becomes
+        RETIRING in the same transaction. Raises AlreadyExists if the SKID is known, Aborted if there would be two
+        active ones of a kind, or if `retire` is not active any more.
+        """
+
+    async def add_certificate(
+        self, skid: Skid, certificate: AuthorityCertificate, chain: Sequence[bytes], audit: AuditEvent
+    ) -> None:
+        """A further certificate of the same key becomes the newest (a renewal). Raises NotFound, AlreadyExists."""
+
+    async def transition(
+        self, skid: Skid, expected: AuthorityState, to: AuthorityState, audit: AuditEvent, *, note: str = ""
+    ) -> None:
+        """Move one authority to another state. Raises NotFound; Aborted if it is not in `expected`."""
+
+    async def sealed_key(self, skid: Skid) -> SealedKey:
+        """Raises NotFound."""
+
+    async def replace_sealed_key(self, key: SealedKey, audit: AuditEvent) -> None:
+        """The same key under another key-encryption key. Raises NotFound."""
+
+    async def bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
+        """The bundle that was put last."""
+
+    async def put_bundle(self, bundle: TrustBundle, audit: AuditEvent) -> None:
+        """Replace the bundle. Raises Aborted unless `bundle.sequence` is one more than the stored one (1 for the
+        first), and InvalidInput if it has no root."""
+
+    async def bundles(self) -> list[TrustBundle]:
+        """All bundles that we hold, our own and federated ones."""
+
+    async def live_leaves(self, at: datetime) -> dict[Skid, int]:
+        """How many leaves that were not recorded as failed are unexpired at `at`, by issuing authority."""
+
+
+class IssuanceLog(Protocol):
+    """The durable record of everything signed. Implementation: store.issuance. Contract:
+    tests/contract/test_issuance_log.py."""
+
+    async def intend(self, intent: IssuanceIntent, audit: AuditEvent) -> None:
+        """Write serial and audit record. Returns only when both would survive the loss of power; concurrent calls
+        share a transaction (group commit) and fail or succeed one by one where they can. Raises AlreadyExists if the
+        serial was ever used, Unavailable if the store cannot be written now.
+        """
+
+    async def settle(self, outcome: IssuanceOutcome) -> None:
+        """Record how it ended. May return before it is durable (bounded queue; waits when that is full), and is
+        written in order, with the next group. Never lost by a graceful stop."""
+
+    async def unsettled(self, before: datetime) -> list[IssuanceIntent]:
+        """Intents older than `before` without an outcome, whoever wrote them."""
+
+    async def get(self, serial: int) -> IssuanceRecord:
+        """Raises NotFound."""
+
+    async def find(self, query: IssuanceQuery) -> list[IssuanceRecord]:
+        """Newest first, at most `query.limit`, those that come after `query.after` in that order."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuanceQuery:
+    spiffe_id: SpiffeId | None = None
+    authority: Skid | None = None
+    entry_id: str | None = None
+    live_at: datetime | None = None  # only what is unexpired then
+    expires_before: datetime | None = None
+    orphaned: bool = False  # only what belongs to no present entry, and is unexpired at `live_at`
+    limit: int = 100
+    after: int | None = None  # a serial: continue behind it
+
+
+class RootAuthority(Protocol):
+    """Signs issuing CAs. Implementations: roots.disk (its key in our store), roots.cacerts (the user's files bring the
+    issuing CA themselves), later Vault PKI. Contract: tests/contract/test_root_authority.py.
+    """
+
+    async def load(self) -> RootState:
+        """What this root is now: verified whole, or raises BadFile / FailedPrecondition with every fault."""
+
+    async def sign_issuing_ca(self, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> IssuingGrant:
+        """A certificate for an issuing CA's key, path length 0, never outliving the root. What comes back was
+        verified (key, names, validity, signature). Raises Unavailable, FailedPrecondition.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class RootState:
+    """The roots to trust (newest first), and the CRLs (PEM) that came with them."""
+
+    roots: tuple[AuthorityCertificate, ...]
+    skid: Skid  # the one that issuing CAs chain to
+    crls: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IssuingGrant:
+    certificate: AuthorityCertificate
+    chain: tuple[bytes, ...]  # intermediates up to, and without, the root
+    root_skid: Skid
+
+
+__all__ = [
+    "AuthorityStore",
+    "IssuanceLog",
+    "IssuanceQuery",
+    "IssuingGrant",
+    "KeyEncryptionKey",
+    "RootAuthority",
+    "RootState",
+    "Signer",
+    "SigningAuthorities",
+    "SigningAuthority",
+]

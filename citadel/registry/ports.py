@@ -1,0 +1,78 @@
+"""What the registry needs from the world. Each comment is a contract; tests/contract checks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+from citadel.audit import AuditEvent
+from citadel.registry.model import Entry
+from citadel.registry.selectors import Selector
+from citadel.spiffe import SpiffeId, TrustDomain
+
+
+class Match(Enum):
+    """How a set of selectors is compared with an entry's (SPIRE's SelectorMatch.MatchBehavior, same numbers)."""
+
+    EXACT = 0
+    SUBSET = 1  # the entry's are a subset of those given
+    SUPERSET = 2  # the entry's are a superset of those given
+    ANY = 3  # they share one
+
+
+@dataclass(frozen=True, slots=True)
+class EntryQuery:
+    spiffe_id: SpiffeId | None = None
+    parent_id: SpiffeId | None = None
+    selectors: tuple[frozenset[Selector], Match] | None = None
+    federates_with: tuple[frozenset[TrustDomain], Match] | None = None
+    hint: str | None = None
+    downstream: bool | None = None
+    apply_set: str | None = None
+    limit: int = 1000
+    after: str = ""  # an entry id: continue behind it (entries are in order of id)
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change of the registry: entries to create, to replace and to delete, each with its own audit record.
+
+    `update` carries the revision that its maker read: the store refuses it (Aborted) if that is not the present one.
+    """
+
+    create: Sequence[tuple[Entry, AuditEvent]] = ()
+    update: Sequence[tuple[Entry, AuditEvent]] = ()
+    delete: Sequence[tuple[str, AuditEvent]] = ()
+
+
+class EntryStore(Protocol):
+    """Where registration entries are written down. Implementation: store.entries. Contract:
+    tests/contract/test_entry_store.py.
+
+    Two entries are duplicates if SPIFFE ID, parent and selectors are all equal.
+    """
+
+    async def edit(self, edit: Edit, at: datetime) -> list[Entry]:
+        """Carry out all of `edit` in one transaction with its audit records, or nothing.
+
+        Returns the created and updated entries as stored (created_at set; revision 0, or one more than before), in
+        the order given, only when they would survive the loss of power. Announces Topic.ENTRIES afterwards.
+        Raises AlreadyExists (a duplicate, or the id is taken; `mend` names the entry that is in the way), NotFound
+        (update, delete), Aborted (revision), InvalidInput (no selectors).
+        """
+
+    async def get(self, entry_id: str) -> Entry:
+        """Raises NotFound."""
+
+    async def find(self, query: EntryQuery) -> list[Entry]: ...
+
+    async def count(self, query: EntryQuery) -> int: ...
+
+    async def all(self) -> list[Entry]:
+        """Every entry, in order of id: what a node's authorised set is computed from."""
+
+    async def expired(self, at: datetime, limit: int) -> list[Entry]:
+        """Entries whose expires_at is at or before `at`."""
