@@ -1,0 +1,32 @@
+"""All settings: one TOML file and CITADEL_* variables, checked whole; every mistake at once, with its place."""
+
+from citadel.config.database import database_url, secret_path
+from citadel.config.durations import format_duration, parse_duration
+from citadel.config.find import FILE_NAME, default_data_dir, find_config, search_path
+from citadel.config.load import Loaded, load, load_with_origins, parse
+from citadel.config.reload import Change, Changes, flat, reloadable_changes
+from citadel.config.settings import Settings
+from citadel.config.values import MAX_SOCKET_PATH, ListenAddress, SecretSource
+
+__all__ = [
+    "FILE_NAME",
+    "MAX_SOCKET_PATH",
+    "Change",
+    "Changes",
+    "ListenAddress",
+    "Loaded",
+    "SecretSource",
+    "Settings",
+    "database_url",
+    "default_data_dir",
+    "find_config",
+    "flat",
+    "format_duration",
+    "load",
+    "load_with_origins",
+    "parse",
+    "parse_duration",
+    "reloadable_changes",
+    "search_path",
+    "secret_path",
+]

@@ -1,0 +1,118 @@
+"""How settings must agree with one another: what no single value can know of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import combinations
+from urllib.parse import urlsplit
+
+from citadel.config.durations import format_duration
+from citadel.config.settings import Settings
+
+Field = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Settings that do not fit together. `fields`: all that take part, the one to mend first."""
+
+    fields: tuple[Field, ...]
+    message: str
+
+
+def conflicts(settings: Settings) -> Iterator[Conflict]:
+    """Everything in which `settings` contradict themselves."""
+    yield from _lifetimes(settings)
+    yield from _positive(settings)
+    yield from _sockets(settings)
+    yield from _root(settings)
+    yield from _store(settings)
+
+
+def _lifetimes(settings: Settings) -> Iterator[Conflict]:
+    """An issuer must outlive what it signs, with room to be renewed: at half its life it still covers a whole leaf."""
+    svid, ca, root = settings.svid, settings.ca, settings.root
+    ladder = [
+        (("svid", "min_ttl"), svid.min_ttl),
+        (("svid", "default_ttl"), svid.default_ttl),
+        (("svid", "max_ttl"), svid.max_ttl),
+    ]
+    for (low, shorter), (high, longer) in combinations(ladder, 2):
+        if shorter > longer:
+            yield Conflict(
+                (low, high),
+                f"{dotted(low)} ({format_duration(shorter)}) is longer than {dotted(high)} ({format_duration(longer)})",
+            )
+    if svid.max_ttl * 2 > ca.ttl:
+        yield Conflict(
+            (("svid", "max_ttl"), ("ca", "ttl")),
+            f"svid.max_ttl ({format_duration(svid.max_ttl)}) is more than half of ca.ttl ({format_duration(ca.ttl)}); "
+            "the issuing CA would cut such certificates short",
+        )
+    if root.kind == "disk" and ca.ttl * 2 > root.ttl:
+        yield Conflict(
+            (("ca", "ttl"), ("root", "ttl")),
+            f"ca.ttl ({format_duration(ca.ttl)}) is more than half of root.ttl ({format_duration(root.ttl)})",
+        )
+    if svid.backdate > timedelta(hours=1):
+        yield Conflict((("svid", "backdate"),), f"{format_duration(svid.backdate)} is more than 1h")
+
+
+def _positive(settings: Settings) -> Iterator[Conflict]:
+    for name in ("svid.min_ttl", "store.timeout", "attestors.timeout", "attestors.recheck", "bundle.refresh_hint"):
+        section, _, field = name.partition(".")
+        if getattr(getattr(settings, section), field) < timedelta(seconds=0.1):
+            yield Conflict(((section, field),), "it must be at least 100ms")
+    for field in type(settings.jobs).model_fields:
+        if getattr(settings.jobs, field) < timedelta(seconds=1):
+            yield Conflict((("jobs", field),), "it must be at least 1s")
+
+
+def _sockets(settings: Settings) -> Iterator[Conflict]:
+    admin, workload = ("sockets", "admin", "path"), ("sockets", "workload", "path")
+    if settings.sockets.admin.path == settings.sockets.workload.path:
+        yield Conflict(
+            (workload, admin), f"{settings.sockets.workload.path} is given to both sockets; each needs its own"
+        )
+    if settings.sockets.admin.mode & 0o002:
+        yield Conflict(
+            (("sockets", "admin", "mode"),),
+            f"{settings.sockets.admin.mode:04o} lets everybody on the machine use the admin socket; use 0660",
+        )
+
+
+def _root(settings: Settings) -> Iterator[Conflict]:
+    field = ("root", "cacerts_dir")
+    if settings.root.kind == "cacerts" and settings.root.cacerts_dir is None:
+        yield Conflict((field, ("root", "kind")), "it must be set, since root.kind is cacerts")
+    if settings.root.kind == "disk" and settings.root.cacerts_dir is not None:
+        yield Conflict((field, ("root", "kind")), 'it is set, but root.kind is disk; set root.kind = "cacerts"')
+
+
+def _store(settings: Settings) -> Iterator[Conflict]:
+    field = ("store", "url")
+    url = settings.store.url.get_secret_value()
+    try:
+        parts = urlsplit(url)
+        has_password = parts.password is not None
+    except ValueError:
+        yield Conflict((field,), "it is not a URL such as postgresql://user@host:5432/name")
+        return
+    if not url or parts.scheme == "sqlite":
+        if url and not url.startswith("sqlite:////"):
+            yield Conflict((field,), "SQLite needs an absolute path: sqlite:////path/to/citadel.db, with four slashes")
+        if settings.store.password_file:
+            yield Conflict((("store", "password_file"), field), "SQLite has no password")
+        return
+    if parts.scheme not in ("postgresql", "postgres"):
+        yield Conflict((field,), "it must start with sqlite:/// or postgresql://")
+    elif not parts.path.strip("/"):
+        yield Conflict((field,), "it names no database: postgresql://user@host:5432/name")
+    if has_password and settings.store.password_file:
+        yield Conflict((("store", "password_file"), field), "store.url has a password already")
+
+
+def dotted(field: Field) -> str:
+    return ".".join(field)

@@ -1,0 +1,261 @@
+"""Every setting that there is: its name, kind, default, and what it is for. docs/configuration.md is made from this."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from citadel.config.values import (
+    AbsolutePath,
+    Duration,
+    FileMode,
+    Groups,
+    KeyTypeName,
+    NodeName,
+    OptionalGroup,
+    OptionalListen,
+    OptionalPath,
+    OptionalSecret,
+    Secret,
+    Size,
+    SocketPath,
+    TrustDomainName,
+    Users,
+)
+
+
+def setting(default: Any, description: str, *, reload: bool = False, **limits: Any) -> Any:
+    """A setting with its default as a user would write it. `reload`: SIGHUP takes a changed value into use."""
+    return Field(
+        default, description=description, validate_default=True, json_schema_extra={"reload": reload}, **limits
+    )
+
+
+def required(description: str) -> Any:
+    return Field(description=description, json_schema_extra={"reload": False})
+
+
+class Section(BaseModel):
+    """A table of settings: frozen, and unknown keys are mistakes. A section that is not there has its defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _absent_sections_have_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: {} for name in cls.sections()} | given  # {} and not an instance: defaults need the context
+
+    @classmethod
+    def sections(cls) -> dict[str, type[Section]]:
+        """The sections right below this one, by name."""
+        found = {}
+        for name, field in cls.model_fields.items():
+            kind = field.annotation
+            if isinstance(kind, type) and issubclass(kind, Section):
+                found[name] = kind
+        return found
+
+
+class StoreSettings(Section):
+    """Where everything that must last is written."""
+
+    url: SecretStr = setting(
+        "",
+        "Database. Empty: SQLite in `DATA_DIR/db/citadel.db`. Otherwise `sqlite:///absolute/path`, or "
+        "`postgresql://user@host:port/name` for several servers. A password in it is taken from the environment "
+        "(`CITADEL_STORE__URL`) only, never from the file: use `store.password_file`.",
+    )
+    password_file: OptionalSecret = setting(
+        "", "Password of the database user: `file:PATH` (mode 0600) or `credential:NAME` (systemd's LoadCredential=)."
+    )
+    pool_size: int = setting(10, "Connections to PostgreSQL that are held open.", ge=1, le=1000)
+    timeout: Duration = setting("10s", "How long a transaction may wait for the database.")
+
+
+class AdminSocketSettings(Section):
+    """The unix socket that the command line talks to: who reaches it can make identities."""
+
+    path: SocketPath = setting("DATA_DIR/run/admin.sock", "Where the admin socket is.")
+    mode: FileMode = setting("0660", "Its file mode, in octal.")
+    group: OptionalGroup = setting("", "Name or number of the group that owns it. Empty: that of the process.")
+    allow_uids: Users = setting(
+        [],
+        "Names or numbers of users who are let in, besides root and the user that Citadel runs as.",
+        reload=True,
+    )
+    allow_gids: Groups = setting([], "Names or numbers of groups whose members are let in.", reload=True)
+
+
+class WorkloadSocketSettings(Section):
+    """The unix socket that workloads and Envoys talk to. Open to all on the machine; each caller is attested."""
+
+    path: SocketPath = setting("DATA_DIR/run/workload.sock", "Where the workload socket is.")
+    mode: FileMode = setting("0666", "Its file mode, in octal.")
+    quota_connections_per_uid: int = setting(1024, "Connections that one user may hold open.", reload=True, ge=1)
+    quota_streams_per_uid: int = setting(4096, "Streams that one user may hold open.", reload=True, ge=1)
+    max_connections: int = setting(16384, "Connections of all users together.", reload=True, ge=1)
+    max_resources_per_stream: int = setting(256, "Resources that one stream may subscribe to.", ge=1, le=100_000)
+
+
+class SocketsSettings(Section):
+    """The two unix sockets."""
+
+    admin: AdminSocketSettings
+    workload: WorkloadSocketSettings
+
+
+class HttpSettings(Section):
+    """`/livez`, `/readyz` and `/metrics`, without authentication: keep it on loopback or a management network."""
+
+    address: OptionalListen = setting("127.0.0.1:8476", "Address and port to listen on. Empty: off.")
+
+
+class KeysSettings(Section):
+    """How private keys are protected at rest."""
+
+    kek: Secret = setting(
+        "file:DATA_DIR/keys/kek",
+        "The key that encrypts private keys at rest: `file:PATH` (mode 0600) or `credential:NAME` (systemd's "
+        "LoadCredential=).",
+    )
+
+
+class RootSettings(Section):
+    """The root of trust."""
+
+    kind: Literal["disk", "cacerts"] = setting(
+        "disk", "`disk`: made by Citadel and kept encrypted in its store. `cacerts`: your own files, in Istio's layout."
+    )
+    cacerts_dir: OptionalPath = setting(
+        "",
+        "For `cacerts`: the folder with `ca-cert.pem`, `ca-key.pem`, `cert-chain.pem`, `root-cert.pem` and, if there "
+        "is one, `ca-crl.pem`.",
+    )
+    ttl: Duration = setting("10y", "Lifetime of a root that Citadel makes.")
+    key_type: KeyTypeName = setting("ec-p256", "Key of a root that Citadel makes.")
+
+
+class CaSettings(Section):
+    """The issuing CA: it signs the workloads' certificates, and the root signs it."""
+
+    ttl: Duration = setting("7d", "Lifetime of an issuing CA. It is renewed well before it would cut a leaf short.")
+    key_type: KeyTypeName = setting("ec-p256", "Key of an issuing CA.")
+
+
+class SvidSettings(Section):
+    """The workloads' certificates."""
+
+    default_ttl: Duration = setting("1h", "Lifetime where an entry does not say.", reload=True)
+    min_ttl: Duration = setting("1m", "Shortest lifetime that an entry may ask for.", reload=True)
+    max_ttl: Duration = setting("24h", "Longest lifetime that an entry may ask for.", reload=True)
+    backdate: Duration = setting("60s", "How far notBefore lies back, for machines whose clocks lag.", reload=True)
+    key_type: KeyTypeName = setting("ec-p256", "Kind of the keys that are made for workloads.")
+
+
+class BundleSettings(Section):
+    """The trust bundle."""
+
+    refresh_hint: Duration = setting("5m", "How often those who cannot be pushed to should read the bundle again.")
+
+
+class UnixAttestorSettings(Section):
+    """`unix:` selectors, from the kernel."""
+
+    discover_path: bool = setting(
+        False,
+        "Whether `unix:path` and `unix:sha256` are found out, by `/proc/PID/exe`; this needs root or ptrace rights.",
+    )
+    max_hash_size: Size = setting("256MiB", "Programs larger than this get no `unix:sha256`. 0: none get one.")
+
+
+class SystemdAttestorSettings(Section):
+    """`systemd:` selectors: the unit that a process belongs to."""
+
+    enabled: bool = setting(True, "Whether to ask systemd, on machines that run it.")
+
+
+class DockerAttestorSettings(Section):
+    """`docker:` selectors: the container that a process runs in."""
+
+    enabled: bool = setting(True, "Whether to ask Docker, on machines that have its socket.")
+    socket: AbsolutePath = setting("/var/run/docker.sock", "Docker's API socket.")
+
+
+class AttestorsSettings(Section):
+    """How workloads are told apart."""
+
+    timeout: Duration = setting("2s", "How long one attestor may take; then its selectors are left out.")
+    recheck: Duration = setting("10s", "How often a caller with an open stream is looked at again.")
+    unix: UnixAttestorSettings
+    systemd: SystemdAttestorSettings
+    docker: DockerAttestorSettings
+
+
+class JobsSettings(Section):
+    """How often things are done by the clock."""
+
+    renew_ca: Duration = setting("1m", "Looks whether the issuing CA is to be renewed.")
+    plugged_ca: Duration = setting("10s", "Looks for changed files in `root.cacerts_dir`.")
+    expire_entries: Duration = setting("5s", "Deletes registration entries whose time is over.")
+    prune: Duration = setting("1h", "Deletes what is older than `[retention]` says.")
+    checkpoint: Duration = setting("10m", "Signs a checkpoint of the audit log, if there is something new in it.")
+
+
+class LogSettings(Section):
+    """The log, on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = setting("info", "What is logged.", reload=True)
+    format: Literal["auto", "json", "console"] = setting(
+        "auto", "`json`: one object a line. `console`: for people. `auto`: console on a terminal, else json."
+    )
+
+
+class AuditSettings(Section):
+    """The audit log: who did what, chained by hashes."""
+
+    writer: NodeName = setting("local", "Name of this server's own chain. Servers that share a database differ in it.")
+    log_checkpoints: bool = setting(True, "Whether signed checkpoints are also written to the log.")
+
+
+class RetentionSettings(Section):
+    """How long records are kept."""
+
+    issuance: Duration = setting("90d", "Records of certificates, after these have expired.", reload=True)
+    audit: Duration = setting("400d", "Audit records. Signed checkpoints stay.", reload=True)
+    clients: Duration = setting("30d", "What clients acknowledged, after they were last heard of.", reload=True)
+    batch: int = setting(1000, "Rows that one deleting transaction takes.", reload=True, ge=1, le=100_000)
+
+
+class ApplySettings(Section):
+    """Registration entries from a folder of files that is watched, as `citadel entry apply` would."""
+
+    directory: OptionalPath = setting("", "The folder of `*.yaml`, `*.yml` and `*.json` files. Empty: off.")
+    set: str = setting(
+        "default", "Name of the apply set that its entries belong to.", pattern=r"^[A-Za-z0-9._-]{1,63}\z"
+    )
+    prune: bool = setting(False, "Whether entries of the set that are in no file any more are deleted.")
+
+
+class Settings(Section):
+    """All settings. Made by `load` and `parse`; what is in one has been checked, each value and one against another."""
+
+    trust_domain: TrustDomainName = required("The trust domain, such as `example.org`. It cannot be changed later.")
+    data_dir: AbsolutePath = required("Where Citadel keeps its database, keys and sockets.")
+    node_name: NodeName = setting("local", "Name of this machine's node, below which workloads are registered.")
+    store: StoreSettings
+    sockets: SocketsSettings
+    http: HttpSettings
+    keys: KeysSettings
+    root: RootSettings
+    ca: CaSettings
+    svid: SvidSettings
+    bundle: BundleSettings
+    attestors: AttestorsSettings
+    jobs: JobsSettings
+    log: LogSettings
+    audit: AuditSettings
+    retention: RetentionSettings
+    apply: ApplySettings

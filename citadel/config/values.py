@@ -1,0 +1,255 @@
+"""The kinds of value that settings have: each is read from text once, and is right from then on.
+
+Paths: `DATA_DIR/...` lies under `data_dir`; any other relative path is taken from the folder of the configuration file.
+The loader passes both folders as pydantic's validation context (`Places`).
+"""
+
+from __future__ import annotations
+
+import grp
+import ipaddress
+import os
+import pwd
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypedDict
+
+from pydantic import BeforeValidator, ByteSize, PlainSerializer, PlainValidator, ValidationInfo
+
+from citadel.config.durations import format_duration, parse_duration
+from citadel.errors import CitadelError
+from citadel.spiffe import SpiffeId, TrustDomain
+
+DATA_DIR = "DATA_DIR"
+MAX_SOCKET_PATH = 107  # sockaddr_un.sun_path holds 108 bytes with its final zero (unix(7))
+
+#: Kinds of key, in SPIRE's names; the same as ca.keys.KeyType.
+KeyTypeName = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
+
+
+class Places(TypedDict):
+    """Where relative paths start: the configuration file's folder, and `data_dir`. Both absolute."""
+
+    base: Path
+    data_dir: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """Where a secret is read from: never the secret itself.
+
+    `path`: a file of mode 0600 (`file`), or one in the folder that systemd's LoadCredential= names (`credential`).
+    """
+
+    kind: Literal["file", "credential"]
+    where: str  # an absolute path, or the credential's name
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.where}"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenAddress:
+    """A TCP address to listen on. IPv6 hosts are without brackets."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        return ipaddress.ip_address(self.host).is_loopback
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _from_text(read: Callable[[str], Any], *ready: type) -> Callable[[Any], Any]:
+    """A validator that takes text (or what is already of a type in `ready`), and turns our errors into pydantic's."""
+
+    def validate(value: Any) -> Any:
+        if isinstance(value, ready):
+            return value
+        if not isinstance(value, str):
+            raise ValueError(f"expected text, not {value!r}")
+        try:
+            return read(value)
+        except CitadelError as error:
+            raise ValueError(error.message) from error
+
+    return validate
+
+
+def _node_name(text: str) -> str:
+    SpiffeId.of(TrustDomain("td"), text)
+    if "/" in text:
+        raise ValueError(f"{text!r} has a slash; a node's name is one segment of a SPIFFE ID's path")
+    return text
+
+
+def _mode(value: Any) -> int:
+    """A file mode as chmod takes it, in octal: "0660"; with TOML's own octal (0o660) it is a number already."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        mode = value
+    elif isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{3,4}", value):
+        mode = int(value.removeprefix("0o"), 8)
+    else:
+        raise ValueError(f'{value!r} is not a file mode; write it in octal and quotes, as in "0660"')
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f'{value!r} is not a file mode; write it in octal and quotes, as in "0660"')
+    return mode
+
+
+def _absolute(text: str, places: Places | None) -> Path:
+    if not text:
+        raise ValueError("the path is empty")
+    if "\0" in text:
+        raise ValueError("a path cannot hold a zero byte")
+    first, _, rest = text.partition("/")
+    if first == DATA_DIR and places is not None:
+        path = places["data_dir"] / rest
+    elif places is not None:
+        path = places["base"] / Path(text).expanduser()
+    else:
+        path = Path(text)
+    if not path.is_absolute():
+        raise ValueError(f"{text!r} is not an absolute path")
+    return Path(os.path.normpath(path))
+
+
+def _path(value: Any, info: ValidationInfo) -> Path:
+    if not isinstance(value, str | Path):
+        raise ValueError(f"expected a path as text, not {value!r}")
+    try:
+        return _absolute(str(value), info.context)
+    except RuntimeError as error:  # ~user of a user who does not exist
+        raise ValueError(str(error)) from error
+
+
+def _optional_path(value: Any, info: ValidationInfo) -> Path | None:
+    return None if value in (None, "") else _path(value, info)
+
+
+def _socket_path(value: Any, info: ValidationInfo) -> Path:
+    path = _path(value, info)
+    size = len(os.fsencode(path))
+    if size > MAX_SOCKET_PATH:
+        raise ValueError(
+            f"{str(path)!r} has {size} bytes, and the kernel takes at most {MAX_SOCKET_PATH} for a socket's path; "
+            "choose a shorter one"
+        )
+    return path
+
+
+def _secret_source(value: Any, info: ValidationInfo) -> SecretSource | None:
+    if value is None or isinstance(value, SecretSource):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected text, not {value!r}")
+    kind, colon, where = value.partition(":")
+    if kind == "credential" and colon:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", where):
+            raise ValueError(f"{where!r} is not the name of a credential (letters, digits, '.', '_', '-')")
+        return SecretSource("credential", where)
+    if kind == "file" and colon:
+        return SecretSource("file", str(_path(where, info)))
+    raise ValueError(f"{value!r} is neither file:PATH nor credential:NAME")
+
+
+def _optional_secret_source(value: Any, info: ValidationInfo) -> SecretSource | None:
+    return None if value == "" else _secret_source(value, info)
+
+
+def _listen(text: str) -> ListenAddress:
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|(localhost)):(\d{1,5})", text)
+    try:
+        if match is None:
+            raise ValueError
+        host = ipaddress.ip_address(match[1] or match[2] or "127.0.0.1")
+        port = int(match[4])
+    except ValueError:
+        raise ValueError(f"{text!r} is not an address and port, such as 127.0.0.1:8080 or [::1]:8080") from None
+    if not 0 < port < 65536:
+        raise ValueError(f"{port} is not a port; ports go from 1 to 65535")
+    return ListenAddress(str(host), port)
+
+
+def _optional_listen(text: str) -> ListenAddress | None:
+    return _listen(text) if text else None
+
+
+def _ids(lookup: Callable[[str], int], noun: str) -> Callable[[Any], tuple[int, ...]]:
+    def read(value: Any) -> tuple[int, ...]:
+        items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError(f"expected a list of {noun} names or numbers, not {value!r}")
+        return tuple(sorted({one(item) for item in items}))
+
+    def one(item: Any) -> int:
+        if isinstance(item, bool) or not isinstance(item, int | str):
+            raise ValueError(f"{item!r} is neither the name nor the number of a {noun}")
+        if isinstance(item, int) or item.isdecimal():
+            number = int(item)
+            if number > 0xFFFFFFFE or number < 0:
+                raise ValueError(f"{number} is not the number of a {noun}")
+            return number
+        try:
+            return lookup(item)
+        except KeyError:
+            raise ValueError(f"this machine has no {noun} {item!r}") from None
+
+    return read
+
+
+def _group(text: str) -> int:
+    return grp.getgrnam(text).gr_gid
+
+
+def _user(text: str) -> int:
+    return pwd.getpwnam(text).pw_uid
+
+
+def _optional_group(value: Any) -> int | None:
+    return None if value in (None, "") else _ids(_group, "group")([value])[0]
+
+
+def _write_mode(mode: int) -> str:
+    return f"{mode:04o}"
+
+
+def _write_size(size: ByteSize) -> str:
+    for unit, factor in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return str(int(size))
+
+
+def _or_empty(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+_AS_TEXT = PlainSerializer(_or_empty, return_type=str)
+_MODE_AS_TEXT = PlainSerializer(_write_mode, return_type=str)
+
+Duration = Annotated[
+    timedelta,
+    PlainValidator(_from_text(parse_duration, timedelta)),
+    PlainSerializer(format_duration, return_type=str),
+]
+TrustDomainName = Annotated[TrustDomain, PlainValidator(_from_text(TrustDomain.parse, TrustDomain)), _AS_TEXT]
+NodeName = Annotated[str, PlainValidator(_from_text(_node_name))]
+FileMode = Annotated[int, PlainValidator(_mode), _MODE_AS_TEXT]
+AbsolutePath = Annotated[Path, PlainValidator(_path), _AS_TEXT]
+OptionalPath = Annotated[Path | None, PlainValidator(_optional_path), _AS_TEXT]
+SocketPath = Annotated[Path, PlainValidator(_socket_path), _AS_TEXT]
+Secret = Annotated[SecretSource, PlainValidator(_secret_source), _AS_TEXT]
+OptionalSecret = Annotated[SecretSource | None, PlainValidator(_optional_secret_source), _AS_TEXT]
+OptionalListen = Annotated[
+    ListenAddress | None, PlainValidator(_from_text(_optional_listen, ListenAddress, type(None))), _AS_TEXT
+]
+Users = Annotated[tuple[int, ...], BeforeValidator(_ids(_user, "user"))]
+OptionalGroup = Annotated[int | None, PlainValidator(_optional_group), _AS_TEXT]
+Groups = Annotated[tuple[int, ...], BeforeValidator(_ids(_group, "group"))]
+Size = Annotated[ByteSize, PlainSerializer(_write_size, return_type=str)]
