@@ -73,9 +73,7 @@ def _positive(settings: Settings) -> Iterator[Conflict]:
 def _sockets(settings: Settings) -> Iterator[Conflict]:
     admin, workload = ("sockets", "admin", "path"), ("sockets", "workload", "path")
     if settings.sockets.admin.path == settings.sockets.workload.path:
-        yield Conflict(
-            (workload, admin), f"{settings.sockets.workload.path} is given to both sockets; each needs its own"
-        )
+        yield Conflict((workload, admin), f"{settings.sockets.workload.path} is given to both sockets")
     if settings.sockets.admin.mode & 0o002:
         yield Conflict(
             (("sockets", "admin", "mode"),),

@@ -199,7 +199,8 @@ def _passwords_in_file(source: Source) -> list[Mistake]:
 def _read(path: Path) -> str:
     """The file's text. Raises as `load` does."""
     try:
-        with path.open("rb") as file:
+        # without waiting: a named pipe would hold us up until somebody writes to it
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadFile([Mistake(str(path), "", "it is not a regular file")])
@@ -212,8 +213,6 @@ def _read(path: Path) -> str:
         raise NotFound(
             f"there is no configuration file {path}", mend="make one with 'citadel init', or name yours with --config"
         ) from None
-    except IsADirectoryError:
-        raise BadFile([Mistake(str(path), "", "it is a directory; name the file in it")]) from None
     except PermissionError:
         raise PermissionDenied(
             f"the configuration file {path} may not be read by uid {os.geteuid()}", mend="run: chmod a+r on it"

@@ -64,7 +64,7 @@ class StoreSettings(Section):
 
     url: SecretStr = setting(
         "",
-        "Database. Empty: SQLite in `DATA_DIR/db/citadel.db`. Otherwise `sqlite:///absolute/path`, or "
+        "Database. Empty: SQLite in `DATA_DIR/db/citadel.db`. Otherwise `sqlite:////absolute/path`, or "
         "`postgresql://user@host:port/name` for several servers. A password in it is taken from the environment "
         "(`CITADEL_STORE__URL`) only, never from the file: use `store.password_file`.",
     )

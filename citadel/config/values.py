@@ -146,16 +146,17 @@ def _socket_path(value: Any, info: ValidationInfo) -> Path:
 def _secret_source(value: Any, info: ValidationInfo) -> SecretSource | None:
     if value is None or isinstance(value, SecretSource):
         return value
+    expected = "it must be file:PATH or credential:NAME"  # what was written is not shown: it may be the secret itself
     if not isinstance(value, str):
-        raise ValueError(f"expected text, not {value!r}")
+        raise ValueError(expected)
     kind, colon, where = value.partition(":")
     if kind == "credential" and colon:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", where):
-            raise ValueError(f"{where!r} is not the name of a credential (letters, digits, '.', '_', '-')")
+            raise ValueError("a credential's name has letters, digits, '.', '_' and '-' only")
         return SecretSource("credential", where)
     if kind == "file" and colon:
         return SecretSource("file", str(_path(where, info)))
-    raise ValueError(f"{value!r} is neither file:PATH nor credential:NAME")
+    raise ValueError(expected)
 
 
 def _optional_secret_source(value: Any, info: ValidationInfo) -> SecretSource | None:
