@@ -199,8 +199,7 @@ def _passwords_in_file(source: Source) -> list[Mistake]:
 def _read(path: Path) -> str:
     """The file's text. Raises as `load` does."""
     try:
-        # without waiting: a named pipe would hold us up until somebody writes to it
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        with open(path, "rb", opener=_open_without_waiting) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise BadFile([Mistake(str(path), "", "it is not a regular file")])
@@ -213,6 +212,8 @@ def _read(path: Path) -> str:
         raise NotFound(
             f"there is no configuration file {path}", mend="make one with 'citadel init', or name yours with --config"
         ) from None
+    except IsADirectoryError:
+        raise BadFile([Mistake(str(path), "", "it is not a regular file")]) from None
     except PermissionError:
         raise PermissionDenied(
             f"the configuration file {path} may not be read by uid {os.geteuid()}", mend="run: chmod a+r on it"
@@ -224,6 +225,11 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise BadFile([Mistake(str(path), "", "it is not UTF-8 text", line)]) from None
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """A named pipe would hold us up until somebody writes to it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _parse_toml(path: Path, text: str, others: Sequence[Mistake]) -> dict[str, Any]:
