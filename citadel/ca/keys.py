@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509 import ObjectIdentifier
 from cryptography.x509.oid import SignatureAlgorithmOID
 
+from citadel.ca.der import SubjectPublicKeyInfo
 from citadel.ca.model import Skid
 from citadel.errors import InternalFault
 
@@ -41,12 +42,6 @@ _MAKERS: dict[KeyType, Callable[[], PrivateKey]] = {
 }
 
 
-@asn1.sequence
-class _Spki:
-    algorithm: asn1.TLV
-    key: asn1.BitString
-
-
 def generate(kind: KeyType = KeyType.EC_P256) -> PrivateKey:
     """A new private key. RSA takes up to seconds of CPU: call it from a thread."""
     return _MAKERS[kind]()
@@ -64,7 +59,7 @@ def skid(key: PublicKey) -> Skid:
 
 def key_id(spki: bytes) -> bytes:
     """`skid` as bytes, from a SubjectPublicKeyInfo (DER)."""
-    key = asn1.decode_der(_Spki, spki).key.as_bytes()
+    key = asn1.decode_der(SubjectPublicKeyInfo, spki).key.as_bytes()
     return hashlib.sha1(key, usedforsecurity=False).digest()
 
 

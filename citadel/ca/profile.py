@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from citadel.ca import keys
+from citadel.ca.der import subject_of
 from citadel.errors import InternalFault, InvalidInput, Unavailable
 from citadel.spiffe import SpiffeId, TrustDomain
 
@@ -63,7 +64,7 @@ class Parent:
         except x509.ExtensionNotFound:  # plugged-in CAs of old; then RFC 5280's method 1 is what others compute too
             key_id = bytes.fromhex(keys.skid(key).hex)
         return cls(
-            name=parsed.subject.public_bytes(),
+            name=subject_of(certificate),
             key_id=key_id,
             public_key=key,
             not_before=parsed.not_valid_before_utc,
