@@ -33,11 +33,16 @@ _REQUIRED = {"trust_domain": "unset.invalid", "data_dir": "/unset"}
 class Source:
     """A configuration as it was written: tables, and where in the file or the environment each value stands."""
 
-    name: str  # of the file, for messages
+    path: Path | None  # the file, if there is one
     base: Path  # relative paths start here
     tables: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[Loc, int] = field(default_factory=dict)
     environment: Environment = field(default_factory=Environment)
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.path) if self.path else "configuration"
 
     def merged(self) -> dict[str, Any]:
         """File and environment in one; the environment wins."""
@@ -84,18 +89,18 @@ def load_with_origins(path: Path | None, env: Mapping[str, str]) -> Loaded:
     """As `load`, and where each value came from."""
     environment = read_environment(env, Settings)
     if path is None:
-        source = Source("the environment", Path.cwd(), environment=environment)
+        source = Source(None, Path.cwd(), environment=environment)
     else:
         text = _read(path)
         base = path.absolute().parent
         tables = _parse_toml(path, text, environment.mistakes)
-        source = Source(str(path), base, tables, key_lines(text), environment)
+        source = Source(path, base, tables, key_lines(text), environment)
     return Loaded(_build(source), source)
 
 
 def parse(tables: Mapping[str, Any], *, base: Path) -> Settings:
     """Settings from tables that are in memory already (tests, the demo). Raises BadFile."""
-    return _build(Source("configuration", base, tables))
+    return _build(Source(None, base, tables))
 
 
 def _build(source: Source) -> Settings:

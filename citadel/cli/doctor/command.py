@@ -1,0 +1,74 @@
+"""The doctor's round: every check, in an order in which the first failure usually explains the later ones."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from datetime import UTC, datetime
+from functools import partial
+
+import typer
+
+from citadel.cli.doctor import database, files, machine, sockets
+from citadel.cli.doctor.findings import Finding, Level, examine, fail, ok, warn
+from citadel.cli.exits import Exit
+from citadel.cli.options import ConfigOption, load_config
+from citadel.cli.output import Format, FormatOption, show_list
+from citadel.cli.run import printable
+from citadel.config import Loaded
+from citadel.errors import BadFile, CitadelError
+
+
+def doctor(config: ConfigOption = None, output: FormatOption = Format.TABLE) -> None:
+    """Check configuration, files, keys, database, clock, limits and sockets, and what runs. Changes nothing.
+
+    Ends with 0 if nothing failed (warnings are told), else with 1.
+    """
+    findings = examination(config)
+    documents = [{"check": f.check, "result": str(f.level), "message": f.message, "mend": f.mend} for f in findings]
+    if output is Format.TABLE:
+        for finding in findings:
+            print(printable(f"{finding.level:<5} {finding.check:<16} {finding.message}"))
+            if finding.mend:
+                print(printable(f"{'':<22} -> {finding.mend}"))
+    else:
+        show_list(documents, [], output, empty="")
+    counts = Counter(finding.level for finding in findings)
+    if output is Format.TABLE:
+        typer.echo(", ".join(f"{counts[level]} {level}" for level in Level), err=True)
+    if counts[Level.FAIL]:
+        raise typer.Exit(Exit.FAILED)
+
+
+def examination(path: ConfigOption) -> list[Finding]:
+    """All findings. Raises nothing that a check can meet."""
+    try:
+        loaded = load_config(path)
+    except BadFile as error:
+        return [fail("config", str(mistake), "see docs/configuration.md") for mistake in error.mistakes]
+    except CitadelError as error:
+        return [fail("config", error.message, error.mend)]
+    return [ok("config", f"{loaded.source.path or 'environment'}: no mistakes"), *_round(loaded)]
+
+
+def _round(loaded: Loaded) -> list[Finding]:
+    settings, now = loaded.settings, datetime.now(UTC)
+    try:
+        alive = sockets.listener(settings.sockets.admin.path)
+    except OSError as error:
+        alive = None
+        unreachable = [warn("sockets.admin", f"cannot connect to the admin socket: {error.strerror}", "")]
+    else:
+        unreachable = []
+    checks = {
+        "files": partial(files.folders, settings),
+        "keys.kek": partial(files.key_encryption_key, settings, os.environ),
+        "keys.cacerts": partial(files.plugged_root, settings),
+        "store.database": partial(database.database, settings, os.environ, running=alive is not None),
+        "clock": partial(machine.clock, settings, now),
+        "limits.files": partial(machine.file_limit, settings, alive.pid if alive else None),
+        "sockets": partial(sockets.unix_sockets, settings),
+        "sockets.http": partial(sockets.http, settings, alive is not None),
+    }
+    findings = [finding for name, check in checks.items() for finding in examine(name, check)]
+    return [*findings, *unreachable]

@@ -1,0 +1,114 @@
+"""The doctor looks at folders and key files: who owns them, and who else may touch them."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from citadel.cli.doctor.findings import Finding, fail, ok, skip, warn
+from citadel.cli.key_file import check_key_file
+from citadel.config import Settings, secret_path
+
+_LOW_DISK_BYTES = 200 << 20
+
+
+def folders(settings: Settings) -> Iterator[Finding]:
+    """The data folder, and those in it that must be ours alone."""
+    home = settings.data_dir
+    if not home.is_dir():
+        yield fail("files.data_dir", f"{home} is not there", "make it with: citadel init")
+        return
+    yield from _others_cannot_write("files.data_dir", home)
+    for name in ("keys", "db"):
+        path = home / name
+        if path.is_dir():
+            yield from _ours_alone(f"files.{name}", path)
+    yield from _ancestors(home)
+    yield from _space(home)
+
+
+def key_encryption_key(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
+    """The key file: there, safe, and of the right form."""
+    if settings.keys.kek.kind == "credential" and not env.get("CREDENTIALS_DIRECTORY"):
+        yield skip("keys.kek", f"{settings.keys.kek} exists only inside the systemd service")
+        return
+    path = secret_path(settings.keys.kek, env)
+    check_key_file(path)
+    yield ok("keys.kek", f"{path} is well formed and private")
+
+
+def plugged_root(settings: Settings) -> Iterator[Finding]:
+    """The user's own CA files, if the root is plugged in."""
+    folder = settings.root.cacerts_dir
+    if settings.root.kind != "cacerts" or folder is None:
+        return
+    for name in ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"):
+        path = folder / name
+        if not path.is_file():
+            yield fail("keys.cacerts", f"{path} is not there", "see docs/operations.md for the files that are needed")
+        elif name == "ca-key.pem" and path.stat().st_mode & 0o077:
+            yield fail("keys.cacerts", f"{path} can be read by others", f"run: chmod 600 {path}")
+        else:
+            yield ok("keys.cacerts", f"{path} is there")
+
+
+def _others_cannot_write(check: str, path: Path) -> Iterator[Finding]:
+    status = path.stat()
+    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
+        yield fail(check, f"others may write to {path} ({_mode(status)})", f"run: chmod go-w {path}")
+    elif status.st_uid not in (0, os.geteuid()):
+        yield warn(
+            check,
+            f"{path} belongs to {_user(status.st_uid)}, and you are {_user(os.geteuid())}",
+            "run the doctor, and Citadel, as the user to whom it belongs",
+        )
+    else:
+        yield ok(check, f"{path} belongs to {_user(status.st_uid)}, and only that user writes there")
+
+
+def _ours_alone(check: str, path: Path) -> Iterator[Finding]:
+    status = path.stat()
+    if status.st_mode & 0o077:
+        yield fail(check, f"others may look into {path} ({_mode(status)})", f"run: chmod 700 {path}")
+    else:
+        yield ok(check, f"{path} is private")
+
+
+def _ancestors(home: Path) -> Iterator[Finding]:
+    """Who may rename a folder above may put another one in our place."""
+    for path in home.parents:
+        status = path.stat()
+        if status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
+            yield fail(
+                "files.above", f"everybody may replace what is in {path} ({_mode(status)})", f"run: chmod o-w {path}"
+            )
+        if not status.st_mode & 0o001:
+            yield warn(
+                "files.above",
+                f"other users cannot pass {path} ({_mode(status)}): their workloads do not reach the workload socket",
+                f"run: chmod o+x {path}, or set sockets.workload.path elsewhere",
+            )
+
+
+def _space(home: Path) -> Iterator[Finding]:
+    disk = os.statvfs(home)
+    free = disk.f_bavail * disk.f_frsize
+    text = f"{free >> 20} MiB are free below {home}"
+    if free < _LOW_DISK_BYTES:
+        yield warn("files.space", text, "make room: without any, nothing can be issued")
+    else:
+        yield ok("files.space", text)
+
+
+def _mode(status: os.stat_result) -> str:
+    return f"{stat.S_IMODE(status.st_mode):04o}"
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

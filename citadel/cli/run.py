@@ -1,0 +1,72 @@
+"""What every command ends in: an exit code, and one sentence on standard error if something went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from datetime import UTC, datetime
+
+import typer
+
+from citadel.cli.exits import Exit, exit_for
+from citadel.errors import CitadelError
+
+
+def run(app: typer.Typer, args: list[str] | None = None) -> int:
+    """Run `app` and return its exit code (cli.exits). Shows no traceback unless CITADEL_DEBUG is 1."""
+    try:
+        code = _run(app, args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+        return Exit.FAILED
+    return code
+
+
+def _run(app: typer.Typer, args: list[str] | None) -> int:
+    try:
+        app(args, prog_name="citadel")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else Exit.FAILED if end.code else Exit.OK
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except CitadelError as error:
+        if os.environ.get("CITADEL_DEBUG") == "1":
+            traceback.print_exc()
+        say(error.sentence())
+        return exit_for(error)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # the last line of defence: whatever it is, the user gets a sentence
+        if os.environ.get("CITADEL_DEBUG") == "1":
+            raise
+        say(f"citadel: a defect of ours ({type(error).__name__}); {_report(error)}")
+        return Exit.FAILED
+    return Exit.OK
+
+
+def say(text: str) -> None:
+    """Print to standard error, without what a terminal would obey."""
+    print(printable(text), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """`text` with control characters (but line feeds and tabs) written out: some of what we show came from clients."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _report(error: Exception) -> str:
+    """Write a crash report that only we may read, and say where it is."""
+    text = "".join(traceback.format_exception(error))
+    stamp = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        handle, path = tempfile.mkstemp(prefix="citadel-crash-", suffix=".txt")
+        with os.fdopen(handle, "w") as file:
+            file.write(f"citadel {' '.join(sys.argv[1:2])} at {stamp}\n{text}")
+    except OSError as failure:
+        return f"no crash report could be written ({failure.strerror}); run it again with CITADEL_DEBUG=1"
+    return f"please report it with {path}"
