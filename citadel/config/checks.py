@@ -104,7 +104,7 @@ def _store(settings: Settings) -> Iterator[Conflict]:
         if settings.store.password_file:
             yield Conflict((("store", "password_file"), field), "SQLite has no password")
         return
-    if parts.scheme not in ("postgresql", "postgres"):
+    if parts.scheme != "postgresql":
         yield Conflict((field,), "it must start with sqlite:/// or postgresql://")
     elif not parts.path.strip("/"):
         yield Conflict((field,), "it names no database: postgresql://user@host:5432/name")
