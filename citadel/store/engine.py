@@ -1,0 +1,169 @@
+"""Opens a database: SQLite (one process, locked, durable) or PostgreSQL; brings its tables up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, make_url, text
+from sqlalchemy.engine import URL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from alembic import command
+from citadel.errors import FailedPrecondition, InvalidInput, NewerDatabase, PermissionDenied
+from citadel.store.faults import our_errors
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_LOCK = 0x0C17ADE1  # an arbitrary number that all servers share: pg_advisory_lock
+
+
+class DirectoryLock:
+    """Holds a SQLite directory for this process. Raises FailedPrecondition, naming the holder, if somebody else does."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise PermissionDenied(
+                f"{path} cannot be opened: {error.strerror}", mend="run as the user who owns the data directory"
+            ) from error
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._handle, 32, 0).decode(errors="replace").strip() or "unknown"
+            os.close(self._handle)
+            raise FailedPrecondition(
+                f"another Citadel (pid {holder}) uses {path.parent} already",
+                mend="stop that one first; several servers share a PostgreSQL, not a SQLite",
+            ) from None
+        os.ftruncate(self._handle, 0)
+        os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        os.close(self._handle)
+
+
+def parse_url(text_url: str) -> URL:
+    """`sqlite:////absolute/path` or `postgresql://…`, with the async driver filled in. Raises InvalidInput."""
+    try:
+        url = make_url(text_url)
+    except Exception as error:  # SQLAlchemy raises several kinds, some of which would quote a password
+        raise InvalidInput("the database URL cannot be read", mend="see store.url in docs/configuration.md") from error
+    match url.get_backend_name():
+        case "sqlite" if url.database and url.database.startswith("/"):
+            return url.set(drivername="sqlite+aiosqlite")
+        case "postgresql":
+            return url.set(drivername="postgresql+asyncpg")
+        case _:
+            raise InvalidInput(
+                f"{url.render_as_string(hide_password=True)} is no database that Citadel can use",
+                mend="use sqlite:////absolute/path or postgresql://user@host/name",
+            )
+
+
+def create(url: URL, *, pool_size: int) -> AsyncEngine:
+    """An engine whose every transaction is durable once committed."""
+    if url.get_backend_name() == "sqlite":
+        engine = create_async_engine(url)
+        event.listen(engine.sync_engine, "connect", _sqlite_durable)
+        event.listen(engine.sync_engine, "begin", _sqlite_begin)
+        return engine
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+    event.listen(engine.sync_engine, "connect", _postgres_durable)
+    return engine
+
+
+def prepare_file(path: Path) -> None:
+    """Make the SQLite file with mode 0600 whatever the umask is; its -wal and -shm inherit that."""
+    with our_errors(str(path)):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        path.chmod(0o600)
+        probe = sqlite3.connect(path)
+        try:
+            verdict = probe.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            raise FailedPrecondition(f"the database {path} is corrupt ({error})", mend="restore a backup") from error
+        finally:
+            probe.close()
+        if verdict != "ok":
+            raise FailedPrecondition(f"the database {path} is corrupt ({verdict})", mend="restore it from a backup")
+
+
+def _sqlite_durable(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+    connection.isolation_level = None  # we begin transactions ourselves: pysqlite would begin them too late
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    reads = connection.get_execution_options().get("citadel_reads", False)
+    # A writer takes its lock at once: a reader that turns into one may be refused when it is too late to retry.
+    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+
+
+def _postgres_durable(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET synchronous_commit = on")
+    cursor.close()
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    return config
+
+
+async def migrate(engine: AsyncEngine, where: str, *, to: str = "head") -> None:
+    """Bring the tables to revision `to`. Raises NewerDatabase if a newer program has been here."""
+    with our_errors(where):
+        async with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":  # several servers may start at once
+                await connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": _MIGRATION_LOCK})
+                await connection.commit()
+            try:
+                await _run(connection, lambda c: _upgrade(c, where, to))
+            finally:
+                if engine.dialect.name == "postgresql":
+                    await connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": _MIGRATION_LOCK})
+                    await connection.commit()
+
+
+async def _run(connection: AsyncConnection, work: Callable[[Connection], None]) -> None:
+    await connection.run_sync(work)
+    await connection.commit()
+
+
+def _upgrade(connection: Connection, where: str, to: str) -> None:
+    config = alembic_config()
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    present = MigrationContext.configure(connection).get_current_heads()
+    if unknown := set(present) - known:
+        raise NewerDatabase(
+            f"the database {where} was written by a newer Citadel (revision {', '.join(sorted(unknown))})",
+            mend="run that version, or restore a backup from before the upgrade",
+        )
+    config.attributes["connection"] = connection
+    command.upgrade(config, to)
+
+
+async def downgrade(engine: AsyncEngine, to: str) -> None:
+    """Take the tables back to revision `to` (tests, and operators who go back a version)."""
+
+    def work(connection: Connection) -> None:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, to)
+
+    async with engine.connect() as connection:
+        await asyncio.shield(_run(connection, work))

@@ -1,0 +1,95 @@
+"""Transactions: each carries its audit records, linked to this writer's chain, and announces itself once it is durable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sqlalchemy import func, insert, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from citadel.audit import GENESIS, AuditEvent, canonical, link
+from citadel.changes import Topic
+from citadel.store.changes import LocalChanges
+from citadel.store.faults import our_errors
+from citadel.store.tables import AuditRow
+
+
+class Transaction:
+    """What is inside one: the connection, and the audit records and topics that go with it."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+        self.events: list[AuditEvent] = []
+        self.topics: set[Topic] = set()
+
+    async def all(self, statement: Any) -> Sequence[Any]:
+        return (await self.connection.execute(statement)).all()
+
+    async def first(self, statement: Any) -> Any | None:
+        return (await self.connection.execute(statement)).first()
+
+
+class Ledger:
+    """Runs transactions on one database, one writing one at a time in this process.
+
+    The chain of audit records has one writer, so writers queue here rather than in the database; those who write much
+    (issuance) put many records into one transaction.
+    """
+
+    def __init__(self, engine: AsyncEngine, changes: LocalChanges, *, writer: str, where: str) -> None:
+        self.engine = engine
+        self.where = where
+        self.writer = writer
+        self._changes = changes
+        self._turn = asyncio.Lock()
+        self._sequence = 0
+        self._tip = GENESIS
+
+    async def open(self) -> None:
+        """Find the end of our chain."""
+        async with self.reading() as transaction:
+            end = select(func.max(AuditRow.sequence)).where(AuditRow.writer == self.writer).scalar_subquery()  # type: ignore[arg-type]  # SQLModel types columns as values
+            row = await transaction.first(
+                select(AuditRow.sequence, AuditRow.hash).where(AuditRow.writer == self.writer, AuditRow.sequence == end)  # type: ignore[call-overload]  # as above
+            )
+        if row:
+            self._sequence, self._tip = row[0], bytes(row[1])
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Transaction]:
+        with our_errors(self.where):
+            async with self.engine.connect() as connection:
+                await connection.execution_options(citadel_reads=True)
+                async with connection.begin():
+                    yield Transaction(connection)
+
+    @asynccontextmanager
+    async def writing(self, *events: AuditEvent, topics: Collection[Topic] = ()) -> AsyncIterator[Transaction]:
+        """All that is done inside, with `events`, becomes durable together when the context is left, or none of it."""
+        async with self._turn:
+            with our_errors(self.where):
+                async with self.engine.connect() as connection, connection.begin():
+                    transaction = Transaction(connection)
+                    transaction.events.extend(events)
+                    transaction.topics.update(topics)
+                    yield transaction
+                    sequence, tip, rows = self._links(transaction.events)
+                    if rows:
+                        await connection.execute(insert(AuditRow), rows)
+                    if connection.dialect.name == "postgresql":
+                        for topic in transaction.topics:
+                            await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
+            self._sequence, self._tip = sequence, tip  # only now: what was rolled back is no part of the chain
+        self._changes.announce(*transaction.topics)
+
+    def _links(self, events: Sequence[AuditEvent]) -> tuple[int, bytes, list[dict[str, Any]]]:
+        sequence, tip, rows = self._sequence, self._tip, []
+        for event in events:
+            body = canonical(event)
+            sequence += 1
+            tip = link(tip, self.writer, sequence, body)
+            rows.append({"writer": self.writer, "sequence": sequence, "hash": tip, "body": body})
+        return sequence, tip, rows

@@ -1,0 +1,109 @@
+"""What the store offers beyond the cores' own ports: clients, job runs, the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+class Report(Protocol):
+    """What a client said about a resource (workload.upstream.AckReport has the fields and their meaning)."""
+
+    @property
+    def at(self) -> datetime: ...
+    @property
+    def client(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def resource(self) -> str: ...
+    @property
+    def type_url(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def spiffe_id(self) -> str: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def serial(self) -> str: ...
+    @property
+    def authority(self) -> str: ...
+    @property
+    def not_after(self) -> datetime | None: ...
+    @property
+    def detail(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHolding:
+    """What one client is known to hold of one resource.
+
+    `kind` and `version` are of the newest report. `acked_*`, `sequence`, `serial`, `authority` and `not_after` are of
+    the newest acknowledgement: what the client really uses. `nack_detail` is of a rejection newer than that.
+    """
+
+    node: str
+    client: str
+    resource: str
+    at: datetime
+    kind: str
+    version: str
+    type_url: str
+    acked_version: str = ""
+    acked_at: datetime | None = None
+    nack_detail: str = ""
+    spiffe_id: str = ""
+    sequence: int = 0
+    serial: str = ""
+    authority: str = ""
+    not_after: datetime | None = None
+
+
+class ClientStore(Protocol):
+    """Who holds what. A disconnect and our own restart leave everything in place."""
+
+    async def record(self, node: str, reports: Sequence[Report]) -> None:
+        """Write all of `reports` in one transaction; per client and resource the newest counts."""
+
+    async def all(self) -> list[ClientHolding]: ...
+
+    async def forget(self, before: datetime) -> int:
+        """Delete what was last heard of before, and holds nothing that is unexpired; how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    name: str
+    started_at: datetime
+    finished_at: datetime
+    ok: bool
+    detail: str = ""
+
+
+class JobStore(Protocol):
+    async def record(self, run: JobRun) -> None: ...
+
+    async def last(self) -> dict[str, JobRun]:
+        """The newest run of each job."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    """One link of a writer's chain: `body` is audit.canonical of the event."""
+
+    writer: str
+    sequence: int
+    hash: bytes
+    body: bytes
+
+
+class AuditLog(Protocol):
+    async def writers(self) -> list[str]: ...
+
+    async def read(self, writer: str, after: int, limit: int) -> list[AuditLine]:
+        """Links of one chain with a sequence above `after`, in order."""

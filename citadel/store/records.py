@@ -1,0 +1,142 @@
+"""Clients and what they hold, job runs, and the audit log's lines. Contracts: store.ports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+
+from citadel.changes import Topic
+from citadel.store.ledger import Ledger
+from citadel.store.ports import AuditLine, ClientHolding, JobRun, Report
+from citadel.store.tables import AuditRow, ClientRow, JobRow, from_micros, to_micros
+
+_C: Any = ClientRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
+_J: Any = JobRow.__table__  # type: ignore[attr-defined]  # as above
+_L: Any = AuditRow.__table__  # type: ignore[attr-defined]  # as above
+_TIMES = ("at", "acked_at", "not_after")
+
+
+class SqlClientStore:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def record(self, node: str, reports: Sequence[Report]) -> None:
+        if not reports:
+            return
+        clients = {report.client for report in reports}
+        async with self._ledger.writing(topics=[Topic.CLIENTS]) as transaction:
+            rows = await transaction.all(select(_C).where(_C.c.node == node, _C.c.client.in_(clients)))
+            known = {(row.client, row.resource): _holding(row.body) for row in rows}
+            touched: dict[tuple[str, str], ClientHolding] = {}
+            for report in reports:
+                key = (report.client, report.resource)
+                touched[key] = _merged(touched.get(key) or known.get(key), node, report)
+            for key, holding in touched.items():
+                values = {"at": to_micros(holding.at), "body": _body(holding)}
+                here = (_C.c.node == node) & (_C.c.client == key[0]) & (_C.c.resource == key[1])
+                whole = {"node": node, "client": key[0], "resource": key[1], **values}
+                statement = update(_C).where(here).values(values) if key in known else insert(_C).values(whole)
+                await transaction.connection.execute(statement)
+
+    async def all(self) -> list[ClientHolding]:
+        query = select(_C.c.body).order_by(_C.c.node, _C.c.client, _C.c.resource)
+        async with self._ledger.reading() as transaction:
+            return [_holding(row.body) for row in await transaction.all(query)]
+
+    async def forget(self, before: datetime) -> int:
+        async with self._ledger.writing() as transaction:
+            rows = await transaction.all(select(_C).where(_C.c.at < to_micros(before)))
+            gone = [row for row in rows if (end := _holding(row.body).not_after) is None or end < before]
+            for row in gone:
+                here = (_C.c.node == row.node) & (_C.c.client == row.client) & (_C.c.resource == row.resource)
+                await transaction.connection.execute(delete(_C).where(here))
+        return len(gone)
+
+
+def _merged(old: ClientHolding | None, node: str, report: Report) -> ClientHolding:
+    base = old or ClientHolding(
+        node, report.client, report.resource, report.at, str(report.kind), report.version, report.type_url
+    )
+    new = replace(base, at=report.at, kind=str(report.kind), type_url=report.type_url or base.type_url)
+    match str(report.kind):
+        case "ack":
+            return replace(
+                new,
+                version=report.version,
+                acked_version=report.version,
+                acked_at=report.at,
+                nack_detail="",
+                spiffe_id=report.spiffe_id,
+                sequence=report.sequence,
+                serial=report.serial,
+                authority=report.authority,
+                not_after=report.not_after,
+            )
+        case "nack":
+            return replace(new, version=report.version, nack_detail=report.detail[:1000])
+        case "sent":
+            return replace(new, version=report.version)
+        case _:
+            return new
+
+
+def _body(holding: ClientHolding) -> str:
+    values = asdict(holding)
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = to_micros(values[name])
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _holding(body: str) -> ClientHolding:
+    values = json.loads(body)
+    for name in _TIMES:
+        if values[name] is not None:
+            values[name] = from_micros(values[name])
+    return ClientHolding(**values)
+
+
+class SqlJobStore:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def record(self, run: JobRun) -> None:
+        values = {
+            "started_at": to_micros(run.started_at),
+            "finished_at": to_micros(run.finished_at),
+            "ok": run.ok,
+            "detail": run.detail[:1000],
+        }
+        async with self._ledger.writing() as transaction:
+            change = await transaction.connection.execute(update(_J).where(_J.c.name == run.name).values(values))
+            if change.rowcount == 0:
+                await transaction.connection.execute(insert(_J).values(name=run.name, **values))
+
+    async def last(self) -> dict[str, JobRun]:
+        async with self._ledger.reading() as transaction:
+            return {
+                row.name: JobRun(row.name, from_micros(row.started_at), from_micros(row.finished_at), row.ok, row.detail)
+                for row in await transaction.all(select(_J))
+            }
+
+
+class SqlAuditLog:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def writers(self) -> list[str]:
+        async with self._ledger.reading() as transaction:
+            return [row[0] for row in await transaction.all(select(_L.c.writer).distinct().order_by(_L.c.writer))]
+
+    async def read(self, writer: str, after: int, limit: int) -> list[AuditLine]:
+        query = select(_L).where(_L.c.writer == writer, _L.c.sequence > after).order_by(_L.c.sequence).limit(limit)
+        async with self._ledger.reading() as transaction:
+            return [
+                AuditLine(row.writer, row.sequence, bytes(row.hash), bytes(row.body))
+                for row in await transaction.all(query)
+            ]

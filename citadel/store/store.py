@@ -1,0 +1,102 @@
+"""Store: opens a database and hands out what is kept in it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from citadel.errors import FailedPrecondition
+from citadel.spiffe import TrustDomain
+from citadel.store import engine as engines
+from citadel.store.authorities import SqlAuthorityStore
+from citadel.store.changes import LocalChanges, listen
+from citadel.store.entries import SqlEntryStore
+from citadel.store.faults import our_errors
+from citadel.store.issuance import SqlIssuanceLog
+from citadel.store.ledger import Ledger
+from citadel.store.records import SqlAuditLog, SqlClientStore, SqlJobStore
+from citadel.store.tables import MetaRow
+
+
+class Store:
+    """An open database. Made by `open`."""
+
+    def __init__(self, engine: AsyncEngine, ledger: Ledger, changes: LocalChanges, *, kind: str, where: str) -> None:
+        self.kind = kind
+        self.where = where
+        self.changes = changes
+        self.authorities = SqlAuthorityStore(ledger)
+        self.issuance = SqlIssuanceLog(ledger)
+        self.entries = SqlEntryStore(ledger)
+        self.clients = SqlClientStore(ledger)
+        self.jobs = SqlJobStore(ledger)
+        self.audit = SqlAuditLog(ledger)
+        self._engine = engine
+        self._ledger = ledger
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, url: str, *, writer: str, pool_size: int = 10) -> AsyncIterator[Store]:
+        """Open the database at `url` (`sqlite:////abs/path`, `postgresql://…`), its tables brought up to date.
+
+        `writer` names this server's audit chain; servers that share a database differ in it. Raises InvalidInput
+        (URL), FailedPrecondition (another server holds the SQLite directory; corrupt), NewerDatabase, Unavailable.
+        """
+        parsed = engines.parse_url(url)
+        where = parsed.render_as_string(hide_password=True).replace("+aiosqlite", "").replace("+asyncpg", "")
+        kind = parsed.get_backend_name()
+        lock: engines.DirectoryLock | None = None
+        if kind == "sqlite":
+            path = Path(parsed.database or "")
+            with our_errors(where):
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = engines.DirectoryLock(path.parent / "lock")
+            engines.prepare_file(path)
+        engine = engines.create(parsed, pool_size=pool_size)
+        listener: asyncio.Task[None] | None = None
+        try:
+            await engines.migrate(engine, where)
+            changes = LocalChanges()
+            ledger = Ledger(engine, changes, writer=writer, where=where)
+            await ledger.open()
+            store = cls(engine, ledger, changes, kind=kind, where=where)
+            if kind == "postgresql":
+                dsn = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
+                listener = asyncio.create_task(listen(dsn, changes), name="database announcements")
+            store.issuance.start()
+            try:
+                yield store
+            finally:
+                await store.issuance.stop()
+        finally:
+            if listener is not None:
+                listener.cancel()
+                with suppress(asyncio.CancelledError):
+                    await listener
+            await engine.dispose()
+            if lock is not None:
+                lock.release()
+
+    async def pin_trust_domain(self, trust_domain: TrustDomain) -> None:
+        """Write down whose database this is. Raises FailedPrecondition if it is another trust domain's."""
+        async with self._ledger.writing() as transaction:
+            row = await transaction.first(select(MetaRow.value).where(MetaRow.key == "trust_domain"))  # type: ignore[call-overload]  # SQLModel types columns as values
+            if row is None:
+                await transaction.connection.execute(
+                    insert(MetaRow).values(key="trust_domain", value=trust_domain.name)
+                )
+            elif row[0] != trust_domain.name:
+                raise FailedPrecondition(
+                    f"the database {self.where} belongs to the trust domain {row[0]}, not {trust_domain}",
+                    mend="set trust_domain back, or begin with another data directory",
+                )
+
+    async def health(self) -> None:
+        """Returns if the database answers. Raises Unavailable."""
+        async with self._ledger.reading() as transaction:
+            await transaction.first(text("SELECT 1"))

@@ -1,0 +1,141 @@
+"""The tables. Times are UTC microseconds since 1970 (integers), so that both databases order and compare them alike."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def to_micros(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def from_micros(value: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=value)
+
+
+def big(*, nullable: bool = False, index: bool = False) -> Column[int]:
+    return Column(BigInteger, nullable=nullable, index=index)
+
+
+def blob(*, nullable: bool = False) -> Column[bytes]:
+    return Column(LargeBinary, nullable=nullable)
+
+
+class MetaRow(SQLModel, table=True):
+    __tablename__ = "meta"
+    key: str = Field(primary_key=True)
+    value: str
+
+
+class AuthorityRow(SQLModel, table=True):
+    __tablename__ = "authorities"
+    skid: str = Field(primary_key=True)
+    kind: str
+    state: str
+    trust_domain: str
+    key_source: str
+    root_skid: str
+    created_at: int = Field(sa_column=big())
+    changed_at: int = Field(sa_column=big())
+    note: str = ""
+
+
+class AuthorityCertificateRow(SQLModel, table=True):
+    """Certificates of an authority's key. `ordinal` grows: the highest is the newest. `chain` is DER after DER."""
+
+    __tablename__ = "authority_certificates"
+    fingerprint: str = Field(primary_key=True)
+    skid: str = Field(foreign_key="authorities.skid", index=True)
+    ordinal: int
+    der: bytes = Field(sa_column=blob())
+    chain: bytes = Field(sa_column=blob())
+
+
+class KeyRow(SQLModel, table=True):
+    __tablename__ = "keys"
+    skid: str = Field(primary_key=True, foreign_key="authorities.skid")
+    kek_id: str
+    ciphertext: bytes = Field(sa_column=blob())
+
+
+class BundleRow(SQLModel, table=True):
+    """`roots` is DER after DER; `crls` PEM after PEM; `tainted` fingerprints, one a line."""
+
+    __tablename__ = "bundles"
+    trust_domain: str = Field(primary_key=True)
+    sequence: int = Field(sa_column=big())
+    refresh_hint: int
+    roots: bytes = Field(sa_column=blob())
+    crls: bytes = Field(sa_column=blob())
+    tainted: str = ""
+
+
+class EntryRow(SQLModel, table=True):
+    """`body` is the entry in JSON; the other columns are what is searched. `key` makes duplicates impossible."""
+
+    __tablename__ = "entries"
+    id: str = Field(primary_key=True)
+    key: str = Field(unique=True)
+    spiffe_id: str = Field(index=True)
+    parent_id: str = Field(index=True)
+    apply_set: str = Field(index=True)
+    expires_at: int | None = Field(default=None, sa_column=big(nullable=True, index=True))
+    revision: int = Field(sa_column=big())
+    created_at: int = Field(sa_column=big())
+    body: str
+
+
+class IssuanceRow(SQLModel, table=True):
+    """The issuance log. `serial` is hex of 32 digits; `number` gives the order."""
+
+    __tablename__ = "issuances"
+    __table_args__ = (Index("ix_issuances_open", "outcome", "at"),)
+    number: int | None = Field(default=None, primary_key=True)
+    serial: str = Field(unique=True)
+    spiffe_id: str = Field(index=True)
+    entry_id: str = Field(index=True)
+    authority: str
+    not_before: int = Field(sa_column=big())
+    not_after: int = Field(sa_column=big(index=True))
+    dns_names: str
+    key_fingerprint: str
+    requester: str
+    at: int = Field(sa_column=big())
+    outcome: str = ""
+    fingerprint: str = ""
+    detail: str = ""
+
+
+class AuditRow(SQLModel, table=True):
+    __tablename__ = "audit"
+    __table_args__ = (UniqueConstraint("writer", "sequence"),)
+    number: int | None = Field(default=None, primary_key=True)
+    writer: str
+    sequence: int = Field(sa_column=big())
+    hash: bytes = Field(sa_column=blob())
+    body: bytes = Field(sa_column=blob())
+
+
+class ClientRow(SQLModel, table=True):
+    """What a client holds of one resource, as it said last. Neither a disconnect nor our restart removes a row."""
+
+    __tablename__ = "clients"
+    node: str = Field(primary_key=True)
+    client: str = Field(primary_key=True)
+    resource: str = Field(primary_key=True)
+    at: int = Field(sa_column=big(index=True))
+    body: str
+
+
+class JobRow(SQLModel, table=True):
+    __tablename__ = "jobs"
+    name: str = Field(primary_key=True)
+    started_at: int = Field(sa_column=big())
+    finished_at: int = Field(sa_column=big())
+    ok: bool
+    detail: str = ""
