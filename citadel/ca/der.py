@@ -34,6 +34,11 @@ class Extension:
 
 
 @asn1.sequence
+class AuthorityKeyIdentifier:
+    key_identifier: Annotated[bytes, asn1.Implicit(0)]
+
+
+@asn1.sequence
 class TbsCertificate:
     """What we write: v3, always with extensions, never with unique identifiers."""
 

@@ -73,6 +73,20 @@ def fingerprint(der: bytes) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class SubjectKey:
+    """A key to be certified, with what a certificate says of it: SubjectPublicKeyInfo (DER) and key identifier."""
+
+    public_key: PublicKey
+    spki: bytes
+    key_id: bytes
+
+    @classmethod
+    def of(cls, public_key: PublicKey) -> SubjectKey:
+        written = spki(public_key)
+        return cls(public_key, written, key_id(written))
+
+
+@dataclass(frozen=True, slots=True)
 class SignatureAlgorithm:
     """How a key signs: the identifier that the certificate carries, and the hash. RSA signs as PKCS #1 v1.5, since
     not everything that reads a mesh's certificates reads PSS."""

@@ -55,6 +55,8 @@ _OF_A_ROOT = {
     ExtensionOID.SUBJECT_KEY_IDENTIFIER,
     ExtensionOID.SUBJECT_ALTERNATIVE_NAME,
 }
+_CRITICAL = {ExtensionOID.KEY_USAGE, ExtensionOID.BASIC_CONSTRAINTS}
+_CRITICAL_WITHOUT_SUBJECT = _CRITICAL | {ExtensionOID.SUBJECT_ALTERNATIVE_NAME}
 _OF_AN_ISSUING_CA = _OF_A_ROOT | {ExtensionOID.AUTHORITY_KEY_IDENTIFIER}
 _EXTENSIONS = {
     Purpose.ROOT: _OF_A_ROOT,
@@ -81,7 +83,7 @@ def lint(tbs: bytes, spec: CertificateSpec) -> LintedCertificate:
     try:
         raw = asn1.decode_der(AnyTbsCertificate, tbs)
         read = x509.load_der_x509_certificate(assemble(tbs, spec.parent, _NO_SIGNATURE))
-        findings = [*_header(raw, spec), *_validity(raw, read, spec), *_key(raw, read, spec), *_extensions(read, spec)]
+        findings = [*_header(raw, spec), *_validity(raw, read, spec), *_key(raw, spec), *_extensions(read, spec)]
     except _UNREADABLE as error:
         findings = [f"it cannot be read back: {error}"]
     if findings:
@@ -126,71 +128,74 @@ def _validity(raw: AnyTbsCertificate, read: x509.Certificate, spec: CertificateS
             yield "a time is written in the wrong form for its year"
 
 
-def _key(raw: AnyTbsCertificate, read: x509.Certificate, spec: CertificateSpec) -> Iterator[str]:
-    """RFC 5280, 4.1.2.7 and 4.2.1.2."""
-    key = read.public_key()
-    if key != spec.public_key or asn1.encode_der(raw.spki) != spec.spki:
+def _key(raw: AnyTbsCertificate, spec: CertificateSpec) -> Iterator[str]:
+    """RFC 5280, 4.1.2.7."""
+    if asn1.encode_der(raw.spki) != spec.key.spki:
         yield "its public key is not the one meant"
-    if (key == spec.parent.public_key) is not (spec.purpose is Purpose.ROOT):
+    if (spec.key.public_key == spec.parent.public_key) is not (spec.purpose is Purpose.ROOT):
         yield "only a root is signed by the key that it is for"
 
 
 def _extensions(read: x509.Certificate, spec: CertificateSpec) -> Iterator[str]:
-    extensions = {extension.oid: extension for extension in read.extensions}
-    if extensions.keys() != _EXTENSIONS[spec.purpose]:
+    """RFC 5280, 4.2: exactly those of the profile, critical where they must be, each saying what was meant."""
+    values, critical = {}, set()
+    for extension in read.extensions:
+        values[extension.oid] = extension.value
+        if extension.critical:
+            critical.add(extension.oid)
+    if values.keys() != _EXTENSIONS[spec.purpose]:
         yield "its extensions are not those of its profile"
         return
-    yield from _key_ids(extensions, spec)
-    yield from _usage(extensions, spec)
-    yield from _names(extensions[ExtensionOID.SUBJECT_ALTERNATIVE_NAME], spec)
+    if critical != (_CRITICAL if spec.subject != EMPTY_NAME else _CRITICAL_WITHOUT_SUBJECT):
+        yield "key usage and basic constraints must be critical, names if the subject is empty, and nothing else"
+    yield from _key_ids(values, spec)
+    yield from _usage(values, spec)
+    yield from _names(values[ExtensionOID.SUBJECT_ALTERNATIVE_NAME], spec)
 
 
-_Extensions = dict[x509.ObjectIdentifier, x509.Extension[x509.ExtensionType]]
+_Values = dict[x509.ObjectIdentifier, x509.ExtensionType]
 
 
-def _key_ids(extensions: _Extensions, spec: CertificateSpec) -> Iterator[str]:
-    """RFC 5280, 4.2.1.1 and 4.2.1.2. Both are never critical."""
-    own = extensions[ExtensionOID.SUBJECT_KEY_IDENTIFIER]
-    if own.critical or own.value != x509.SubjectKeyIdentifier.from_public_key(spec.public_key):
+def _key_ids(values: _Values, spec: CertificateSpec) -> Iterator[str]:
+    """RFC 5280, 4.2.1.1 and 4.2.1.2."""
+    own, parents = values[ExtensionOID.SUBJECT_KEY_IDENTIFIER], values.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
+    if not isinstance(own, x509.SubjectKeyIdentifier) or own.digest != keys.key_id(spec.key.spki):
         yield "its subject key identifier is not that of its key"
-    parents = extensions.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
-    if parents is None:  # a root
-        return
-    if parents.critical or parents.value != x509.AuthorityKeyIdentifier(spec.parent.key_id, None, None):
+    if parents is None:
+        return  # a root: whose extensions are these was checked before
+    if not isinstance(parents, x509.AuthorityKeyIdentifier) or parents.key_identifier != spec.parent.key_id:
         yield "its authority key identifier is not the signing certificate's subject key identifier"
+    elif parents.authority_cert_issuer is not None or parents.authority_cert_serial_number is not None:
+        yield "its authority key identifier names a certificate, not only a key"
 
 
-def _usage(extensions: _Extensions, spec: CertificateSpec) -> Iterator[str]:
+def _usage(values: _Values, spec: CertificateSpec) -> Iterator[str]:
     """RFC 5280, 4.2.1.3, 4.2.1.9, 4.2.1.12; X509-SVID, sections 4.3 and 4.4."""
-    usage, constraints = extensions[ExtensionOID.KEY_USAGE], extensions[ExtensionOID.BASIC_CONSTRAINTS]
-    if not usage.critical or not constraints.critical:
-        yield "key usage and basic constraints must be critical"
     leaf = spec.purpose is Purpose.LEAF
-    leaf_usage = _RSA_LEAF if keys.is_rsa(spec.public_key) else _EC_LEAF
-    if usage.value != (leaf_usage if leaf else _AUTHORITY):
+    leaf_usage = _RSA_LEAF if keys.is_rsa(spec.key.public_key) else _EC_LEAF
+    if values[ExtensionOID.KEY_USAGE] != (leaf_usage if leaf else _AUTHORITY):
         yield "its key usage is not that of its profile"
-    if constraints.value != x509.BasicConstraints(ca=not leaf, path_length=spec.path_length):
-        yield "its basic constraints are not those of its profile"
+    constraints = values[ExtensionOID.BASIC_CONSTRAINTS]
+    if not isinstance(constraints, x509.BasicConstraints) or constraints.ca is leaf:
+        yield "it says that it is a CA and is none, or the other way round"
+    elif constraints.path_length != spec.path_length or (leaf and spec.path_length is not None):
+        yield "its path length is not the one meant"
     if spec.purpose is Purpose.ISSUING_CA and spec.path_length != 0:
         yield "an issuing CA must have path length 0"
-    if leaf:
-        extended = extensions[ExtensionOID.EXTENDED_KEY_USAGE]
-        if extended.critical or extended.value != _BOTH_ENDS_OF_TLS:
-            yield "its extended key usage is not server and client"
+    if leaf and values[ExtensionOID.EXTENDED_KEY_USAGE] != _BOTH_ENDS_OF_TLS:
+        yield "its extended key usage is not server and client"
 
 
-def _names(names: x509.Extension[x509.ExtensionType], spec: CertificateSpec) -> Iterator[str]:
+def _names(names: x509.ExtensionType, spec: CertificateSpec) -> Iterator[str]:
     """RFC 5280, 4.2.1.6; X509-SVID, sections 2, 4.1 and 5.2."""
-    assert isinstance(names.value, x509.SubjectAlternativeName)  # keyed by its OID
-    uris, others = list(names.value)[:1], list(names.value)[1:]
-    if uris != [x509.UniformResourceIdentifier(spec.spiffe_id.uri)]:
-        yield "its first name is not the SPIFFE ID meant"
-    if others != [x509.DNSName(name) for name in spec.dns_names]:
-        yield "the names after the SPIFFE ID are not the DNS names meant"
+    if not isinstance(names, x509.SubjectAlternativeName):
+        yield "its names cannot be read"
+        return
+    meant = [(x509.UniformResourceIdentifier, spec.spiffe_id.uri)]
+    if [(type(name), name.value) for name in names] != meant + [(x509.DNSName, name) for name in spec.dns_names]:
+        yield "its names are not the SPIFFE ID meant, then the DNS names meant"
     if not all(_HOST_NAME.fullmatch(name) for name in spec.dns_names):
         yield "a DNS name is not a host name in lower case"
-    if names.critical is not (spec.subject == EMPTY_NAME):
-        yield "its names must be critical if the subject is empty, and only then"
     leaf = spec.purpose is Purpose.LEAF
     if bool(spec.spiffe_id.path) is not leaf or (spec.dns_names and not leaf):
         yield "a leaf's SPIFFE ID has a path; an authority's has none, and an authority has no DNS names"

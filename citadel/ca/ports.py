@@ -141,7 +141,8 @@ class IssuanceLog(Protocol):
 
     async def settle(self, outcome: IssuanceOutcome) -> None:
         """Record how it ended. May return before it is durable (bounded queue; waits when that is full), and is
-        written in order, with the next group. Never lost by a graceful stop."""
+        written in order, with the next group. Never lost by a graceful stop. A serial that was never intended is
+        ignored; the first outcome stays, except that UNKNOWN gives way to what its own issuer says later."""
 
     async def unsettled(self, before: datetime) -> list[IssuanceIntent]:
         """Intents older than `before` without an outcome, whoever wrote them."""
@@ -163,6 +164,14 @@ class IssuanceQuery:
     orphaned: bool = False  # only what belongs to no present entry, and is unexpired at `live_at`
     limit: int = 100
     after: int | None = None  # a serial: continue behind it
+
+
+class IssuanceMeter(Protocol):
+    """Counts what the issuer does. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def issuance(self, result: str, seconds: float) -> None:
+        """One request was answered. `result`: `issued`; `refused` (the request's fault), `unavailable` (no authority or
+        no store now), `failed` (a defect, or cut off)."""
 
 
 class RootAuthority(Protocol):
@@ -198,6 +207,7 @@ class IssuingGrant:
 __all__ = [
     "AuthorityStore",
     "IssuanceLog",
+    "IssuanceMeter",
     "IssuanceQuery",
     "IssuingGrant",
     "KeyEncryptionKey",

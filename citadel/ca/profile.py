@@ -110,7 +110,7 @@ class Validity:
 class CertificateSpec:
     """What one certificate is to say. Made by `leaf`, `issuing_ca` and `root` only.
 
-    `subject` is the DER of a Name. `spki` and `key_id` belong to `public_key`. `dns_names` are in order, after the URI.
+    `subject` is the DER of a Name. `dns_names` are in order, after the URI.
     """
 
     purpose: Purpose
@@ -118,9 +118,7 @@ class CertificateSpec:
     serial: int
     validity: Validity
     subject: bytes
-    public_key: keys.PublicKey
-    spki: bytes
-    key_id: bytes
+    key: keys.SubjectKey
     spiffe_id: SpiffeId
     dns_names: tuple[str, ...] = ()
     path_length: int | None = None
@@ -137,7 +135,7 @@ def serial(entropy: Entropy) -> int:
 def leaf(
     *,
     parent: Parent,
-    public_key: keys.PublicKey,
+    key: keys.SubjectKey,
     spiffe_id: SpiffeId,
     validity: Validity,
     serial: int,
@@ -147,16 +145,13 @@ def leaf(
     """An X.509-SVID for a workload. Raises InvalidInput for an ID without a path (X509-SVID, section 5.2)."""
     if not spiffe_id.path:
         raise InvalidInput(f"{spiffe_id} names a trust domain; a workload's SPIFFE ID has a path")
-    spki = keys.spki(public_key)
     return CertificateSpec(
         purpose=Purpose.LEAF,
         parent=parent,
         serial=serial,
         validity=validity,
         subject=subject,
-        public_key=public_key,
-        spki=spki,
-        key_id=keys.key_id(spki),
+        key=key,
         spiffe_id=spiffe_id,
         dns_names=dns_names,
     )
@@ -171,7 +166,9 @@ def issuing_ca(
     """
     if parent.path_length == 0:
         raise InvalidInput("the signing certificate has path length 0: it may sign leaves only, no issuing CA")
-    return _authority(Purpose.ISSUING_CA, parent, public_key, trust_domain, validity, serial, path_length=0)
+    return _authority(
+        Purpose.ISSUING_CA, parent, keys.SubjectKey.of(public_key), trust_domain, validity, serial, path_length=0
+    )
 
 
 def root(
@@ -189,47 +186,43 @@ def root(
     """
     if path_length is not None and path_length < 1:
         raise InvalidInput(f"a root with path length {path_length} could sign no issuing CA; it must be 1 or more")
-    key_id = keys.key_id(keys.spki(public_key))
+    key = keys.SubjectKey.of(public_key)
     itself = Parent(
-        _authority_name(Purpose.ROOT, trust_domain, key_id),
-        key_id,
+        _authority_name(Purpose.ROOT, trust_domain, key),
+        key.key_id,
         public_key,
         validity.not_before,
         validity.not_after,
         path_length,
     )
-    return _authority(Purpose.ROOT, itself, public_key, trust_domain, validity, serial, path_length=path_length)
+    return _authority(Purpose.ROOT, itself, key, trust_domain, validity, serial, path_length=path_length)
 
 
 def _authority(
     purpose: Purpose,
     parent: Parent,
-    public_key: keys.PublicKey,
+    key: keys.SubjectKey,
     trust_domain: TrustDomain,
     validity: Validity,
     serial: int,
     *,
     path_length: int | None,
 ) -> CertificateSpec:
-    spki = keys.spki(public_key)
-    key_id = keys.key_id(spki)
     return CertificateSpec(
         purpose=purpose,
         parent=parent,
         serial=serial,
         validity=validity,
-        subject=_authority_name(purpose, trust_domain, key_id),
-        public_key=public_key,
-        spki=spki,
-        key_id=key_id,
+        subject=_authority_name(purpose, trust_domain, key),
+        key=key,
         spiffe_id=trust_domain.id,  # X509-SVID, section 4.2: a signing certificate's ID has no path
         path_length=path_length,
     )
 
 
-def _authority_name(purpose: Purpose, trust_domain: TrustDomain, key_id: bytes) -> bytes:
+def _authority_name(purpose: Purpose, trust_domain: TrustDomain, key: keys.SubjectKey) -> bytes:
     """`CN=example.org issuing CA 0a1b2c3d`: the trust domain (cut if need be), what it is, the SKID's first digits."""
-    rest = f" {purpose} {key_id[:4].hex()}"
+    rest = f" {purpose} {key.key_id[:4].hex()}"
     room = _COMMON_NAME_LENGTH - len(rest)
     name = trust_domain.name if len(trust_domain.name) <= room else trust_domain.name[: room - 2] + ".."
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name + rest)]).public_bytes()

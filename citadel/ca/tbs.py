@@ -6,7 +6,7 @@ from datetime import datetime
 
 from cryptography import x509
 from cryptography.hazmat import asn1
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from citadel.ca import der, keys
 from citadel.ca.profile import EMPTY_NAME, CertificateSpec, Parent, Purpose
@@ -26,7 +26,7 @@ def encode(spec: CertificateSpec) -> bytes:
             issuer=der.tlv(spec.parent.name),
             validity=der.Validity(not_before=_time(validity.not_before), not_after=_time(validity.not_after)),
             subject=der.tlv(spec.subject),
-            spki=der.tlv(spec.spki),
+            spki=der.tlv(spec.key.spki),
             extensions=_extensions(spec),
         )
     )
@@ -80,10 +80,16 @@ _BOTH_ENDS_OF_TLS = _extension(
 
 
 def _extensions(spec: CertificateSpec) -> list[der.Extension]:
-    own_key_id = _extension(x509.SubjectKeyIdentifier(spec.key_id), critical=False)
-    parents_key_id = _extension(x509.AuthorityKeyIdentifier(spec.parent.key_id, None, None), critical=False)
+    own_key_id = der.Extension(
+        oid=ExtensionOID.SUBJECT_KEY_IDENTIFIER, critical=False, value=asn1.encode_der(spec.key.key_id)
+    )
+    parents_key_id = der.Extension(
+        oid=ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        critical=False,
+        value=asn1.encode_der(der.AuthorityKeyIdentifier(key_identifier=spec.parent.key_id)),
+    )
     if spec.purpose is Purpose.LEAF:
-        usage = _RSA_LEAF_USAGE if keys.is_rsa(spec.public_key) else _EC_LEAF_USAGE
+        usage = _RSA_LEAF_USAGE if keys.is_rsa(spec.key.public_key) else _EC_LEAF_USAGE
         return [usage, _BOTH_ENDS_OF_TLS, _NO_AUTHORITY, own_key_id, parents_key_id, _alternative_names(spec)]
     authority = _extension(x509.BasicConstraints(ca=True, path_length=spec.path_length), critical=True)
     if spec.purpose is Purpose.ROOT:  # RFC 5280, 4.2.1.1: a self-signed certificate may leave its parent's out
