@@ -62,7 +62,7 @@ class KeySource(StrEnum):
     """Where an authority's private key is."""
 
     SEALED = "sealed"  # in the store, encrypted under the key-encryption key
-    FILES = "files"  # in the user's own files (cacerts); read at start, never copied
+    FILES = "files"  # from the user's own files (cacerts); a sealed copy outlasts a change of those files
     VAULT = "vault"  # somewhere that signs for us
     NONE = "none"  # not with us (a root whose issuing CA was plugged in)
 

@@ -150,7 +150,13 @@ class SqlAuthorityStore:
             raise Aborted(f"the {kind} authority {row.skid} is active, and there can be only one")
 
     async def _move(
-        self, transaction: Transaction, skid: Skid, expected: AuthorityState, to: AuthorityState, at: datetime, note: str
+        self,
+        transaction: Transaction,
+        skid: Skid,
+        expected: AuthorityState,
+        to: AuthorityState,
+        at: datetime,
+        note: str,
     ) -> None:
         row = await transaction.first(select(_A.c.state).where(_A.c.skid == skid.hex).with_for_update())
         if row is None:
@@ -161,7 +167,12 @@ class SqlAuthorityStore:
         await transaction.connection.execute(change.values(state=str(to), changed_at=to_micros(at), note=note))
 
     async def _insert(
-        self, transaction: Transaction, skid: Skid, certificate: AuthorityCertificate, chain: Sequence[bytes], ordinal: int
+        self,
+        transaction: Transaction,
+        skid: Skid,
+        certificate: AuthorityCertificate,
+        chain: Sequence[bytes],
+        ordinal: int,
     ) -> None:
         values = {
             "fingerprint": certificate.fingerprint,

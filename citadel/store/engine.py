@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,7 +18,6 @@ from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from alembic import command
 from citadel.errors import FailedPrecondition, InvalidInput, NewerDatabase, PermissionDenied
 from citadel.store.faults import our_errors
 
@@ -26,7 +26,7 @@ _MIGRATION_LOCK = 0x0C17ADE1  # an arbitrary number that all servers share: pg_a
 
 
 class DirectoryLock:
-    """Holds a SQLite directory for this process. Raises FailedPrecondition, naming the holder, if somebody else does."""
+    """Holds a SQLite directory for this process. Raises FailedPrecondition, naming the holder, if it is taken."""
 
     def __init__(self, path: Path) -> None:
         try:

@@ -95,7 +95,9 @@ class SqlIssuanceLog:
                 if not item.done.done():
                     item.done.set_exception(Unavailable(f"nothing could be recorded: {error.message}", mend=error.mend))
             if outcomes:
-                log.error("outcomes of issuance could not be written yet", waiting=len(outcomes), error=error.sentence())
+                log.error(
+                    "outcomes of issuance could not be written yet", waiting=len(outcomes), error=error.sentence()
+                )
             return outcomes
         for item in new:
             if not item.done.done():  # cancelled callers no longer wait
@@ -146,7 +148,7 @@ class SqlIssuanceLog:
 
 _SETTLE = (
     update(_T)
-    .where(_T.c.serial == bindparam("of"))
+    .where(_T.c.serial == bindparam("of"), _T.c.outcome.in_(("", str(Outcome.UNKNOWN))))
     .values(outcome=bindparam("how"), fingerprint=bindparam("print"), detail=bindparam("why"))
 )
 

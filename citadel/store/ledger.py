@@ -1,4 +1,4 @@
-"""Transactions: each carries its audit records, linked to this writer's chain, and announces itself once it is durable."""
+"""Transactions: each carries its audit records, chained, and announces itself once it is durable."""
 
 from __future__ import annotations
 

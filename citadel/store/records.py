@@ -120,7 +120,9 @@ class SqlJobStore:
     async def last(self) -> dict[str, JobRun]:
         async with self._ledger.reading() as transaction:
             return {
-                row.name: JobRun(row.name, from_micros(row.started_at), from_micros(row.finished_at), row.ok, row.detail)
+                row.name: JobRun(
+                    row.name, from_micros(row.started_at), from_micros(row.finished_at), row.ok, row.detail
+                )
                 for row in await transaction.all(select(_J))
             }
 

@@ -1,8 +1,8 @@
 """How Alembic reaches the database: over the connection that citadel.store.engine hands it."""
 
+from alembic import context
 from sqlmodel import SQLModel
 
-from alembic import context
 from citadel.store import tables  # noqa: F401 - fills SQLModel.metadata
 
 context.configure(

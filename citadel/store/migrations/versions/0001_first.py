@@ -1,7 +1,6 @@
 """The first tables."""
 
 import sqlalchemy as sa
-
 from alembic import op
 
 revision = "0001"
@@ -9,7 +8,9 @@ down_revision = None
 
 
 def upgrade() -> None:
-    op.create_table("meta", sa.Column("key", sa.String, primary_key=True), sa.Column("value", sa.String, nullable=False))
+    op.create_table(
+        "meta", sa.Column("key", sa.String, primary_key=True), sa.Column("value", sa.String, nullable=False)
+    )
     op.create_table(
         "authorities",
         sa.Column("skid", sa.String, primary_key=True),
@@ -96,7 +97,15 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     for table in (
-        "jobs", "clients", "audit", "issuances", "entries", "bundles", "keys", "authority_certificates",
-        "authorities", "meta",
+        "jobs",
+        "clients",
+        "audit",
+        "issuances",
+        "entries",
+        "bundles",
+        "keys",
+        "authority_certificates",
+        "authorities",
+        "meta",
     ):
         op.drop_table(table)

@@ -1,0 +1,41 @@
+"""Keyring: authorities' private keys, sealed for the store and opened from it."""
+
+from __future__ import annotations
+
+from cryptography.hazmat.primitives import serialization
+
+from citadel.ca import keys
+from citadel.ca.model import SealedKey, Skid
+from citadel.ca.ports import AuthorityStore, KeyEncryptionKey
+from citadel.errors import FailedPrecondition, InternalFault
+
+
+class Keyring:
+    def __init__(self, store: AuthorityStore, kek: KeyEncryptionKey) -> None:
+        self._store = store
+        self._kek = kek
+
+    async def seal(self, skid: Skid, key: keys.PrivateKey) -> SealedKey:
+        """The key as it may lie in the store, bound to its SKID."""
+        plain = key.private_bytes(
+            serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return SealedKey(skid, self._kek.id, await self._kek.seal(plain, _context(skid)))
+
+    async def open(self, skid: Skid) -> keys.PrivateKey:
+        """Raises NotFound; FailedPrecondition if it was sealed under another key-encryption key, or is damaged."""
+        sealed = await self._store.sealed_key(skid)
+        if sealed.kek_id != self._kek.id:
+            raise FailedPrecondition(
+                f"the key of authority {skid} is sealed under {sealed.kek_id}, and we hold {self._kek.id}",
+                mend="put back the key file that belongs to this database",
+            )
+        plain = await self._kek.open(sealed.ciphertext, _context(skid))
+        key = serialization.load_der_private_key(plain, None)
+        if not isinstance(key, keys.PrivateKey):
+            raise InternalFault(f"the sealed key of authority {skid} is neither EC nor RSA")
+        return key
+
+
+def _context(skid: Skid) -> bytes:
+    return b"citadel authority key " + skid.hex.encode()

@@ -1,0 +1,128 @@
+"""Registry: the use cases on registration entries, each with its audit record."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from citadel.audit import AuditEvent
+from citadel.clock import Clock
+from citadel.errors import BadFile, InvalidInput, Mistake
+from citadel.registry import apply, validate
+from citadel.registry.authorised import authorised
+from citadel.registry.model import Entry
+from citadel.registry.ports import Edit, EntryQuery, EntryStore
+from citadel.spiffe import SpiffeId, TrustDomain
+
+_EXPIRE_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryPolicy:
+    """TTLs that an entry may ask for. An entry that asks for zero gets the server's default."""
+
+    min_ttl: timedelta
+    max_ttl: timedelta
+
+
+class Registry:
+    def __init__(
+        self,
+        store: EntryStore,
+        trust_domain: TrustDomain,
+        clock: Clock,
+        policy: RegistryPolicy,
+        *,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._store = store
+        self._trust_domain = trust_domain
+        self._clock = clock
+        self._new_id = new_id
+        self.policy = policy
+
+    async def create(self, entries: Sequence[Entry], actor: str, *, reason: str = "") -> list[Entry]:
+        """Create all of `entries` (an empty id gets one), or none. Raises InvalidInput with every fault of all of them,
+        AlreadyExists."""
+        named = [entry if entry.id else replace(entry, id=self._new_id()) for entry in entries]
+        now = self._clock.now()
+        self._check(named, now)
+        edit = Edit(create=[(entry, _event(now, actor, "entry.create", entry, reason)) for entry in named])
+        return await self._store.edit(edit, now)
+
+    async def update(self, entries: Sequence[Entry], actor: str, *, reason: str = "") -> list[Entry]:
+        """Replace entries whole, each at the revision that was read. Raises InvalidInput, NotFound, Aborted."""
+        now = self._clock.now()
+        self._check(entries, now)
+        edit = Edit(update=[(entry, _event(now, actor, "entry.update", entry, reason)) for entry in entries])
+        return await self._store.edit(edit, now)
+
+    async def delete(self, entry_ids: Sequence[str], actor: str, *, reason: str = "") -> None:
+        """Delete all of these, or none. Raises NotFound."""
+        now = self._clock.now()
+        events = [(i, AuditEvent(now, actor, "entry.delete", i, {}, reason)) for i in entry_ids]
+        await self._store.edit(Edit(delete=events), now)
+
+    async def apply(
+        self, wanted: Sequence[Entry], apply_set: str, actor: str, *, prune: bool = False, dry_run: bool = False
+    ) -> apply.Plan:
+        """Make the entries of `apply_set` what `wanted` says, in one transaction. Returns what was (or would be) done.
+
+        Raises InvalidInput with every fault, AlreadyExists if an entry outside the set is in the way.
+        """
+        if not apply_set:
+            raise InvalidInput("an apply set needs a name")
+        now = self._clock.now()
+        plan = apply.plan(wanted, await self._store.all(), apply_set, prune=prune)
+        plan = replace(plan, create=tuple(e if e.id else replace(e, id=self._new_id()) for e in plan.create))
+        self._check([*plan.create, *(new for _, new in plan.update)], now)
+        edit = Edit(
+            create=[(e, _event(now, actor, "entry.create", e, f"apply {apply_set}")) for e in plan.create],
+            update=[(e, _event(now, actor, "entry.update", e, f"apply {apply_set}")) for _, e in plan.update],
+            delete=[(e.id, _event(now, actor, "entry.delete", e, f"apply {apply_set}")) for e in plan.delete],
+        )
+        if not dry_run and (edit.create or edit.update or edit.delete):
+            await self._store.edit(edit, now)
+        return plan
+
+    async def get(self, entry_id: str) -> Entry:
+        return await self._store.get(entry_id)
+
+    async def find(self, query: EntryQuery) -> list[Entry]:
+        return await self._store.find(query)
+
+    async def count(self, query: EntryQuery) -> int:
+        return await self._store.count(query)
+
+    async def authorised(self, node: SpiffeId) -> list[Entry]:
+        """What `node` may serve now."""
+        return authorised(await self._store.all(), node, self._clock.now())
+
+    async def expire(self) -> int:
+        """Delete entries whose time is over; how many."""
+        total = 0
+        while old := await self._store.expired(self._clock.now(), _EXPIRE_BATCH):
+            await self.delete([entry.id for entry in old], "system:expire")
+            total += len(old)
+        return total
+
+    def _check(self, entries: Sequence[Entry], now: datetime) -> None:
+        rules = validate.EntryRules(self._trust_domain, self.policy.min_ttl, self.policy.max_ttl)
+        mistakes = [
+            Mistake(entry.spiffe_id.uri, field, text)
+            for entry in entries
+            for field, text in validate.faults(entry, rules, now)
+        ]
+        if mistakes:
+            raise BadFile(mistakes)
+
+
+def _event(at: datetime, actor: str, action: str, entry: Entry, reason: str) -> AuditEvent:
+    detail = {
+        "spiffe_id": entry.spiffe_id.uri,
+        "parent_id": entry.parent_id.uri,
+        "selectors": " ".join(map(str, sorted(entry.selectors))),
+    }
+    return AuditEvent(at, actor, action, entry.id, detail, reason)
