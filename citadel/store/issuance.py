@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 
 from citadel.audit import AuditEvent
 from citadel.ca.model import IssuanceIntent, IssuanceOutcome, IssuanceRecord, Outcome, Skid
@@ -148,7 +148,8 @@ class SqlIssuanceLog:
 
 _SETTLE = (
     update(_T)
-    .where(_T.c.serial == bindparam("of"), _T.c.outcome.in_(("", str(Outcome.UNKNOWN))))
+    .where(_T.c.serial == bindparam("of"))
+    .where(or_(_T.c.outcome == "", _T.c.outcome == str(Outcome.UNKNOWN)))  # no `in_`: it cannot be in an executemany
     .values(outcome=bindparam("how"), fingerprint=bindparam("print"), detail=bindparam("why"))
 )
 
