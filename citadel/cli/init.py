@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import secrets
 import shlex
 import shutil
 from contextlib import ExitStack, suppress
@@ -12,7 +14,6 @@ from typing import Annotated
 import typer
 
 from citadel import config
-from citadel.cli.key_file import new_key_file
 from citadel.cli.output import Format, FormatOption, field, show_one
 from citadel.config import FILE_NAME
 from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, PermissionDenied
@@ -114,7 +115,7 @@ def _stage(folder: Path, trust_domain: TrustDomain, undo: ExitStack) -> Path:
     for name, mode in _FOLDERS.items():
         (staging / name).mkdir()
         (staging / name).chmod(mode)  # whatever the umask is
-    new_key_file(staging / "keys" / "kek")
+    _new_key(staging / "keys" / "kek")
     _sync(staging / "keys")
     text = staging / FILE_NAME
     with text.open("x") as file:
@@ -123,6 +124,15 @@ def _stage(folder: Path, trust_domain: TrustDomain, undo: ExitStack) -> Path:
         os.fsync(file.fileno())
     text.chmod(0o644)
     return staging
+
+
+def _new_key(path: Path) -> None:
+    """A key-encryption key as ca.kek.file_kek reads it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(base64.b64encode(secrets.token_bytes(32)) + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _move(source: Path, target: Path, undo: ExitStack) -> None:

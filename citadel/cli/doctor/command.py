@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 import typer
 
-from citadel.cli.doctor import database, files, machine, sockets
 from citadel.cli.doctor.findings import Finding, Level, examine, fail, ok, warn
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, load_config
@@ -48,10 +50,35 @@ def examination(path: ConfigOption) -> list[Finding]:
         return [fail("config", str(mistake), "see docs/configuration.md") for mistake in error.mistakes]
     except CitadelError as error:
         return [fail("config", error.message, error.mend)]
-    return [ok("config", f"{loaded.source.path or 'environment'}: no mistakes"), *_round(loaded)]
+    with _eyes_of(loaded.settings.data_dir):
+        return [ok("config", f"{loaded.source.path or 'environment'}: no mistakes"), *_round(loaded)]
+
+
+@contextmanager
+def _eyes_of(folder: Path) -> Iterator[None]:
+    """Root looks as the user to whom `folder` belongs, whom Citadel runs as: root itself would see no closed door."""
+    try:
+        status = folder.stat()
+    except OSError:
+        status = None
+    if os.geteuid() != 0 or status is None or status.st_uid == 0:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups([])
+    os.setegid(status.st_gid)
+    os.seteuid(status.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
 
 
 def _round(loaded: Loaded) -> list[Finding]:
+    from citadel.cli.doctor import database, files, machine, sockets  # here: they import what other commands need not
+
     settings, now = loaded.settings, datetime.now(UTC)
     try:
         alive = sockets.listener(settings.sockets.admin.path)
@@ -63,7 +90,7 @@ def _round(loaded: Loaded) -> list[Finding]:
     checks = {
         "files": partial(files.folders, settings),
         "keys.kek": partial(files.key_encryption_key, settings, os.environ),
-        "keys.cacerts": partial(files.plugged_root, settings),
+        "keys.cacerts": partial(files.plugged_root, settings, now),
         "store.database": partial(database.database, settings, os.environ, running=alive is not None),
         "clock": partial(machine.clock, settings, now),
         "limits.files": partial(machine.file_limit, settings, alive.pid if alive else None),

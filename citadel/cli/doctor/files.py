@@ -6,11 +6,14 @@ import os
 import pwd
 import stat
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 
-from citadel.cli.doctor.findings import Finding, fail, ok, skip, warn
-from citadel.cli.key_file import check_key_file
+from citadel.ca.kek import file_kek
+from citadel.ca.roots.cacerts import read_cacerts
+from citadel.cli.doctor.findings import Finding, expiry, fail, ok, skip, warn
 from citadel.config import Settings, secret_path
+from citadel.errors import BadFile
 
 _LOW_DISK_BYTES = 200 << 20
 
@@ -36,23 +39,23 @@ def key_encryption_key(settings: Settings, env: Mapping[str, str]) -> Iterator[F
         yield skip("keys.kek", f"{settings.keys.kek} exists only inside the systemd service")
         return
     path = secret_path(settings.keys.kek, env)
-    check_key_file(path)
+    file_kek(path)
     yield ok("keys.kek", f"{path} is well formed and private")
 
 
-def plugged_root(settings: Settings) -> Iterator[Finding]:
-    """The user's own CA files, if the root is plugged in."""
+def plugged_root(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """The user's own CA files, if the root is plugged in: verified as Citadel does before it uses them."""
     folder = settings.root.cacerts_dir
     if settings.root.kind != "cacerts" or folder is None:
         return
-    for name in ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"):
-        path = folder / name
-        if not path.is_file():
-            yield fail("keys.cacerts", f"{path} is not there", "see docs/operations.md for the files that are needed")
-        elif name == "ca-key.pem" and path.stat().st_mode & 0o077:
-            yield fail("keys.cacerts", f"{path} can be read by others", f"run: chmod 600 {path}")
-        else:
-            yield ok("keys.cacerts", f"{path} is there")
+    try:
+        plugged = read_cacerts(folder, settings.trust_domain, now)
+    except BadFile as error:
+        for mistake in error.mistakes:
+            yield fail("keys.cacerts", str(mistake), "put valid files there; docs/operations.md says what each holds")
+        return
+    for what, certificate in (("CA", plugged.certificate), ("root", plugged.root)):
+        yield expiry("keys.cacerts", f"the plugged-in {what} {certificate.subject}", certificate.not_after, now)
 
 
 def _others_cannot_write(check: str, path: Path) -> Iterator[Finding]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 
+from citadel.cli.times import both
 from citadel.errors import CitadelError
+
+_SOON = timedelta(days=30)
 
 
 class Level(StrEnum):
@@ -59,3 +63,13 @@ def examine(name: str, check: Check) -> list[Finding]:
     except OSError as error:
         found.append(fail(name, f"{error.strerror} ({error.filename})", "see whether this user may do that"))
     return found
+
+
+def expiry(check: str, what: str, not_after: datetime, now: datetime) -> Finding:
+    """How long something is still valid. What people renew by hand is pointed out early."""
+    text = f"{what} expires {both(not_after, now)}"
+    if not_after <= now:
+        return fail(check, f"{what} expired {both(not_after, now)}", "replace it")
+    if not_after - now < _SOON:
+        return warn(check, text, "plan its renewal")
+    return ok(check, text)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ import pytest
 
 from citadel import config
 from citadel.cli.doctor import machine
+from citadel.cli.doctor.findings import expiry
 from tests.support.cli import CommandLine
 
 
@@ -141,14 +143,19 @@ def test_a_database_that_others_can_read_is_found(citadel: CommandLine, home: Pa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to give files away")
-def test_root_leaves_no_files_of_its_own_beside_a_database_of_another_user(citadel: CommandLine, home: Path) -> None:
-    path = database(home)
-    for file in (home, home / "db", path):
-        os.chown(file, 65534, 65534)
-    assert not list((home / "db").glob("*-*"))
-    (row,) = findings(citadel, "store.database")
-    assert row["result"] == "ok"
-    assert {file.stat().st_uid for file in (home / "db").iterdir()} == {65534}
+def test_root_looks_as_the_user_to_whom_it_all_belongs(citadel: CommandLine) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        home = Path(folder) / "d"
+        citadel("init", "--trust-domain", "example.org", "--data-dir", home)
+        database(home)
+        for file in (home, *home.rglob("*")):
+            os.chown(file, 65534, 65534)
+        ended = citadel("doctor", "--config", home / "citadel.toml", CITADEL_HTTP__ADDRESS="")
+        assert (ended.code, os.geteuid()) == (0, 0)
+        os.chown(home / "keys" / "kek", 0, 0)
+        assert "cannot be read" in citadel("doctor", "--config", home / "citadel.toml").out
+        assert {file.stat().st_uid for file in (home / "db").iterdir()} == {65534}
 
 
 def test_a_postgresql_that_is_away_is_found(citadel: CommandLine, home: Path) -> None:
@@ -215,14 +222,17 @@ def test_the_file_limit_is_compared_with_what_the_quotas_promise(home: Path) -> 
     assert f"process {os.getpid()}" in many.message
 
 
-def test_plugged_in_ca_files_are_looked_for(citadel: CommandLine, home: Path) -> None:
+def test_plugged_in_ca_files_are_verified(citadel: CommandLine, home: Path) -> None:
     folder = home / "cacerts"
     folder.mkdir()
-    for name in ("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem"):
-        (folder / name).touch(0o600)
     citadel.env |= {"CITADEL_ROOT__KIND": "cacerts", "CITADEL_ROOT__CACERTS_DIR": str(folder)}
-    assert {row["result"] for row in findings(citadel, "keys.cacerts")} == {"ok"}
-    (folder / "ca-key.pem").chmod(0o640)
-    assert "chmod 600" in failed(citadel, "keys.cacerts")["mend"]
-    (folder / "ca-key.pem").unlink()
-    assert "is not there" in failed(citadel, "keys.cacerts")["message"]
+    assert {row["message"] for row in findings(citadel, "keys.cacerts")} == {
+        f"{folder}/{name}: there is no such file" for name in ("ca-cert.pem", "cert-chain.pem", "root-cert.pem")
+    } | {f"{folder}/ca-key.pem: there is no key file {folder}/ca-key.pem; restore it from your copy"}
+
+
+def test_expiry_is_told_early_enough_to_plan() -> None:
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    assert expiry("x", "it", now + timedelta(days=400), now).level == "ok"
+    assert expiry("x", "it", now + timedelta(days=5), now).level == "warn"
+    assert expiry("x", "it", now, now).level == "fail"
