@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from citadel.cli.doctor.findings import Finding, Level, examine, fail, ok, warn
+from citadel.cli.doctor.findings import Finding, Level, examine, fail, ok
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, load_config
 from citadel.cli.output import Format, FormatOption, show_list
@@ -50,8 +50,7 @@ def examination(path: ConfigOption) -> list[Finding]:
         return [fail("config", str(mistake), "see docs/configuration.md") for mistake in error.mistakes]
     except CitadelError as error:
         return [fail("config", error.message, error.mend)]
-    with _eyes_of(loaded.settings.data_dir):
-        return [ok("config", f"{loaded.source.path or 'environment'}: no mistakes"), *_round(loaded)]
+    return [ok("config", f"{loaded.source.path or 'environment'}: no mistakes"), *_round(loaded)]
 
 
 @contextmanager
@@ -80,22 +79,19 @@ def _round(loaded: Loaded) -> list[Finding]:
     from citadel.cli.doctor import database, files, machine, sockets  # here: they import what other commands need not
 
     settings, now = loaded.settings, datetime.now(UTC)
-    try:
-        alive = sockets.listener(settings.sockets.admin.path)
-    except OSError as error:
-        alive = None
-        unreachable = [warn("sockets.admin", f"cannot connect to the admin socket: {error.strerror}", "")]
-    else:
-        unreachable = []
-    checks = {
+    alive = sockets.listener(settings.sockets.admin.path)
+    at_rest = {
         "files": partial(files.folders, settings),
         "keys.kek": partial(files.key_encryption_key, settings, os.environ),
         "keys.cacerts": partial(files.plugged_root, settings, now),
         "store.database": partial(database.database, settings, os.environ, running=alive is not None),
+    }
+    around = {
         "clock": partial(machine.clock, settings, now),
         "limits.files": partial(machine.file_limit, settings, alive.pid if alive else None),
         "sockets": partial(sockets.unix_sockets, settings),
         "sockets.http": partial(sockets.http, settings, alive is not None),
     }
-    findings = [finding for name, check in checks.items() for finding in examine(name, check)]
-    return [*findings, *unreachable]
+    with _eyes_of(settings.data_dir):
+        findings = [finding for name, check in at_rest.items() for finding in examine(name, check)]
+    return findings + [finding for name, check in around.items() for finding in examine(name, check)]

@@ -24,7 +24,15 @@ class Listener:
 
 
 def listener(path: Path) -> Listener | None:
-    """Who listens at `path`; None if nobody does. Raises OSError if it cannot be tried."""
+    """Who listens at `path`; None if nobody does, or we cannot find out."""
+    try:
+        return _connect(path)
+    except OSError:
+        return None
+
+
+def _connect(path: Path) -> Listener | None:
+    """As `listener`, but raises OSError if it cannot be tried."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(_PATIENCE)
         try:
@@ -62,7 +70,7 @@ def _socket(check: str, path: Path, mode: int) -> Iterator[Finding]:
         yield fail(check, f"{path} is not a socket", "remove it: Citadel cannot listen there")
         return
     try:
-        alive = listener(path)
+        alive = _connect(path)
     except PermissionError:
         yield fail(check, f"uid {os.geteuid()} may not connect to {path}", "see sockets.admin.group and allow_uids")
         return
