@@ -1,0 +1,52 @@
+"""What the jobs need from the world. Each comment is a contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Protocol
+
+
+class Run(Protocol):
+    """One run of a job, as it is written down."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def started_at(self) -> datetime: ...
+    @property
+    def finished_at(self) -> datetime: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def detail(self) -> str: ...
+
+
+class JobStore(Protocol):
+    """Where runs are written down. Implementation: store.records."""
+
+    async def record(self, run: Run, /) -> None:
+        """Write `run` in place of the one before of the same name. Raises Unavailable."""
+
+    async def last(self) -> Mapping[str, Run]:
+        """The newest run of each job, by name. Raises Unavailable."""
+
+
+class Leases(Protocol):
+    """Who of several servers on one database does something. Implementation: store.leases."""
+
+    async def acquire(self, name: str, holder: str, now: datetime, duration: timedelta) -> bool:
+        """Whether `holder` has the lease `name` until `now` + `duration`.
+
+        True if nobody had it, its time was over, or `holder` had it already. Of many who ask at once, one gets it.
+        The servers' clocks decide, so `duration` must be long compared with what they differ by. Raises Unavailable.
+        """
+
+    async def release(self, name: str, holder: str) -> None:
+        """Give the lease back, if `holder` has it."""
+
+
+class JobMeter(Protocol):
+    """Counts runs. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def job_run(self, name: str, ok: bool, seconds: float) -> None: ...
