@@ -85,8 +85,23 @@ class JobRun:
     detail: str = ""
 
 
+class Run(Protocol):
+    """A run of a job as its maker has it (jobs.JobRun, or ours)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def started_at(self) -> datetime: ...
+    @property
+    def finished_at(self) -> datetime: ...
+    @property
+    def ok(self) -> bool: ...
+    @property
+    def detail(self) -> str: ...
+
+
 class JobStore(Protocol):
-    async def record(self, run: JobRun) -> None: ...
+    async def record(self, run: Run, /) -> None: ...
 
     async def last(self) -> dict[str, JobRun]:
         """The newest run of each job."""

@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select, update
 
 from citadel.changes import Topic
 from citadel.store.ledger import Ledger
-from citadel.store.ports import AuditLine, ClientHolding, JobRun, Report
+from citadel.store.ports import AuditLine, ClientHolding, JobRun, Report, Run
 from citadel.store.tables import AuditRow, ClientRow, JobRow, from_micros, to_micros
 
 _C: Any = ClientRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
@@ -105,7 +105,7 @@ class SqlJobStore:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def record(self, run: JobRun) -> None:
+    async def record(self, run: Run, /) -> None:
         values = {
             "started_at": to_micros(run.started_at),
             "finished_at": to_micros(run.finished_at),

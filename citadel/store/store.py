@@ -18,6 +18,7 @@ from citadel.store.changes import LocalChanges, listen
 from citadel.store.entries import SqlEntryStore
 from citadel.store.faults import our_errors
 from citadel.store.issuance import SqlIssuanceLog
+from citadel.store.leases import SqlLeases
 from citadel.store.ledger import Ledger
 from citadel.store.records import SqlAuditLog, SqlClientStore, SqlJobStore
 from citadel.store.tables import MetaRow
@@ -35,6 +36,7 @@ class Store:
         self.entries = SqlEntryStore(ledger)
         self.clients = SqlClientStore(ledger)
         self.jobs = SqlJobStore(ledger)
+        self.leases = SqlLeases(ledger)
         self.audit = SqlAuditLog(ledger)
         self._engine = engine
         self._ledger = ledger
