@@ -112,7 +112,9 @@ def read_cacerts(folder: Path, trust_domain: TrustDomain, now: datetime) -> Plug
     if key.public_key() != certificate.public_key():
         reader.wrong("ca-key.pem", "it is not the key of ca-cert.pem")
     way = order_chain(certificate, pool, roots)
-    if way is None:
+    if certificate in roots:
+        reader.wrong("ca-cert.pem", "it is a root itself; put an intermediate CA here that one of the roots signed")
+    elif way is None:
         reader.wrong("cert-chain.pem", "no chain of signatures leads from ca-cert.pem to a root in root-cert.pem")
     between, root = way or ([], roots[0])
     _check_each(reader, certificate, between, root, trust_domain, now)

@@ -1,0 +1,96 @@
+"""Peers: the process at the other end of a unix socket, in the kernel's words, and safe against pid reuse."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import socket
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from citadel.errors import PermissionDenied
+
+_PEERCRED = struct.Struct("3i")  # struct ucred, unix(7)
+_PREFIX = "unix-abstract:"
+
+
+@dataclass(frozen=True, eq=False)
+class Peer:
+    """A process, as SO_PEERCRED named it when it connected. `pidfd` holds on to that very process."""
+
+    pid: int
+    uid: int
+    gid: int
+    pidfd: int = field(repr=False)
+    start_time: str = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return f"pid {self.pid} uid {self.uid}"
+
+    def alive(self) -> bool:
+        """Whether it still runs (pidfd_open(2): the descriptor becomes readable when it ends)."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return not poll.poll(0)
+
+    def same_process(self) -> bool:
+        """Whether /proc/<pid> is still about this process."""
+        return self.alive() and _start_time(self.pid) == self.start_time
+
+    def close(self) -> None:
+        os.close(self.pidfd)
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Who is at the other end of `connection`. Raises PermissionDenied if it is gone or cannot be named."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    pid, uid, gid = _PEERCRED.unpack(raw)
+    if pid <= 0:
+        raise PermissionDenied("the caller is in another pid namespace: the kernel does not name it")
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError as error:
+        raise PermissionDenied(f"pid {pid} ended before it was looked at") from error
+    start = _start_time(pid)
+    if not start:
+        os.close(pidfd)
+        raise PermissionDenied(f"pid {pid} ended before it was looked at")
+    return Peer(pid, uid, gid, pidfd, start)
+
+
+def _start_time(pid: int) -> str:
+    """Field 22 of /proc/<pid>/stat (proc(5)); the name before it may hold anything, so count from its last bracket."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[19]
+
+
+class PeerTable:
+    """Which peer is behind which private connection. A token is 128 random bits, and forgotten when it closes."""
+
+    def __init__(self) -> None:
+        self._peers: dict[str, Peer] = {}
+
+    def add(self, peer: Peer) -> str:
+        token = secrets.token_hex(16)
+        self._peers[token] = peer
+        return token
+
+    def remove(self, token: str) -> None:
+        if peer := self._peers.pop(token, None):
+            peer.close()
+
+    def lookup(self, name: str) -> Peer:
+        """The peer that gRPC calls `name` (context.peer()). Raises PermissionDenied if it did not come by the relay."""
+        peer = self._peers.get(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
+        if peer is None:
+            raise PermissionDenied("this connection did not come through the public socket")
+        return peer
+
+    def __len__(self) -> int:
+        return len(self._peers)
