@@ -34,11 +34,6 @@ class Extension:
 
 
 @asn1.sequence
-class AuthorityKeyIdentifier:
-    key_identifier: Annotated[bytes, asn1.Implicit(0)]
-
-
-@asn1.sequence
 class TbsCertificate:
     """What we write: v3, always with extensions, never with unique identifiers."""
 
@@ -85,6 +80,10 @@ class AnyCertificate:
 def tlv(der: bytes) -> asn1.TLV:
     """One DER value that is carried as it is. Raises ValueError if `der` is not exactly one."""
     return asn1.decode_der(asn1.TLV, der)
+
+
+def extension(value: x509.ExtensionType, *, critical: bool) -> Extension:
+    return Extension(oid=value.oid, critical=critical, value=value.public_bytes())
 
 
 def subject_of(certificate: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """The linter: reads a to-be-signed certificate back and holds it against RFC 5280, X509-SVID and what was meant.
 
-It reads by another route (cryptography's X.509 parser) than the one that wrote it. What it finds sound becomes a
-`LintedCertificate`, which nobody else can make and which is all that a signer accepts.
+It shares no code with what wrote it: the fields it spells out byte by byte by itself, and the extensions it reads with
+cryptography's X.509 parser. What it finds sound becomes a `LintedCertificate`, which nobody else can make and which is
+all that a signer accepts.
 """
 
 from __future__ import annotations
@@ -9,27 +10,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
+from datetime import datetime
 
 from cryptography import x509
-from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from citadel.ca import keys
-from citadel.ca.der import AnyTbsCertificate
 from citadel.ca.profile import EMPTY_NAME, CertificateSpec, Parent, Purpose
-from citadel.ca.tbs import FIRST_GENERALIZED_YEAR, assemble
 from citadel.errors import BadSpiffeId, InternalFault
 from citadel.spiffe import SpiffeId
 
 _SEAL = object()
-_NO_SIGNATURE = bytes(64)  # stands where the signature will be; no parser looks into it
-_V3 = 2
+_NO_SIGNATURE = b"\x03\x41" + bytes(65)  # stands where the signature will be; the parser does not look into it
+_V3 = b"\xa0\x03\x02\x01\x02"
+_EXTENSIONS_FOLLOW = b"\xa3"  # at once: unique identifiers would stand in between (RFC 5280, 4.1.2.8)
 _MAX_SERIAL = 2**128 - 1
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 _BOTH_ENDS_OF_TLS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-_UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+_UNREADABLE = (ValueError, TypeError, IndexError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 # AlgorithmIdentifiers by the signing key's kind, byte for byte (RFC 4055 section 5, RFC 5758 section 3.2).
 _SHA256_RSA = bytes.fromhex("300d06092a864886f70d01010b0500")
@@ -81,9 +81,8 @@ class LintedCertificate:
 def lint(tbs: bytes, spec: CertificateSpec) -> LintedCertificate:
     """Check that `tbs` says what `spec` means and is sound. Raises InternalFault with everything that is wrong."""
     try:
-        raw = asn1.decode_der(AnyTbsCertificate, tbs)
-        read = x509.load_der_x509_certificate(assemble(tbs, spec.parent, _NO_SIGNATURE))
-        findings = [*_header(raw, spec), *_validity(raw, read, spec), *_key(raw, spec), *_extensions(read, spec)]
+        read = x509.load_der_x509_certificate(_sequence(tbs + _algorithm(spec.parent.public_key) + _NO_SIGNATURE))
+        findings = [*_meaning(spec), *_names_meant(spec), *_fields(tbs, spec), *_extensions(read, spec)]
     except _UNREADABLE as error:
         findings = [f"it cannot be read back: {error}"]
     if findings:
@@ -91,49 +90,83 @@ def lint(tbs: bytes, spec: CertificateSpec) -> LintedCertificate:
     return LintedCertificate(tbs, spec.parent, _SEAL)
 
 
-def _header(raw: AnyTbsCertificate, spec: CertificateSpec) -> Iterator[str]:
-    """RFC 5280, 4.1.2.1 to 4.1.2.4, 4.1.2.6, 4.1.2.8."""
-    if raw.version != _V3:
-        yield "its version is not 3"
-    if raw.serial != spec.serial or not 0 < raw.serial <= _MAX_SERIAL:
-        yield "its serial is not the recorded one, or not a positive number of at most 128 bits"
-    signing_key = spec.parent.public_key
-    algorithm = _SHA256_RSA if isinstance(signing_key, rsa.RSAPublicKey) else _SHA2_ECDSA.get(signing_key.curve.name)
-    if asn1.encode_der(raw.algorithm) != algorithm:
-        yield "its signature algorithm is not that of the signing key"
-    issuer, subject = asn1.encode_der(raw.issuer), asn1.encode_der(raw.subject)
-    if issuer != spec.parent.name or issuer == EMPTY_NAME:
-        yield "its issuer is not the subject of the signing certificate"
-    if subject != spec.subject:
-        yield "its subject is not the one meant"
-    if spec.purpose is not Purpose.LEAF and subject == EMPTY_NAME:
-        yield "it is a CA's and has no subject"
-    if (subject == issuer) is not (spec.purpose is Purpose.ROOT):
-        yield "subject and issuer must be equal in a root, and differ in all others"
-    if raw.issuer_unique_id is not None or raw.subject_unique_id is not None:
-        yield "it has a unique identifier"
-
-
-def _validity(raw: AnyTbsCertificate, read: x509.Certificate, spec: CertificateSpec) -> Iterator[str]:
-    """RFC 5280, 4.1.2.5, and nothing outlives what signed it."""
-    not_before, not_after = read.not_valid_before_utc, read.not_valid_after_utc
-    if (not_before, not_after) != (spec.validity.not_before, spec.validity.not_after):
-        yield "its validity is not the one meant"
-    if not_before >= not_after:
+def _meaning(spec: CertificateSpec) -> Iterator[str]:
+    """What must hold whatever was meant (RFC 5280, 4.1.2.2 to 4.1.2.6, 4.2.1.9)."""
+    root, parent, validity = spec.purpose is Purpose.ROOT, spec.parent, spec.validity
+    if not 0 < spec.serial <= _MAX_SERIAL:
+        yield "its serial is not a positive number of at most 128 bits"
+    if parent.name == EMPTY_NAME or (spec.subject == EMPTY_NAME and spec.purpose is not Purpose.LEAF):
+        yield "a certificate authority must have a name"
+    if (spec.subject == parent.name) is not root or (spec.key.public_key == parent.public_key) is not root:
+        yield "a root, and nothing else, bears the name and is for the key that sign it"
+    if validity.not_before >= validity.not_after:
         yield "it ends before it begins"
-    if not_before < spec.parent.not_before or not_after > spec.parent.not_after:
+    if validity.not_before < parent.not_before or validity.not_after > parent.not_after:
         yield "it is valid when the signing certificate is not"
-    for written, moment in ((raw.validity.not_before, not_before), (raw.validity.not_after, not_after)):
-        if isinstance(written, asn1.GeneralizedTime) is not (moment.year >= FIRST_GENERALIZED_YEAR):
-            yield "a time is written in the wrong form for its year"
+    if spec.purpose is Purpose.LEAF and spec.path_length is not None:
+        yield "a leaf has no path length"
+    if spec.purpose is Purpose.ISSUING_CA and (spec.path_length != 0 or parent.path_length == 0):
+        yield "an issuing CA has path length 0, and stands under one with more"
 
 
-def _key(raw: AnyTbsCertificate, spec: CertificateSpec) -> Iterator[str]:
-    """RFC 5280, 4.1.2.7."""
-    if asn1.encode_der(raw.spki) != spec.key.spki:
-        yield "its public key is not the one meant"
-    if (spec.key.public_key == spec.parent.public_key) is not (spec.purpose is Purpose.ROOT):
-        yield "only a root is signed by the key that it is for"
+def _names_meant(spec: CertificateSpec) -> Iterator[str]:
+    """RFC 1034 section 3.5; X509-SVID, sections 2, 4.1 and 5.2."""
+    leaf = spec.purpose is Purpose.LEAF
+    if bool(spec.spiffe_id.path) is not leaf or (spec.dns_names and not leaf):
+        yield "a leaf's SPIFFE ID has a path; an authority's has none, and an authority has no DNS names"
+    if not all(_HOST_NAME.fullmatch(name) for name in spec.dns_names):
+        yield "a DNS name is not a host name in lower case"
+    try:
+        SpiffeId.parse(spec.spiffe_id.uri)
+    except BadSpiffeId as error:
+        yield error.message
+
+
+def _fields(tbs: bytes, spec: CertificateSpec) -> Iterator[str]:
+    """Everything before the extensions is, byte for byte, what was meant (RFC 5280, 4.1.1.2 to 4.1.2.8)."""
+    at = 2 if tbs[1] < 0x80 else 2 + (tbs[1] & 0x7F)  # behind the outer tag and length, which the parser has checked
+    for name, expected in (
+        ("version", _V3),
+        ("serial", _integer(spec.serial)),
+        ("signature algorithm", _algorithm(spec.parent.public_key)),
+        ("issuer", spec.parent.name),
+        ("validity", _sequence(_time(spec.validity.not_before) + _time(spec.validity.not_after))),
+        ("subject", spec.subject),
+        ("public key", spec.key.spki),
+        ("next field, where extensions should be,", _EXTENSIONS_FOLLOW),
+    ):
+        if not tbs.startswith(expected, at):
+            yield f"its {name} is not the one meant"
+            return
+        at += len(expected)
+
+
+def _algorithm(signing_key: keys.PublicKey) -> bytes:
+    if isinstance(signing_key, rsa.RSAPublicKey):
+        return _SHA256_RSA
+    return _SHA2_ECDSA[signing_key.curve.name]
+
+
+def _sequence(content: bytes) -> bytes:
+    """X.690, 8.1.3 and 8.9."""
+    length = len(content)
+    if length < 0x80:
+        return bytes((0x30, length)) + content
+    octets = (length.bit_length() + 7) // 8
+    return bytes((0x30, 0x80 | octets)) + length.to_bytes(octets) + content
+
+
+def _integer(number: int) -> bytes:
+    """X.690, 8.3: the fewest octets that leave the sign bit clear."""
+    octets = number.bit_length() // 8 + 1
+    return bytes((0x02, octets)) + number.to_bytes(octets)
+
+
+def _time(moment: datetime) -> bytes:
+    """RFC 5280, 4.1.2.5: UTCTime through 2049, GeneralizedTime from 2050 on; UTC, to the second."""
+    if moment.year < 2050:
+        return b"\x17\x0d" + moment.strftime("%y%m%d%H%M%SZ").encode()
+    return b"\x18\x0f" + moment.strftime("%Y%m%d%H%M%SZ").encode()
 
 
 def _extensions(read: x509.Certificate, spec: CertificateSpec) -> Iterator[str]:
@@ -162,7 +195,7 @@ def _key_ids(values: _Values, spec: CertificateSpec) -> Iterator[str]:
     if not isinstance(own, x509.SubjectKeyIdentifier) or own.digest != keys.key_id(spec.key.spki):
         yield "its subject key identifier is not that of its key"
     if parents is None:
-        return  # a root: whose extensions are these was checked before
+        return  # a root: which extensions there are was checked before
     if not isinstance(parents, x509.AuthorityKeyIdentifier) or parents.key_identifier != spec.parent.key_id:
         yield "its authority key identifier is not the signing certificate's subject key identifier"
     elif parents.authority_cert_issuer is not None or parents.authority_cert_serial_number is not None:
@@ -178,28 +211,15 @@ def _usage(values: _Values, spec: CertificateSpec) -> Iterator[str]:
     constraints = values[ExtensionOID.BASIC_CONSTRAINTS]
     if not isinstance(constraints, x509.BasicConstraints) or constraints.ca is leaf:
         yield "it says that it is a CA and is none, or the other way round"
-    elif constraints.path_length != spec.path_length or (leaf and spec.path_length is not None):
+    elif constraints.path_length != spec.path_length:
         yield "its path length is not the one meant"
-    if spec.purpose is Purpose.ISSUING_CA and spec.path_length != 0:
-        yield "an issuing CA must have path length 0"
     if leaf and values[ExtensionOID.EXTENDED_KEY_USAGE] != _BOTH_ENDS_OF_TLS:
         yield "its extended key usage is not server and client"
 
 
 def _names(names: x509.ExtensionType, spec: CertificateSpec) -> Iterator[str]:
-    """RFC 5280, 4.2.1.6; X509-SVID, sections 2, 4.1 and 5.2."""
-    if not isinstance(names, x509.SubjectAlternativeName):
-        yield "its names cannot be read"
-        return
-    meant = [(x509.UniformResourceIdentifier, spec.spiffe_id.uri)]
-    if [(type(name), name.value) for name in names] != meant + [(x509.DNSName, name) for name in spec.dns_names]:
+    """RFC 5280, 4.2.1.6; X509-SVID, section 2: one URI, the SPIFFE ID, and before all other names."""
+    meant: list[tuple[type, str]] = [(x509.UniformResourceIdentifier, spec.spiffe_id.uri)]
+    meant += [(x509.DNSName, name) for name in spec.dns_names]
+    if not isinstance(names, x509.SubjectAlternativeName) or [(type(name), name.value) for name in names] != meant:
         yield "its names are not the SPIFFE ID meant, then the DNS names meant"
-    if not all(_HOST_NAME.fullmatch(name) for name in spec.dns_names):
-        yield "a DNS name is not a host name in lower case"
-    leaf = spec.purpose is Purpose.LEAF
-    if bool(spec.spiffe_id.path) is not leaf or (spec.dns_names and not leaf):
-        yield "a leaf's SPIFFE ID has a path; an authority's has none, and an authority has no DNS names"
-    try:
-        SpiffeId.parse(spec.spiffe_id.uri)
-    except BadSpiffeId as error:
-        yield error.message

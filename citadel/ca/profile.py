@@ -7,16 +7,16 @@ A profile makes a `CertificateSpec`, a value that means a certificate without be
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
-from citadel.ca import keys
-from citadel.ca.der import subject_of
+from citadel.ca import der, keys
 from citadel.errors import InternalFault, InvalidInput, Unavailable
 from citadel.spiffe import SpiffeId, TrustDomain
 
@@ -38,7 +38,8 @@ class Purpose(StrEnum):
 class Parent:
     """What a certificate takes over from the one that signs it. For a root that is itself.
 
-    `name` is the DER of its subject, byte for byte (RFC 5280, 4.1.2.4); `key_id` its subject key identifier.
+    `name` is the DER of its subject, byte for byte (RFC 5280, 4.1.2.4); `key_id` its subject key identifier. What is
+    the same in all that it signs is encoded once: `issuer`, `algorithm`, `key_id_extension`.
     """
 
     name: bytes
@@ -47,6 +48,17 @@ class Parent:
     not_before: datetime
     not_after: datetime
     path_length: int | None
+    issuer: asn1.TLV = field(init=False, repr=False, compare=False)
+    algorithm: der.AlgorithmIdentifier = field(init=False, repr=False, compare=False)
+    key_id_extension: der.Extension = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        algorithm = keys.signature_algorithm(self.public_key)
+        parameters = asn1.Null() if algorithm.null_parameters else None
+        key_id = x509.AuthorityKeyIdentifier(self.key_id, None, None)
+        object.__setattr__(self, "issuer", der.tlv(self.name))
+        object.__setattr__(self, "algorithm", der.AlgorithmIdentifier(oid=algorithm.oid, parameters=parameters))
+        object.__setattr__(self, "key_id_extension", der.extension(key_id, critical=False))
 
     @classmethod
     def of(cls, certificate: bytes) -> Parent:
@@ -64,7 +76,7 @@ class Parent:
         except x509.ExtensionNotFound:  # plugged-in CAs of old; then RFC 5280's method 1 is what others compute too
             key_id = bytes.fromhex(keys.skid(key).hex)
         return cls(
-            name=subject_of(certificate),
+            name=der.subject_of(certificate),
             key_id=key_id,
             public_key=key,
             not_before=parsed.not_valid_before_utc,

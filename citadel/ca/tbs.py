@@ -22,8 +22,8 @@ def encode(spec: CertificateSpec) -> bytes:
         der.TbsCertificate(
             version=_V3,
             serial=spec.serial,
-            algorithm=_algorithm(spec.parent),
-            issuer=der.tlv(spec.parent.name),
+            algorithm=spec.parent.algorithm,
+            issuer=spec.parent.issuer,
             validity=der.Validity(not_before=_time(validity.not_before), not_after=_time(validity.not_after)),
             subject=der.tlv(spec.subject),
             spki=der.tlv(spec.key.spki),
@@ -35,25 +35,16 @@ def encode(spec: CertificateSpec) -> bytes:
 def assemble(tbs: bytes, parent: Parent, signature: bytes) -> bytes:
     """The DER of the certificate: `tbs`, the parent's algorithm, the signature bits."""
     return asn1.encode_der(
-        der.Certificate(tbs=der.tlv(tbs), algorithm=_algorithm(parent), signature=asn1.BitString(signature, 0))
+        der.Certificate(tbs=der.tlv(tbs), algorithm=parent.algorithm, signature=asn1.BitString(signature, 0))
     )
-
-
-def _algorithm(parent: Parent) -> der.AlgorithmIdentifier:
-    algorithm = keys.signature_algorithm(parent.public_key)
-    return der.AlgorithmIdentifier(oid=algorithm.oid, parameters=asn1.Null() if algorithm.null_parameters else None)
 
 
 def _time(moment: datetime) -> asn1.UTCTime | asn1.GeneralizedTime:
     return asn1.GeneralizedTime(moment) if moment.year >= FIRST_GENERALIZED_YEAR else asn1.UTCTime(moment)
 
 
-def _extension(value: x509.ExtensionType, *, critical: bool) -> der.Extension:
-    return der.Extension(oid=value.oid, critical=critical, value=value.public_bytes())
-
-
 def _key_usage(*, signature: bool = False, encipherment: bool = False, authority: bool = False) -> der.Extension:
-    return _extension(
+    return der.extension(
         x509.KeyUsage(
             digital_signature=signature,
             content_commitment=False,
@@ -73,8 +64,8 @@ def _key_usage(*, signature: bool = False, encipherment: bool = False, authority
 _AUTHORITY_USAGE = _key_usage(authority=True)
 _EC_LEAF_USAGE = _key_usage(signature=True)
 _RSA_LEAF_USAGE = _key_usage(signature=True, encipherment=True)  # for RSA key exchange, X509-SVID section 4.3
-_NO_AUTHORITY = _extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-_BOTH_ENDS_OF_TLS = _extension(
+_NO_AUTHORITY = der.extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+_BOTH_ENDS_OF_TLS = der.extension(
     x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
 )
 
@@ -83,15 +74,11 @@ def _extensions(spec: CertificateSpec) -> list[der.Extension]:
     own_key_id = der.Extension(
         oid=ExtensionOID.SUBJECT_KEY_IDENTIFIER, critical=False, value=asn1.encode_der(spec.key.key_id)
     )
-    parents_key_id = der.Extension(
-        oid=ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
-        critical=False,
-        value=asn1.encode_der(der.AuthorityKeyIdentifier(key_identifier=spec.parent.key_id)),
-    )
+    parents_key_id = spec.parent.key_id_extension
     if spec.purpose is Purpose.LEAF:
         usage = _RSA_LEAF_USAGE if keys.is_rsa(spec.key.public_key) else _EC_LEAF_USAGE
         return [usage, _BOTH_ENDS_OF_TLS, _NO_AUTHORITY, own_key_id, parents_key_id, _alternative_names(spec)]
-    authority = _extension(x509.BasicConstraints(ca=True, path_length=spec.path_length), critical=True)
+    authority = der.extension(x509.BasicConstraints(ca=True, path_length=spec.path_length), critical=True)
     if spec.purpose is Purpose.ROOT:  # RFC 5280, 4.2.1.1: a self-signed certificate may leave its parent's out
         return [_AUTHORITY_USAGE, authority, own_key_id, _alternative_names(spec)]
     return [_AUTHORITY_USAGE, authority, own_key_id, parents_key_id, _alternative_names(spec)]
@@ -100,4 +87,4 @@ def _extensions(spec: CertificateSpec) -> list[der.Extension]:
 def _alternative_names(spec: CertificateSpec) -> der.Extension:
     names = [x509.UniformResourceIdentifier(spec.spiffe_id.uri), *map(x509.DNSName, spec.dns_names)]
     critical = spec.subject == EMPTY_NAME  # RFC 5280, 4.2.1.6
-    return _extension(x509.SubjectAlternativeName(names), critical=critical)
+    return der.extension(x509.SubjectAlternativeName(names), critical=critical)
