@@ -1,0 +1,147 @@
+"""Metrics: what is counted and measured, for Prometheus. Implements the meters that the other rooms ask for.
+
+Every label takes its values from a closed list (outcomes, our own job and check names): no client can make new series.
+"""
+
+from __future__ import annotations
+
+import platform
+import sys
+from datetime import datetime
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds
+_SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
+
+What = Literal["root", "issuing_ca", "leaf"]
+
+
+class Metrics:
+    """All metrics of one process, in a registry of their own. Every method is cheap, never blocks and never raises."""
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        build = self._gauge("build_info", "Always 1; the labels say what runs.", "version", "python", "implementation")
+        build.labels(version, platform.python_version(), sys.implementation.name).set(1)
+
+        self._issuances = self._counter("issuances", "Requests for certificates that were answered.", "result")
+        self._issuance_seconds = self._histogram("issuance_seconds", "From request to certificate.", _FAST, "result")
+        self._expiry = self._gauge(
+            "not_after_timestamp_seconds", "When it ends (Unix time): of several, the soonest.", "what"
+        )
+        self._authorities = self._gauge("authorities", "Authorities, by kind and state.", "kind", "state")
+
+        self._streams = self._gauge("sds_streams", "Streams of secrets that are open.", "method")
+        self._streams_opened = self._counter("sds_streams_opened", "Streams of secrets that were opened.", "method")
+        self._streams_refused = self._counter("sds_streams_refused", "Streams that were refused.", "reason")
+        self._acknowledgements = self._counter(
+            "sds_responses", "Resources sent to clients, and their answers: sent, ack, nack.", "kind"
+        )
+        self._lost_reports = self._counter("sds_reports_lost", "Acknowledgements that were not recorded: queue full.")
+
+        self._attestations = self._counter("attestations", "Callers looked at, by attestor.", "attestor", "outcome")
+        self._attestation_seconds = self._histogram(
+            "attestation_seconds", "How long an attestor took.", _FAST, "attestor"
+        )
+        self._renewals = self._counter("svid_renewals", "Renewals of workloads' certificates.", "outcome")
+
+        self._transactions = self._counter("store_transactions", "Transactions of the store.", "kind", "outcome")
+        self._transaction_seconds = self._histogram(
+            "store_transaction_seconds", "How long transactions took, waiting included.", _FAST, "kind"
+        )
+        self._job_runs = self._counter("job_runs", "Runs of jobs.", "job", "outcome")
+        self._job_seconds = self._histogram("job_seconds", "How long jobs took.", _SLOW, "job")
+        self._job_success = self._gauge("job_last_success_timestamp_seconds", "When it last went well.", "job")
+        self._health = self._gauge("health_check", "1 if the check is well, 0 if not.", "check")
+
+    def exposition(self) -> bytes:
+        """All of them in Prometheus' text format (CONTENT_TYPE)."""
+        return generate_latest(self.registry)
+
+    # --- ca
+    def issuance(self, result: str, seconds: float) -> None:
+        """ca.ports.IssuanceMeter."""
+        self._issuances.labels(result).inc()
+        self._issuance_seconds.labels(result).observe(seconds)
+
+    def expires(self, what: What, at: datetime | None) -> None:
+        """The root, issuing CA or leaf that ends soonest ends `at`; None: there is none."""
+        if at is None:
+            self._expiry.remove_by_labels({"what": what})
+        else:
+            self._expiry.labels(what).set(at.timestamp())
+
+    def authorities(self, counts: dict[tuple[str, str], int]) -> None:
+        """How many authorities there are now, by (kind, state)."""
+        self._authorities.clear()
+        for (kind, state), count in counts.items():
+            self._authorities.labels(kind, state).set(count)
+
+    # --- sds
+    def stream_opened(self, method: str) -> None:
+        self._streams.labels(method).inc()
+        self._streams_opened.labels(method).inc()
+
+    def stream_closed(self, method: str) -> None:
+        self._streams.labels(method).dec()
+
+    def stream_refused(self, reason: str) -> None:
+        self._streams_refused.labels(reason).inc()
+
+    def response(self, kind: str) -> None:
+        """`sent`, `ack` or `nack`."""
+        self._acknowledgements.labels(kind).inc()
+
+    def report_lost(self) -> None:
+        self._lost_reports.inc()
+
+    # --- workload
+    def attestation(self, attestor: str, outcome: str, seconds: float) -> None:
+        self._attestations.labels(attestor, outcome).inc()
+        self._attestation_seconds.labels(attestor).observe(seconds)
+
+    def renewal(self, outcome: str) -> None:
+        self._renewals.labels(outcome).inc()
+
+    # --- store
+    def transaction(self, kind: str, outcome: str, seconds: float) -> None:
+        self._transactions.labels(kind, outcome).inc()
+        self._transaction_seconds.labels(kind).observe(seconds)
+
+    # --- jobs
+    def job_run(self, name: str, ok: bool, seconds: float) -> None:
+        """jobs.ports.JobMeter."""
+        self._job_runs.labels(name, "ok" if ok else "failed").inc()
+        self._job_seconds.labels(name).observe(seconds)
+        if ok:
+            self._job_success.labels(name).set_to_current_time()
+
+    # --- health
+    def health_check(self, name: str, ok: bool) -> None:
+        """health.HealthMeter."""
+        self._health.labels(name).set(1 if ok else 0)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"citadel_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"citadel_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"citadel_{name}", text, labels, buckets=buckets, registry=self.registry)
