@@ -1,0 +1,104 @@
+"""The jobs that every server has: what each does, over the few calls that it needs of the other rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from citadel.clock import Clock
+from citadel.errors import InvalidInput
+from citadel.jobs.model import Every, Job
+
+_PRUNE_TIMEOUT = timedelta(minutes=10)
+
+
+class RenewsCa(Protocol):
+    async def renew_if_due(self) -> bool:
+        """Whether the issuing CA was renewed."""
+
+
+class ReloadsPluggedCa(Protocol):
+    async def reload_plugged(self) -> None: ...
+
+
+class ExpiresEntries(Protocol):
+    async def expire(self) -> int:
+        """How many entries were deleted because their time is over."""
+
+
+class PrunesIssuances(Protocol):
+    async def prune(self, before: datetime, limit: int) -> int:
+        """Delete up to `limit` records of certificates that expired before; how many."""
+
+
+class ForgetsClients(Protocol):
+    async def forget(self, before: datetime) -> int:
+        """Delete what clients last said before; how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long records are kept, and how many one deleting transaction takes. Raises InvalidInput."""
+
+    issuance: timedelta
+    clients: timedelta
+    batch: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.batch < 1:
+            raise InvalidInput(f"a batch of {self.batch} rows deletes nothing; it must be 1 or more")
+
+
+def renew_ca(authorities: RenewsCa, every: timedelta) -> Job:
+    """Renew the issuing CA when it is time. On one server: two would make two."""
+
+    async def run() -> str:
+        return "the issuing CA was renewed" if await authorities.renew_if_due() else ""
+
+    return Job("renew-ca", Every(every), run, cluster=True)
+
+
+def plugged_ca(authorities: ReloadsPluggedCa, every: timedelta) -> Job:
+    """Look for changed files of a plugged-in CA. On each server: each has files of its own."""
+
+    async def run() -> str:
+        await authorities.reload_plugged()
+        return ""
+
+    return Job("plugged-ca", Every(every), run)
+
+
+def expire_entries(registry: ExpiresEntries, every: timedelta) -> Job:
+    """Delete the entries whose time is over."""
+
+    async def run() -> str:
+        return _deleted(await registry.expire(), "entries")
+
+    return Job("expire-entries", Every(every), run, cluster=True)
+
+
+def prune(
+    issuance: PrunesIssuances,
+    clients: ForgetsClients,
+    clock: Clock,
+    retention: Callable[[], Retention],
+    every: timedelta,
+) -> Job:
+    """Delete old records, batch after batch, so that no transaction is long. `retention` is asked at each run: it may
+    have been configured anew."""
+
+    async def run() -> str:
+        keep, now = retention(), clock.now()
+        total = 0
+        while deleted := await issuance.prune(now - keep.issuance, keep.batch):
+            total += deleted
+        forgotten = await clients.forget(now - keep.clients)
+        return ", ".join(filter(None, (_deleted(total, "issuance records"), _deleted(forgotten, "clients' records"))))
+
+    return Job("prune", Every(every), run, timeout=_PRUNE_TIMEOUT, cluster=True)
+
+
+def _deleted(count: int, what: str) -> str:
+    return f"{count} {what} deleted" if count else ""
