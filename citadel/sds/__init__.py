@@ -1,1 +1,1 @@
-"""SDS: secrets for Envoy over xDS. What is served stands in `resources`, how in `stream`, the transport in `service`."""
+"""SDS: secrets for Envoy over xDS: `resources` says what is served, `stream` how, `service` carries it."""

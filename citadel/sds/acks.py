@@ -1,4 +1,4 @@
-"""Brings acknowledgements to the server: newest first of each client and resource, in batches, never in anybody's way."""
+"""Brings acknowledgements to the server: the newest of each client and resource, in batches, in nobody's way."""
 
 from __future__ import annotations
 

@@ -96,7 +96,8 @@ def _write_delta(send: Send) -> bytes:
     nonce 5."""
     parts = [_field(1, send.version.encode())]
     for one in send.resources:
-        parts.append(_field(2, _field(1, one.version.encode()) + _field(2, one.body) + _field(3, one.name.encode())))
+        body = _field(1, one.version.encode()) + _field(2, one.body) + _field(3, one.name.encode())
+        parts += [_field(2, body)]
     return b"".join([*parts, _field(4, SECRET_TYPE.encode()), _field(5, send.nonce.encode())])
 
 
@@ -222,7 +223,7 @@ class _Stream:
                 await asyncio.wait((reading, waiting), return_when=asyncio.FIRST_COMPLETED)
                 if reading.done():
                     asked = reading.result()
-                    if asked is grpc.aio.EOF:
+                    if not isinstance(asked, _Asked):  # grpc.aio.EOF
                         return
                     await self._asked(asked, view)
                     reading = asyncio.ensure_future(self._context.read())

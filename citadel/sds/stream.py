@@ -1,8 +1,8 @@
 """One xDS subscription as a pure state machine: requests and changes in, responses and acknowledgements out.
 
-Source: envoyproxy.io, "xDS REST and gRPC protocol". Both variants keep at most one unanswered response a stream, so a slow
-client costs one response, and gets the newest content when it comes back. What a client rejected is not sent again until
-the content changes.
+Source: envoyproxy.io, "xDS REST and gRPC protocol". Both variants keep at most one unanswered response a stream, so a
+slow client costs one response, and gets the newest content when it comes back. What a client rejected is not sent again
+until the content changes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from datetime import datetime
 
 from citadel.errors import CitadelError, InvalidInput, ResourceExhausted
 
-SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+SECRET_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"  # noqa: S105 - a type's name
 MAX_NAME_BYTES = 2048
 _MAX_DETAIL = 1000
 

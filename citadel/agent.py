@@ -1,0 +1,112 @@
+"""Composition of the node's side: the workload socket, attestation, identities, SDS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+
+from citadel.clock import Clock
+from citadel.config import Settings
+from citadel.sds.acks import AckQueue
+from citadel.sds.ports import Acknowledgement
+from citadel.sds.service import SERVER_OPTIONS, SecretService
+from citadel.workload.attestors import Attestor, Attestors, DockerAttestor, SystemdAttestor, UnixAttestor
+from citadel.workload.feeds import Feeds
+from citadel.workload.identities import Identities
+from citadel.workload.peer import PeerTable
+from citadel.workload.relay import Relay, RelayLimits
+from citadel.workload.upstream import AckKind, AckReport, Upstream
+
+_GRACE_SECONDS = 2.0
+
+
+class Agent:
+    """A running node: what `status` asks it, and what SIGHUP changes."""
+
+    def __init__(self, identities: Identities, feeds: Feeds, service: SecretService, relay: Relay) -> None:
+        self.identities = identities
+        self.service = service
+        self._feeds = feeds
+        self._relay = relay
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take the settings into use that may change while we run."""
+        self._feeds.streams_per_uid = settings.sockets.workload.quota_streams_per_uid
+        self._relay.limits = _limits(settings)
+
+
+@asynccontextmanager
+async def running(settings: Settings, upstream: Upstream, clock: Clock, private: Path) -> AsyncIterator[Agent]:
+    """Run the node's side inside the context. `private` is a 0700 folder for sockets that only we may reach."""
+    table = PeerTable()
+    identities = Identities(upstream, clock)
+    feeds = Feeds(
+        table,
+        Attestors(_attestors(settings), timeout=settings.attestors.timeout),
+        identities,
+        clock,
+        settings.trust_domain,
+        recheck=settings.attestors.recheck,
+        streams_per_uid=settings.sockets.workload.quota_streams_per_uid,
+    )
+
+    async def report(items: Sequence[Acknowledgement]) -> None:
+        await upstream.report([_report(item) for item in items])
+
+    acks = AckQueue(report)
+    service = SecretService(feeds, acks, clock, max_names=settings.sockets.workload.max_resources_per_stream)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    service.add_to(server)
+    inner = private / "workload.sock"
+    inner.unlink(missing_ok=True)
+    server.add_insecure_port(f"unix:{inner}")
+    await server.start()
+    relay = Relay(
+        settings.sockets.workload.path, inner, table, mode=settings.sockets.workload.mode, limits=_limits(settings)
+    )
+    try:
+        async with relay, asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in (identities.run(), feeds.run(), acks.run())]
+            yield Agent(identities, feeds, service, relay)
+            for task in tasks:
+                task.cancel()
+    finally:
+        await server.stop(_GRACE_SECONDS)
+        await acks.flush()
+
+
+def _limits(settings: Settings) -> RelayLimits:
+    socket = settings.sockets.workload
+    return RelayLimits(connections=socket.max_connections, per_uid=socket.quota_connections_per_uid)
+
+
+def _attestors(settings: Settings) -> list[Attestor]:
+    unix, docker = settings.attestors.unix, settings.attestors.docker
+    chosen: list[Attestor] = [UnixAttestor(discover_path=unix.discover_path, max_hash_size=unix.max_hash_size)]
+    if settings.attestors.systemd.enabled:
+        chosen.append(SystemdAttestor())
+    if docker.enabled:
+        chosen.append(DockerAttestor(docker.socket))
+    return chosen
+
+
+def _report(item: Acknowledgement) -> AckReport:
+    return AckReport(
+        at=item.at,
+        client=item.client,
+        stream=item.stream,
+        kind=AckKind(item.kind),
+        resource=item.resource,
+        type_url=item.type_url,
+        version=item.version,
+        spiffe_id=item.spiffe_id,
+        sequence=item.sequence,
+        serial=item.serial,
+        authority=item.authority,
+        not_after=item.not_after,
+        detail=item.detail,
+    )

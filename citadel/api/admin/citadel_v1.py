@@ -1,0 +1,204 @@
+"""citadel.v1.Admin: status, authorities, bundle, issuance log, clients, entries as files give them, audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from citadel import __version__
+from citadel.api.admin import convert
+from citadel.api.ports import Situation
+from citadel.api.proto.citadel.v1 import admin_pb2 as pb
+from citadel.audit import GENESIS, link
+from citadel.ca.authorities import Authorities
+from citadel.ca.model import Skid
+from citadel.ca.ports import AuthorityStore, IssuanceLog, IssuanceQuery
+from citadel.clock import Clock
+from citadel.errors import BadFile, CitadelError, InvalidInput, Mistake, NotFound
+from citadel.registry import Registry
+from citadel.registry.model import Entry
+from citadel.registry.ports import EntryQuery, Match
+from citadel.registry.selectors import Selector
+from citadel.spiffe import SpiffeId, TrustDomain
+from citadel.store.ports import AuditLog, ClientStore
+
+_PAGE = 1000
+_AUDIT_PAGE = 1000
+
+
+@dataclass(frozen=True)
+class AdminUseCases:
+    """Message in, message out; `actor` is who asks. Raises CitadelErrors."""
+
+    trust_domain: TrustDomain
+    node_id: SpiffeId
+    store_kind: str
+    clock: Clock
+    registry: Registry
+    authorities: Authorities
+    authority_store: AuthorityStore
+    issuance: IssuanceLog
+    clients: ClientStore
+    audit: AuditLog
+    situation: Situation
+
+    async def get_status(self) -> pb.Status:
+        listed = await self.list_authorities()
+        bundle = await self.authority_store.bundle(self.trust_domain)
+        status = pb.Status(
+            version=__version__,
+            trust_domain=self.trust_domain.name,
+            node_id=self.node_id.uri,
+            started_at=convert.seconds(self.situation.started_at),
+            store_kind=self.store_kind,
+            authorities=listed.authorities,
+            bundle_sequence=bundle.sequence if bundle else 0,
+            entries=await self.registry.count(EntryQuery()),
+            streams=self.situation.streams(),
+            waiting=self.situation.waiting(),
+        )
+        for job in await self.situation.jobs():
+            status.jobs.add(
+                name=job.name,
+                last_started_at=convert.seconds(job.started_at),
+                last_finished_at=convert.seconds(job.finished_at),
+                ok=job.ok,
+                detail=job.detail,
+                next_run_at=convert.seconds(job.next_run),
+            )
+        for check in await self.situation.checks():
+            status.checks.add(name=check.name, ok=check.ok, reason=check.reason, since=convert.seconds(check.since))
+        for held in self.situation.held():
+            status.identities.add(
+                entry_id=held.entry_id,
+                spiffe_id=held.spiffe_id,
+                not_after=convert.seconds(held.not_after),
+                renew_at=convert.seconds(held.renew_at),
+                last_error=held.last_error,
+            )
+        return status
+
+    async def list_authorities(self) -> pb.ListAuthoritiesResponse:
+        live = await self.authority_store.live_leaves(self.clock.now())
+        authorities = await self.authorities.all()
+        return pb.ListAuthoritiesResponse(
+            authorities=[convert.authority_message(a, live.get(a.skid, 0)) for a in authorities]
+        )
+
+    async def get_bundle(self, request: pb.GetBundleRequest) -> pb.Bundle:
+        domain = TrustDomain.parse(request.trust_domain) if request.trust_domain else self.trust_domain
+        bundle = await self.authority_store.bundle(domain)
+        if bundle is None:
+            raise NotFound(f"there is no bundle of {domain}")
+        return convert.bundle_message(bundle)
+
+    async def list_issuances(self, request: pb.ListIssuancesRequest) -> pb.ListIssuancesResponse:
+        size = min(request.page_size or 100, _PAGE)
+        live = request.live or request.orphaned
+        records = await self.issuance.find(
+            IssuanceQuery(
+                spiffe_id=SpiffeId.parse(request.spiffe_id) if request.spiffe_id else None,
+                authority=Skid(request.authority.lower().replace(":", "")) if request.authority else None,
+                entry_id=request.entry_id or None,
+                live_at=self.clock.now() if live else None,
+                expires_before=convert.moment(request.expires_before),
+                orphaned=request.orphaned,
+                limit=size,
+                after=_serial(request.page_token) if request.page_token else None,
+            )
+        )
+        token = f"{records[-1].intent.serial:032x}" if len(records) == size else ""
+        return pb.ListIssuancesResponse(
+            issuances=[convert.issuance_message(record) for record in records], next_page_token=token
+        )
+
+    async def get_issuance(self, request: pb.GetIssuanceRequest) -> pb.Issuance:
+        return convert.issuance_message(await self.issuance.get(_serial(request.serial)))
+
+    async def list_clients(self) -> pb.ListClientsResponse:
+        return pb.ListClientsResponse(clients=[convert.client_message(c) for c in await self.clients.all()])
+
+    async def create_entries(self, request: pb.CreateEntriesRequest, actor: str) -> pb.CreateEntriesResponse:
+        created = await self.registry.create(self._read(request.entries), actor)
+        return pb.CreateEntriesResponse(entries=[convert.details_message(entry) for entry in created])
+
+    async def apply_entries(self, request: pb.ApplyEntriesRequest, actor: str) -> pb.ApplyEntriesResponse:
+        plan = await self.registry.apply(
+            self._read(request.entries), request.apply_set, actor, prune=request.prune, dry_run=request.dry_run
+        )
+        answer = pb.ApplyEntriesResponse(
+            created=[convert.details_message(entry) for entry in plan.create],
+            deleted=[convert.details_message(entry) for entry in plan.delete],
+            unchanged=len(plan.unchanged),
+        )
+        for before, after in plan.update:
+            answer.updated.add(before=convert.details_message(before), after=convert.details_message(after))
+        return answer
+
+    async def list_entries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
+        if request.id:
+            return pb.ListEntriesResponse(entries=[convert.details_message(await self.registry.get(request.id))])
+        size = min(request.page_size or _PAGE, _PAGE)
+        chosen = frozenset(map(Selector.parse, request.selectors))
+        found = await self.registry.find(
+            EntryQuery(
+                spiffe_id=SpiffeId.parse(request.spiffe_id) if request.spiffe_id else None,
+                parent_id=SpiffeId.parse(request.parent_id) if request.parent_id else None,
+                selectors=(chosen, Match.SUPERSET) if chosen else None,
+                hint=request.hint or None,
+                apply_set=request.apply_set or None,
+                limit=size,
+                after=request.page_token,
+            )
+        )
+        token = found[-1].id if len(found) == size else ""
+        return pb.ListEntriesResponse(
+            entries=[convert.details_message(entry) for entry in found], next_page_token=token
+        )
+
+    async def list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
+        answer = pb.ListAuditResponse()
+        size = min(request.page_size or 100, _AUDIT_PAGE)
+        for writer in [request.writer] if request.writer else await self.audit.writers():
+            for line in await self.audit.read(writer, request.after, size):
+                answer.records.add(writer=line.writer, sequence=line.sequence, hash=line.hash, body=line.body)
+        return answer
+
+    async def verify_audit(self) -> pb.VerifyAuditResponse:
+        """Walk every chain from its first link."""
+        answer = pb.VerifyAuditResponse()
+        for writer in await self.audit.writers():
+            count, tip, fault = 0, GENESIS, ""
+            while not fault and (lines := await self.audit.read(writer, count, _AUDIT_PAGE)):
+                for line in lines:
+                    tip = link(tip, writer, count + 1, line.body)
+                    if line.sequence != count + 1 or line.hash != tip:
+                        fault = f"link {count + 1} is missing or was altered"
+                        break
+                    count += 1
+            answer.chains.add(writer=writer, links=count, fault=fault)
+        return answer
+
+    def _read(self, messages: Sequence[pb.EntryDetails]) -> list[Entry]:
+        """All entries of a request. Raises BadFile with the mistakes of all of them."""
+        entries: list[Entry] = []
+        mistakes: list[Mistake] = []
+        for message in messages:
+            try:
+                entry = convert.read_entry(message.entry, default_parent=self.node_id)
+                labels = tuple(sorted(message.labels.items()))
+                entries.append(replace(entry, labels=labels, apply_set=message.apply_set))
+            except BadFile as error:
+                mistakes.extend(error.mistakes)
+            except CitadelError as error:
+                mistakes.append(Mistake(message.entry.id or "entry", "", error.message))
+        if mistakes:
+            raise BadFile(mistakes)
+        return entries
+
+
+def _serial(text: str) -> int:
+    try:
+        return int(text.replace(":", ""), 16)
+    except ValueError:
+        raise InvalidInput(f"{text[:80]!r} is no serial number: expected hex") from None

@@ -1,0 +1,100 @@
+"""/livez, /readyz and /metrics: what probes and Prometheus ask, without secrets and without authentication."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from citadel.errors import FailedPrecondition
+
+_LIMIT = 100  # requests at once
+_START_SECONDS = 5.0
+
+
+class Report(Protocol):
+    """How we are."""
+
+    @property
+    def live(self) -> bool: ...
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def reasons(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpParts:
+    """`metrics` is Prometheus's text format."""
+
+    look: Callable[[], Awaitable[Report]]
+    metrics: Callable[[], bytes]
+
+
+def application(parts: HttpParts) -> Starlette:
+    async def livez(_: Request) -> Response:
+        report = await parts.look()
+        return JSONResponse({"live": report.live, "reasons": report.reasons}, 200 if report.live else 503)
+
+    async def readyz(_: Request) -> Response:
+        report = await parts.look()
+        return JSONResponse({"ready": report.ready, "reasons": report.reasons}, 200 if report.ready else 503)
+
+    async def metrics(_: Request) -> Response:
+        return Response(parts.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn inside our event loop: the signals stay ours."""
+
+    @contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn gives no type to override
+        yield
+
+
+@asynccontextmanager
+async def serving(parts: HttpParts, host: str, port: int) -> AsyncIterator[None]:
+    """Serve inside the context. Raises FailedPrecondition if the address cannot be had."""
+    config = uvicorn.Config(
+        application(parts),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=_LIMIT,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=2,
+        lifespan="off",
+        ws="none",
+    )
+    server = _Server(config)
+    task = asyncio.create_task(_run(server), name="http")
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            while not server.started:
+                if task.done():
+                    raise FailedPrecondition(
+                        f"{host}:{port} cannot be listened on", mend="set http.address to a free one, or to nothing"
+                    )
+                await asyncio.sleep(0.01)
+        yield
+    finally:
+        server.should_exit = True
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _run(server: uvicorn.Server) -> None:
+    with suppress(SystemExit):  # uvicorn's way of saying that the address is taken
+        await server.serve()

@@ -1,0 +1,67 @@
+"""What the admin services need from the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+class Caller(Protocol):
+    """The process at the other end, as the kernel names it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
+
+
+#: Who calls, from context.peer(). Raises PermissionDenied.
+PeerLookup = Callable[[str], Caller]
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    name: str
+    started_at: datetime | None
+    finished_at: datetime | None
+    ok: bool
+    detail: str
+    next_run: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    name: str
+    ok: bool
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class HeldView:
+    entry_id: str
+    spiffe_id: str
+    not_after: datetime | None
+    renew_at: datetime | None
+    last_error: str
+
+
+class Situation(Protocol):
+    """What `status` tells beyond what the stores know."""
+
+    @property
+    def started_at(self) -> datetime: ...
+
+    def streams(self) -> int: ...
+
+    async def jobs(self) -> Sequence[JobView]: ...
+
+    async def checks(self) -> Sequence[CheckView]: ...
+
+    def held(self) -> Sequence[HeldView]: ...
+
+    def waiting(self) -> Sequence[str]: ...

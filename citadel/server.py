@@ -1,0 +1,336 @@
+"""Composition of the server, and of `citadel up`, which runs server and node in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import grpc
+import structlog
+import uvloop
+from grpc_health.v1 import health_pb2
+
+from citadel import __version__
+from citadel import agent as node_side
+from citadel.agent import Agent
+from citadel.api.admin import AdminParts, add_services
+from citadel.api.admin.access import AccessRules, Gate
+from citadel.api.admin.citadel_v1 import AdminUseCases
+from citadel.api.http import HttpParts, serving
+from citadel.api.local import LocalUpstream
+from citadel.api.ports import CheckView, HeldView, JobView
+from citadel.ca.authorities import Authorities, AuthorityPolicy
+from citadel.ca.issuer import IssuancePolicy, Issuer
+from citadel.ca.kek import LocalKek, credential_kek, file_kek
+from citadel.ca.keyring import Keyring
+from citadel.ca.keys import KeyType
+from citadel.ca.roots import DiskRoot
+from citadel.changes import Topic
+from citadel.clock import Clock, SystemClock
+from citadel.config import Settings, database_url, reloadable_changes
+from citadel.errors import CitadelError
+from citadel.jobs import Job, Jobs
+from citadel.jobs import standard as standard_jobs
+from citadel.registry import Registry, RegistryPolicy
+from citadel.spiffe import SpiffeId
+from citadel.store import Store
+from citadel.telemetry import logging as our_logging
+from citadel.telemetry.health import Health, Severity
+from citadel.telemetry.metrics import Metrics
+from citadel.workload.peer import PeerTable
+from citadel.workload.relay import Relay
+
+_GRACE_SECONDS = 2.0
+_SETTLE_AGE = timedelta(minutes=1)  # on a shared database: what another server is about to finish is left alone
+log = structlog.get_logger("citadel")
+
+
+class Server:
+    """What is made once per process, in order of dependence."""
+
+    def __init__(self, settings: Settings, store: Store, kek: LocalKek, clock: Clock) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.started_at = clock.now()
+        self.metrics = Metrics(__version__)
+        self.node_id = SpiffeId.of(settings.trust_domain, "spire", "agent", settings.node_name)
+        keyring = Keyring(store.authorities, kek)
+        root = DiskRoot(
+            store.authorities,
+            keyring,
+            clock,
+            settings.trust_domain,
+            ttl=settings.root.ttl,
+            issuing_ttl=settings.ca.ttl,
+            key_type=KeyType(settings.root.key_type),
+        )
+        self.authorities = Authorities(
+            store.authorities,
+            keyring,
+            root,
+            clock,
+            settings.trust_domain,
+            AuthorityPolicy(
+                settings.ca.ttl,
+                settings.svid.max_ttl,
+                KeyType(settings.ca.key_type),
+                int(settings.bundle.refresh_hint.total_seconds()),
+            ),
+            plugged=settings.root.cacerts_dir if settings.root.kind == "cacerts" else None,
+        )
+        self.issuer = Issuer(self.authorities, store.issuance, clock, _issuance_policy(settings), meter=self.metrics)
+        self.registry = Registry(store.entries, settings.trust_domain, clock, _registry_policy(settings))
+        self.upstream = LocalUpstream(
+            self.node_id, self.registry, store.authorities, self.issuer, store.clients, store.changes
+        )
+        self.health = Health(clock, meter=self.metrics)
+        self.jobs = Jobs(
+            store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
+        )
+        self.node: Agent | None = None
+
+    async def start(self) -> None:
+        """Bring the authorities into the state in which they can sign, and settle what a crash left open."""
+        await self.store.pin_trust_domain(self.settings.trust_domain)
+        await self.authorities.ensure()
+        age = _SETTLE_AGE if self.store.kind == "postgresql" else timedelta(0)
+        await self.issuer.settle_unfinished(older_than=age)
+        self.health.add("store", self.store.health, severity=Severity.UNREADY)
+        self.health.add("issuing-ca", self._can_sign, severity=Severity.UNREADY)
+
+    async def follow_authorities(self) -> None:
+        """Notice what another server did to the authorities, until cancelled."""
+        async with self.store.changes.subscribe([Topic.AUTHORITIES]) as news:
+            async for _ in news:
+                with suppress(CitadelError):  # the health check tells
+                    await self.authorities.refresh()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Take the settings into use that may change while we run."""
+        self.settings = settings
+        self.issuer.policy = _issuance_policy(settings)
+        self.registry.policy = _registry_policy(settings)
+        our_logging.configure(settings.log.level, settings.log.format)
+        if self.node is not None:
+            self.node.reconfigure(settings)
+
+    def _jobs(self) -> list[Job]:
+        every = self.settings.jobs
+        jobs = [
+            standard_jobs.renew_ca(self.authorities, every.renew_ca),
+            standard_jobs.expire_entries(self.registry, every.expire_entries),
+            standard_jobs.prune(self.store.issuance, self.store.clients, self.clock, self._retention, every.prune),
+        ]
+        if self.settings.root.kind == "cacerts":
+            jobs.append(standard_jobs.plugged_ca(self.authorities, every.plugged_ca))
+        return jobs
+
+    def _retention(self) -> standard_jobs.Retention:
+        keep = self.settings.retention
+        return standard_jobs.Retention(keep.issuance, keep.clients, keep.batch)
+
+    async def _can_sign(self) -> None:
+        self.authorities.current()
+
+    def streams(self) -> int:
+        return self.node.service.streams if self.node else 0
+
+    async def job_views(self) -> Sequence[JobView]:
+        return [
+            JobView(
+                job.name,
+                job.last_started_at,
+                job.last_started_at + (job.last_duration or timedelta(0)) if job.last_started_at else None,
+                job.last_ok is not False,
+                job.last_detail,
+                job.next_run_at,
+            )
+            for job in await self.jobs.status()
+        ]
+
+    async def check_views(self) -> Sequence[CheckView]:
+        return [CheckView(f.name, f.ok, f.reason, f.since) for f in (await self.health.look()).findings]
+
+    def held_views(self) -> Sequence[HeldView]:
+        if self.node is None:
+            return []
+        return [
+            HeldView(held.entry_id, held.spiffe_id, held.not_after, held.renew_at, held.last_error)
+            for held in self.node.identities.status()
+        ]
+
+    def waiting(self) -> Sequence[str]:
+        return [self.authorities.plugged_fault] if self.authorities.plugged_fault else []
+
+
+class _Situation:
+    """api.ports.Situation over a Server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    @property
+    def started_at(self) -> datetime:
+        return self._server.started_at
+
+    def streams(self) -> int:
+        return self._server.streams()
+
+    async def jobs(self) -> Sequence[JobView]:
+        return await self._server.job_views()
+
+    async def checks(self) -> Sequence[CheckView]:
+        return await self._server.check_views()
+
+    def held(self) -> Sequence[HeldView]:
+        return self._server.held_views()
+
+    def waiting(self) -> Sequence[str]:
+        return self._server.waiting()
+
+
+def _issuance_policy(settings: Settings) -> IssuancePolicy:
+    return IssuancePolicy(
+        default_ttl=settings.svid.default_ttl,
+        longest_ttl=settings.svid.max_ttl,
+        shortest=min(timedelta(seconds=10), settings.svid.min_ttl),
+        backdate=settings.svid.backdate,
+    )
+
+
+def _registry_policy(settings: Settings) -> RegistryPolicy:
+    return RegistryPolicy(settings.svid.min_ttl, settings.svid.max_ttl)
+
+
+def _kek(settings: Settings) -> LocalKek:
+    source = settings.keys.kek
+    if source.kind == "file":
+        return file_kek(Path(source.where))
+    return credential_kek(source.where, os.environ.get("CREDENTIALS_DIRECTORY"))
+
+
+@asynccontextmanager
+async def _admin(server: Server, private: Path) -> AsyncIterator[None]:
+    """The admin socket."""
+    settings = server.settings
+    table = PeerTable()
+    socket = settings.sockets.admin
+    gate = Gate(table.lookup, AccessRules(frozenset(socket.allow_uids), frozenset(socket.allow_gids)))
+    cases = AdminUseCases(
+        settings.trust_domain,
+        server.node_id,
+        server.store.kind,
+        server.clock,
+        server.registry,
+        server.authorities,
+        server.store.authorities,
+        server.store.issuance,
+        server.store.clients,
+        server.store.audit,
+        _Situation(server),
+    )
+    grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
+    healthy = add_services(grpc_server, AdminParts(cases, gate, server.issuer))
+    inner = private / "admin.sock"
+    inner.unlink(missing_ok=True)
+    grpc_server.add_insecure_port(f"unix:{inner}")
+    await grpc_server.start()
+    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        async with Relay(socket.path, inner, table, mode=socket.mode, group=socket.group):
+            yield
+    finally:
+        await healthy.enter_graceful_shutdown()
+        await grpc_server.stop(_GRACE_SECONDS)
+
+
+@asynccontextmanager
+async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
+    """Server and node, running inside the context. Raises CitadelErrors; what was begun is ended."""
+    async with AsyncExitStack() as stack:
+        url = database_url(settings, os.environ).get_secret_value()
+        kek = _kek(settings)
+        private = settings.sockets.workload.path.parent / ".private"
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.chmod(0o700)
+        store = await stack.enter_async_context(
+            Store.open(url, writer=settings.audit.writer, pool_size=settings.store.pool_size)
+        )
+        server = Server(settings, store, kek, clock)
+        await server.start()
+        following = asyncio.create_task(server.follow_authorities(), name="authorities")
+        stack.push_async_callback(_cancelled, following)
+        server.node = await stack.enter_async_context(node_side.running(settings, server.upstream, clock, private))
+        await server.jobs.start()
+        stack.push_async_callback(server.jobs.stop)
+        await stack.enter_async_context(_admin(server, private))
+        if settings.http.address is not None:
+            parts = HttpParts(server.health.look, server.metrics.exposition)
+            await stack.enter_async_context(serving(parts, settings.http.address.host, settings.http.address.port))
+        stack.push_async_callback(server.health.close)
+        yield server
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def run_up(settings: Settings, load_again: Callable[[], Settings]) -> None:
+    """`citadel up`: run until SIGTERM or SIGINT; SIGHUP takes a changed configuration into use.
+
+    Raises CitadelErrors for everything that keeps it from starting.
+    """
+    our_logging.configure(settings.log.level, settings.log.format)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a relayed client costs four descriptors
+    os.umask(0o077)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signalled(settings, load_again))
+
+
+async def _until_signalled(settings: Settings, load_again: Callable[[], Settings]) -> None:
+    loop = asyncio.get_running_loop()
+    ending, hangup = asyncio.Event(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    loop.add_signal_handler(signal.SIGHUP, hangup.set)
+    async with up(settings, SystemClock()) as server:
+        log.info(
+            "up",
+            version=__version__,
+            trust_domain=settings.trust_domain.name,
+            admin=str(settings.sockets.admin.path),
+            workload=str(settings.sockets.workload.path),
+        )
+        waits = [asyncio.create_task(ending.wait()), asyncio.create_task(hangup.wait())]
+        while not ending.is_set():
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            if hangup.is_set() and not ending.is_set():
+                hangup.clear()
+                waits[1] = asyncio.create_task(hangup.wait())
+                _reload(server, load_again)
+        waits[1].cancel()
+        log.info("stopping")
+
+
+def _reload(server: Server, load_again: Callable[[], Settings]) -> None:
+    try:
+        new = load_again()
+    except CitadelError as error:
+        log.error("the changed configuration is not used", error=error.sentence())
+        return
+    changes = reloadable_changes(server.settings, new)
+    server.reconfigure(new)
+    log.info("configuration read again", changes=str(changes))
+
+
+__all__ = ["Server", "run_up", "up"]
