@@ -30,7 +30,7 @@ def plan(wanted: Sequence[Entry], present: Sequence[Entry], apply_set: str, *, p
     for entry in wanted:
         named = replace(entry, apply_set=apply_set)
         old = by_id.get(named.id) or by_key.get(_key(named))
-        if old is None:
+        if old is None or old.id in kept:  # one that is taken twice: the store will name the duplicate
             create.append(named)
             continue
         kept.add(old.id)
