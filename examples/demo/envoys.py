@@ -71,8 +71,12 @@ class Admin:
             handshakes=_total(stats, ".ssl.handshake"),
             failed_handshakes=sum(
                 _total(stats, end)
-                for end in (".ssl.connection_error", ".ssl.fail_verify_error", ".ssl.fail_verify_no_cert",
-                            ".ssl.fail_verify_san")
+                for end in (
+                    ".ssl.connection_error",
+                    ".ssl.fail_verify_error",
+                    ".ssl.fail_verify_no_cert",
+                    ".ssl.fail_verify_san",
+                )
             ),
             secrets_accepted=_total(stats, "_sds.default.update_success", ".sds.default.update_success"),
         )

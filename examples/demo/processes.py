@@ -35,7 +35,7 @@ class Processes:
                 stderr=log,
                 env={**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - there are no threads yet that could hold a lock
+                preexec_fn=_die_with_parent,
             )
         self._running.append((name, process))
 
