@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from citadel.cli import config, doctor, init, up, version
+from citadel.cli import audit, bundle, ca, config, doctor, entry, envoy, init, status, svid, up, version
 
 app = typer.Typer(
     name="citadel",
@@ -15,7 +15,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("init")(init.init)
-app.add_typer(config.app, name="config")
 app.command("up")(up.up)
+app.add_typer(entry.app, name="entry")
+app.add_typer(ca.app, name="ca")
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(svid.app, name="svid")
+app.add_typer(envoy.app, name="envoy")
+app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
+app.add_typer(config.app, name="config")
+app.add_typer(audit.app, name="audit")
 app.command("version")(version.version)

@@ -5,7 +5,7 @@ Everything is checked whole, and every mistake is told at once, with its place.
 
 from citadel.config.database import database_url, secret_path
 from citadel.config.durations import format_duration, parse_duration
-from citadel.config.entry_files import EntryDraft, read_entry_files
+from citadel.config.entry_files import EntryDraft, parse_entries, read_entry_files
 from citadel.config.find import FILE_NAME, default_data_dir, find_config, search_path
 from citadel.config.load import Loaded, load, load_with_origins, parse
 from citadel.config.reload import Change, Changes, flat, reloadable_changes
@@ -31,6 +31,7 @@ __all__ = [
     "load_with_origins",
     "parse",
     "parse_duration",
+    "parse_entries",
     "read_entry_files",
     "reloadable_changes",
     "search_path",

@@ -135,6 +135,8 @@ class _Reader:
         for key, value in self._pairs(node, at):
             name = str(key.value)
             read = _FIELDS.get(name)
+            if name in _OURS:
+                continue
             if read is None:
                 self._wrong(key, f"{at}.{name}", "there is no such field" + nearest(name, _FIELDS))
             elif not _is_null(value):
@@ -254,6 +256,8 @@ _FIELDS: dict[str, _Read] = {
     "expires_at": _as(parse_moment),
     "labels": _labels,
 }
+#: What `citadel entry list -o yaml` shows besides, and nobody can set. Passed over: its output can be applied as it is.
+_OURS = ("apply_set", "revision", "created_at")
 assert set(_FIELDS) == {f.name for f in fields(EntryDraft)} - {"file", "line"}
 
 

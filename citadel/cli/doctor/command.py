@@ -12,7 +12,7 @@ from pathlib import Path
 
 import typer
 
-from citadel.cli.doctor.findings import Finding, Level, examine, fail, ok
+from citadel.cli.doctor.findings import Check, Finding, Level, examine, fail, ok
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, load_config
 from citadel.cli.output import Format, FormatOption, show_list
@@ -76,17 +76,23 @@ def _eyes_of(folder: Path) -> Iterator[None]:
 
 
 def _round(loaded: Loaded) -> list[Finding]:
-    from citadel.cli.doctor import database, files, machine, sockets  # here: they import what other commands need not
+    from citadel.cli.doctor import (  # here: they import what other commands need not
+        database,
+        files,
+        machine,
+        running,
+        sockets,
+    )
 
     settings, now = loaded.settings, datetime.now(UTC)
     alive = sockets.listener(settings.sockets.admin.path)
-    at_rest = {
+    at_rest: dict[str, Check] = {
         "files": partial(files.folders, settings),
         "keys.kek": partial(files.key_encryption_key, settings, os.environ),
         "keys.cacerts": partial(files.plugged_root, settings, now),
         "store.database": partial(database.database, settings, os.environ, running=alive is not None),
     }
-    around = {
+    around: dict[str, Check] = {
         "clock": partial(machine.clock, settings, now),
         "limits.files": partial(machine.file_limit, settings, alive.pid if alive else None),
         "sockets": partial(sockets.unix_sockets, settings),
@@ -94,4 +100,6 @@ def _round(loaded: Loaded) -> list[Finding]:
     }
     with _eyes_of(settings.data_dir):
         findings = [finding for name, check in at_rest.items() for finding in examine(name, check)]
+    if alive is not None:
+        around["running"] = partial(running.running, settings.sockets.admin.path, now)
     return findings + [finding for name, check in around.items() for finding in examine(name, check)]

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from citadel.ca.kek import file_kek
+from citadel.ca.model import AuthorityCertificate
 from citadel.ca.roots.cacerts import read_cacerts
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, skip, warn
 from citadel.config import Settings, secret_path
@@ -55,7 +56,11 @@ def plugged_root(settings: Settings, now: datetime) -> Iterator[Finding]:
             yield fail("keys.cacerts", str(mistake), "put valid files there; docs/operations.md says what each holds")
         return
     for what, certificate in (("CA", plugged.certificate), ("root", plugged.root)):
-        yield expiry("keys.cacerts", f"the plugged-in {what} {certificate.subject}", certificate.not_after, now)
+        yield expiry("keys.cacerts", f"the plugged-in {what} {certificate.subject}", _validity(certificate), now)
+
+
+def _validity(certificate: AuthorityCertificate) -> tuple[datetime, datetime]:
+    return certificate.not_before, certificate.not_after
 
 
 def _others_cannot_write(check: str, path: Path) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from citadel.cli.times import both
 from citadel.errors import CitadelError
 
-_SOON = timedelta(days=30)
+_SOON = timedelta(days=730)
 
 
 class Level(StrEnum):
@@ -65,11 +65,16 @@ def examine(name: str, check: Check) -> list[Finding]:
     return found
 
 
-def expiry(check: str, what: str, not_after: datetime, now: datetime) -> Finding:
-    """How long something is still valid. What people renew by hand is pointed out early."""
-    text = f"{what} expires {both(not_after, now)}"
+def expiry(
+    check: str, what: str, validity: tuple[datetime, datetime], now: datetime, *, mend: str = "replace it"
+) -> Finding:
+    """How long something is still valid (from, until). Its last quarter is pointed out, if that is within two years."""
+    not_before, not_after = validity
+    if now < not_before:
+        return fail(check, f"{what} is not valid before {both(not_before, now)}", "check the clock")
     if not_after <= now:
-        return fail(check, f"{what} expired {both(not_after, now)}", "replace it")
-    if not_after - now < _SOON:
-        return warn(check, text, "plan its renewal")
+        return fail(check, f"{what} expired {both(not_after, now)}", mend)
+    text = f"{what} expires {both(not_after, now)}"
+    if not_after - now < min((not_after - not_before) / 4, _SOON):
+        return warn(check, text, mend)
     return ok(check, text)

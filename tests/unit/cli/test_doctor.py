@@ -233,6 +233,13 @@ def test_plugged_in_ca_files_are_verified(citadel: CommandLine, home: Path) -> N
 
 def test_expiry_is_told_early_enough_to_plan() -> None:
     now = datetime(2026, 11, 23, tzinfo=UTC)
-    assert expiry("x", "it", now + timedelta(days=400), now).level == "ok"
-    assert expiry("x", "it", now + timedelta(days=5), now).level == "warn"
-    assert expiry("x", "it", now, now).level == "fail"
+
+    def found(days_ago: float, days_left: float) -> str:
+        return expiry("x", "it", (now - timedelta(days=days_ago), now + timedelta(days=days_left)), now).level
+
+    assert found(3, 4) == "ok"
+    assert found(6, 1) == "warn"
+    assert found(3650 * 2, 900) == "ok"
+    assert found(3650 * 2, 700) == "warn"
+    assert found(7, 0) == "fail"
+    assert found(-1, 7) == "fail"

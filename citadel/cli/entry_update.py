@@ -1,0 +1,77 @@
+"""`citadel entry update`: changes the fields that are given, and leaves the others."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2 as entry_api
+from citadel.api.proto.spire.api.types import entry_pb2, selector_pb2
+from citadel.cli import documents
+from citadel.cli import entry_options as options
+from citadel.cli.client import connect
+from citadel.cli.entry_calls import by_id
+from citadel.cli.entry_view import rows
+from citadel.cli.options import ConfigOption, SocketOption
+from citadel.cli.output import Format, FormatOption, show_one
+from citadel.config import parse_duration
+from citadel.errors import InvalidInput
+from citadel.registry.selectors import Selector
+from citadel.spiffe import SpiffeId, TrustDomain
+
+
+def update(
+    entry_id: Annotated[str, typer.Argument(help="Id of the entry.", metavar="ID", show_default=False)],
+    spiffe_id: options.SpiffeIdOption = None,
+    parent: options.ParentOption = None,
+    selector: options.SelectorOption = None,
+    ttl: options.TtlOption = None,
+    jwt_ttl: options.JwtTtlOption = None,
+    dns: options.DnsOption = None,
+    hint: options.HintOption = None,
+    expires: options.ExpiresOption = None,
+    federates_with: options.FederatesOption = None,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Change an entry. A list that is given replaces the old one; an empty word clears: --dns "", --expires ""."""
+    given = options.Given()
+    new = entry_pb2.Entry(id=entry_id)
+    mask = entry_pb2.EntryMask()
+    if one := given.one("--spiffe-id", spiffe_id, SpiffeId.parse):
+        new.spiffe_id.CopyFrom(documents.spiffe_id_message(one))
+    if one := given.one("--parent", parent, SpiffeId.parse):
+        new.parent_id.CopyFrom(documents.spiffe_id_message(one))
+    for s in sorted(set(given.many("--selector", selector, Selector.parse))):
+        new.selectors.append(selector_pb2.Selector(type=s.type, value=s.value))
+    new.x509_svid_ttl = documents.seconds(given.one("--ttl", ttl, parse_duration), "--ttl")
+    new.jwt_svid_ttl = documents.seconds(given.one("--jwt-ttl", jwt_ttl, parse_duration), "--jwt-ttl")
+    new.dns_names.extend(name for name in dns or () if name)
+    new.hint = hint or ""
+    moment = given.one("--expires", expires or None, lambda text: options.expiry(text, options.now()))
+    new.expires_at = int(moment.timestamp()) if moment else 0
+    domains = given.many("--federates-with", filter(None, federates_with or ()), TrustDomain.parse)
+    new.federates_with.extend(domain.name for domain in domains)
+    given.check()
+    touched = {
+        "spiffe_id": spiffe_id,
+        "parent_id": parent,
+        "selectors": selector,
+        "x509_svid_ttl": ttl,
+        "jwt_svid_ttl": jwt_ttl,
+        "dns_names": dns,
+        "hint": hint,
+        "expires_at": expires,
+        "federates_with": federates_with,
+    }
+    for name, value in touched.items():
+        setattr(mask, name, value is not None)
+    if all(value is None for value in touched.values()):
+        raise InvalidInput("there is nothing to change", mend="say what, such as --ttl 30m")
+    with connect(config, socket) as client:
+        request = entry_api.BatchUpdateEntryRequest(entries=[new], input_mask=mask)
+        answer = client.call(client.entries.BatchUpdateEntry, request)
+        client.check_each((result.status for result in answer.results), [""])
+        show_one(documents.entry(by_id(client, entry_id)), rows(options.now()), output)

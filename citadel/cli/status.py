@@ -1,0 +1,131 @@
+"""`citadel status`: how the running Citadel is, what waits for somebody, and who holds what."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from citadel.api.proto.citadel.v1 import admin_pb2 as admin
+from citadel.cli import ca, documents
+from citadel.cli.client import Client, connect
+from citadel.cli.documents import shown
+from citadel.cli.options import ConfigOption, SocketOption
+from citadel.cli.output import Column, Document, Format, FormatOption, field, print_table, show_list, show_one
+from citadel.cli.run import printable
+
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, xterm)
+
+
+def status(
+    clients: Annotated[bool, typer.Option("--clients", help="Show who holds what, and what it acknowledged.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option("--interval", help="Seconds between two looks.", min=0.2)] = 2.0,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Show how the running Citadel is: health, authorities, identities, jobs, and what waits for somebody."""
+    look: Callable[[Client, Format], None] = _clients if clients else _status
+    with connect(config, socket) as client:
+        if not watch:
+            look(client, output)
+            return
+        while True:
+            if output is Format.TABLE and sys.stdout.isatty():
+                print(_CLEAR, end="")
+            look(client, output)
+            sys.stdout.flush()
+            time.sleep(interval)
+
+
+def _clients(client: Client, output: Format) -> None:
+    now = datetime.now(UTC)
+    answer = client.call(client.admin.ListClients, admin.ListClientsRequest())
+    columns = [
+        field("client", "client"),
+        field("resource", "resource"),
+        field("state", "state"),
+        Column("heard of", lambda d: shown(d["at"], now)),
+        field("version", "version"),
+        Column("holds", _holding),
+        Column("until", lambda d: shown(d["not_after"], now)),
+        field("rejected because", "nack_detail", none=""),
+    ]
+    found = [documents.client(one) for one in answer.clients]
+    show_list(found, columns, output, empty="no client has asked for anything yet")
+
+
+def _holding(document: Document) -> str:
+    """What the client acknowledged last: that is what it uses."""
+    if document["serial"]:
+        return f"{document['spiffe_id']} serial {document['serial']}"
+    if document["bundle_sequence"]:
+        return f"bundle {document['bundle_sequence']}"
+    return "-"
+
+
+def _status(client: Client, output: Format) -> None:
+    now = datetime.now(UTC)
+    document = documents.status(client.call(client.admin.GetStatus, admin.GetStatusRequest()))
+    if output is not Format.TABLE:
+        show_one(document, [], output)
+        return
+    show_one(document, _head(now), output)
+    for sentence in document["waiting"]:
+        print(printable(f"waits         {sentence}"))
+    for title, columns, key in (
+        ("Checks", _CHECKS, "checks"),
+        ("Authorities", ca.columns(now), "authorities"),
+        ("Identities of workloads here", _identities(now), "identities"),
+        ("Jobs", _jobs(now), "jobs"),
+    ):
+        rows = [[column.cell(one) for column in columns] for one in document[key]]
+        if rows:
+            print(f"\n{title}")
+            print_table([column.title for column in columns], rows)
+
+
+_CHECKS = [
+    Column("check", lambda d: d["name"]),
+    Column("state", lambda d: "ok" if d["ok"] else "failing"),
+    field("reason", "reason", none=""),
+]
+
+
+def _head(now: datetime) -> list[Column]:
+    return [
+        field("trust domain", "trust_domain"),
+        field("node", "node_id"),
+        field("version", "version"),
+        Column("started", lambda d: shown(d["started_at"], now)),
+        field("ready", "ready"),
+        Column("store", lambda d: " ".join(filter(None, [d["store"]["kind"], d["store"]["error"]]))),
+        Column("bundle", lambda d: f"sequence {d['bundle_sequence']}"),
+        field("entries", "entries"),
+        field("streams", "streams"),
+    ]
+
+
+def _identities(now: datetime) -> list[Column]:
+    return [
+        field("spiffe id", "spiffe_id"),
+        field("entry", "entry_id"),
+        Column("expires", lambda d: shown(d["not_after"], now)),
+        Column("renewal", lambda d: shown(d["renew_at"], now)),
+        field("last error", "last_error", none=""),
+    ]
+
+
+def _jobs(now: datetime) -> list[Column]:
+    return [
+        field("job", "name"),
+        Column("last run", lambda d: shown(d["last_finished_at"], now, none="never")),
+        Column("outcome", lambda d: "-" if not d["last_finished_at"] else "ok" if d["ok"] else "failed"),
+        Column("next run", lambda d: shown(d["next_run_at"], now)),
+        field("detail", "detail", none=""),
+    ]

@@ -1,0 +1,104 @@
+"""`citadel svid`: the log of all certificates that were issued."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from citadel.api.proto.citadel.v1 import admin_pb2 as admin
+from citadel.cli import documents
+from citadel.cli import entry_options as options
+from citadel.cli.client import Client, connect
+from citadel.cli.documents import shown
+from citadel.cli.options import ConfigOption, SocketOption
+from citadel.cli.output import Column, Format, FormatOption, field, show_list, show_one
+
+app = typer.Typer(help="Certificates that were issued.", no_args_is_help=True, rich_markup_mode=None)
+_PAGE = 500
+
+
+@app.command("list")
+def list_issuances(
+    spiffe_id: Annotated[str, typer.Option("--spiffe-id", help="Only of this identity.", metavar="ID")] = "",
+    authority: Annotated[str, typer.Option("--authority", help="Only signed by this SKID.", metavar="SKID")] = "",
+    entry: Annotated[str, typer.Option("--entry", help="Only for this entry.", metavar="ID")] = "",
+    expires_before: Annotated[
+        str | None,
+        typer.Option("--expires-before", help="Only what ends before: 2h from now, or then.", metavar="TIME"),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Only what has not expired.")] = False,
+    orphaned: Annotated[
+        bool, typer.Option("--orphaned", help="Only what is still valid and belongs to no present entry.")
+    ] = False,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many; 0: all.", min=0)] = 100,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """List issued certificates, newest first."""
+    now = datetime.now(UTC)
+    given = options.Given()
+    before = given.one("--expires-before", expires_before, lambda text: options.expiry(text, now))
+    given.check()
+    request = admin.ListIssuancesRequest(
+        spiffe_id=spiffe_id,
+        authority=authority,
+        entry_id=entry,
+        live=live,
+        orphaned=orphaned,
+        expires_before=int(before.timestamp()) if before else 0,
+        page_size=min(limit, _PAGE) or _PAGE,
+    )
+    with connect(config, socket) as client:
+        found = [documents.issuance(one) for one in islice(_all(client, request), limit or None)]
+    columns = [
+        field("serial", "serial"),
+        field("spiffe id", "spiffe_id"),
+        field("authority", "authority"),
+        Column("issued", lambda d: shown(d["at"], now)),
+        Column("expires", lambda d: shown(d["not_after"], now)),
+        field("outcome", "outcome"),
+    ]
+    show_list(found, columns, output, empty="there are no such certificates")
+
+
+@app.command()
+def show(
+    serial: Annotated[str, typer.Argument(help="Serial number, in hex.", metavar="SERIAL", show_default=False)],
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Show the record of one certificate."""
+    now = datetime.now(UTC)
+    with connect(config, socket) as client:
+        one = client.call(client.admin.GetIssuance, admin.GetIssuanceRequest(serial=serial))
+    rows = [
+        field("serial", "serial"),
+        field("spiffe id", "spiffe_id"),
+        field("dns names", "dns_names"),
+        field("entry", "entry_id"),
+        field("authority", "authority"),
+        Column("valid from", lambda d: shown(d["not_before"], now)),
+        Column("valid until", lambda d: shown(d["not_after"], now)),
+        field("outcome", "outcome"),
+        field("detail", "detail"),
+        field("fingerprint", "fingerprint"),
+        field("key fingerprint", "key_fingerprint"),
+        field("requester", "requester"),
+        Column("asked", lambda d: shown(d["at"], now)),
+    ]
+    show_one(documents.issuance(one), rows, output)
+
+
+def _all(client: Client, request: admin.ListIssuancesRequest) -> Iterator[admin.Issuance]:
+    while True:
+        answer = client.call(client.admin.ListIssuances, request)
+        yield from answer.issuances
+        if not answer.next_page_token:
+            return
+        request.page_token = answer.next_page_token
