@@ -24,10 +24,11 @@ from citadel.spiffe import SpiffeId
 _SEAL = object()
 _NO_SIGNATURE = b"\x03\x41" + bytes(65)  # stands where the signature will be; the parser does not look into it
 _V3 = b"\xa0\x03\x02\x01\x02"
+_KEY_USAGE = bytes.fromhex("0603551d0f 0101ff")  # the extension's OID, critical
 _EXTENSIONS_FOLLOW = b"\xa3"  # at once: unique identifiers would stand in between (RFC 5280, 4.1.2.8)
 _MAX_SERIAL = 2**128 - 1
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?!(?:.*\.)?[0-9]+\Z){_LABEL}(?:\.{_LABEL})*")  # no address, no wildcard
 _BOTH_ENDS_OF_TLS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
 _UNREADABLE = (ValueError, TypeError, IndexError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
@@ -44,9 +45,11 @@ def _key_usage(*, signature: bool = False, encipherment: bool = False, authority
     return x509.KeyUsage(signature, False, encipherment, False, False, authority, authority, False, False)
 
 
-_EC_LEAF = _key_usage(signature=True)
-_RSA_LEAF = _key_usage(signature=True, encipherment=True)
-_AUTHORITY = _key_usage(authority=True)
+# Key usages, and how each is written: a named bit list has no trailing zero bits in DER (X.690, 11.2.2), which the
+# parser does not insist on.
+_EC_LEAF = _key_usage(signature=True), bytes.fromhex("0404 03020780")
+_RSA_LEAF = _key_usage(signature=True, encipherment=True), bytes.fromhex("0404 030205a0")
+_AUTHORITY = _key_usage(authority=True), bytes.fromhex("0404 03020106")
 
 # Which extensions a certificate has: exactly these.
 _OF_A_ROOT = {
@@ -81,8 +84,7 @@ class LintedCertificate:
 def lint(tbs: bytes, spec: CertificateSpec) -> LintedCertificate:
     """Check that `tbs` says what `spec` means and is sound. Raises InternalFault with everything that is wrong."""
     try:
-        read = x509.load_der_x509_certificate(_sequence(tbs + _algorithm(spec.parent.public_key) + _NO_SIGNATURE))
-        findings = [*_meaning(spec), *_names_meant(spec), *_fields(tbs, spec), *_extensions(read, spec)]
+        findings = [*_meaning(spec), *_names_meant(spec), *_fields(tbs, spec)] or [*_extensions(tbs, spec)]
     except _UNREADABLE as error:
         findings = [f"it cannot be read back: {error}"]
     if findings:
@@ -124,7 +126,10 @@ def _names_meant(spec: CertificateSpec) -> Iterator[str]:
 
 def _fields(tbs: bytes, spec: CertificateSpec) -> Iterator[str]:
     """Everything before the extensions is, byte for byte, what was meant (RFC 5280, 4.1.1.2 to 4.1.2.8)."""
-    at = 2 if tbs[1] < 0x80 else 2 + (tbs[1] & 0x7F)  # behind the outer tag and length, which the parser has checked
+    at = 2 if tbs[1] < 0x80 else 2 + (tbs[1] & 0x7F)  # behind the outer tag and length
+    if tbs != _sequence(tbs[at:]):
+        yield "it is not one sequence in DER"
+        return
     for name, expected in (
         ("version", _V3),
         ("serial", _integer(spec.serial)),
@@ -169,8 +174,9 @@ def _time(moment: datetime) -> bytes:
     return b"\x18\x0f" + moment.strftime("%Y%m%d%H%M%SZ").encode()
 
 
-def _extensions(read: x509.Certificate, spec: CertificateSpec) -> Iterator[str]:
+def _extensions(tbs: bytes, spec: CertificateSpec) -> Iterator[str]:
     """RFC 5280, 4.2: exactly those of the profile, critical where they must be, each saying what was meant."""
+    read = x509.load_der_x509_certificate(_sequence(tbs + _algorithm(spec.parent.public_key) + _NO_SIGNATURE))
     values, critical = {}, set()
     for extension in read.extensions:
         values[extension.oid] = extension.value
@@ -182,7 +188,7 @@ def _extensions(read: x509.Certificate, spec: CertificateSpec) -> Iterator[str]:
     if critical != (_CRITICAL if spec.subject != EMPTY_NAME else _CRITICAL_WITHOUT_SUBJECT):
         yield "key usage and basic constraints must be critical, names if the subject is empty, and nothing else"
     yield from _key_ids(values, spec)
-    yield from _usage(values, spec)
+    yield from _usage(values, tbs, spec)
     yield from _names(values[ExtensionOID.SUBJECT_ALTERNATIVE_NAME], spec)
 
 
@@ -202,11 +208,12 @@ def _key_ids(values: _Values, spec: CertificateSpec) -> Iterator[str]:
         yield "its authority key identifier names a certificate, not only a key"
 
 
-def _usage(values: _Values, spec: CertificateSpec) -> Iterator[str]:
+def _usage(values: _Values, tbs: bytes, spec: CertificateSpec) -> Iterator[str]:
     """RFC 5280, 4.2.1.3, 4.2.1.9, 4.2.1.12; X509-SVID, sections 4.3 and 4.4."""
     leaf = spec.purpose is Purpose.LEAF
     leaf_usage = _RSA_LEAF if keys.is_rsa(spec.key.public_key) else _EC_LEAF
-    if values[ExtensionOID.KEY_USAGE] != (leaf_usage if leaf else _AUTHORITY):
+    usage, written = leaf_usage if leaf else _AUTHORITY
+    if values[ExtensionOID.KEY_USAGE] != usage or _KEY_USAGE + written not in tbs:
         yield "its key usage is not that of its profile"
     constraints = values[ExtensionOID.BASIC_CONSTRAINTS]
     if not isinstance(constraints, x509.BasicConstraints) or constraints.ca is leaf:
