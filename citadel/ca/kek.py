@@ -87,10 +87,11 @@ def read_private_file(path: Path) -> bytes:
         raise PermissionDenied(
             f"{path} cannot be read: {error.strerror}", mend="run as the user who owns it"
         ) from error
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode):
+        os.close(handle)
+        raise BadFile([Mistake(str(path), "", "it is not a regular file")])
     with os.fdopen(handle, "rb") as file:
-        facts = os.fstat(file.fileno())
-        if not stat.S_ISREG(facts.st_mode):
-            raise BadFile([Mistake(str(path), "", "it is not a regular file")])
         if facts.st_uid not in (0, os.geteuid()):
             raise UnsafePermissions(f"{path} belongs to uid {facts.st_uid}", mend=f"run: chown {os.geteuid()} {path}")
         if facts.st_mode & 0o077:

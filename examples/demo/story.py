@@ -166,15 +166,16 @@ async def _register(config: Path, name: str, program: Path, ttl: int) -> None:
 async def _start_envoy(
     processes: Processes, config: Path, folder: Path, name: str, program: Path, ports: dict[str, int], admin: str
 ) -> None:
-    command = ["envoy", "bootstrap", "--node-id", name, "--admin", f"127.0.0.1:{ports[admin]}"]
+    command: list[str | Path] = ["envoy", "bootstrap", "--node-id", name, "--admin", f"127.0.0.1:{ports[admin]}"]
     if name == "server":
-        command += ["--inbound", f"127.0.0.1:{ports['mtls']}=127.0.0.1:{ports['service']}"]
+        command += ["--listen", f"127.0.0.1:{ports['mtls']}", "--app", f"127.0.0.1:{ports['service']}"]
     else:
-        command += ["--upstream", f"shop=127.0.0.1:{ports[name]}=127.0.0.1:{ports['mtls']}"]
+        command += ["--upstream", f"shop=127.0.0.1:{ports[name]},127.0.0.1:{ports['mtls']}"]
         command += ["--upstream-id", f"shop={SERVER_ID}"]
     target = folder / f"{name}.yaml"
-    command += ["--max-connection-duration", "2s", "--out", str(target)]
-    await run(citadel(*command, "--config", config), {})
+    await run(citadel(*command, "--out", target, "--config", config), {})
+    text = target.read_text()  # connections of two seconds, so that there are many handshakes to see
+    target.write_text(text.replace("max_connection_duration: 900s", "max_connection_duration: 2s"))
     options = ["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]
     await processes.start(f"envoy-{name}", [program, "-c", target, *options], {"HOME": os.fspath(folder)})
 
