@@ -90,7 +90,7 @@ def admit(request: bytes, entitled: Entitlement, policy: CsrPolicy) -> SubjectKe
     strong = _strong(key, policy.keys)
     for extension in extensions:
         _check_extension(extension, entitled, rsa_key=is_rsa(strong))
-    _check_signature(csr, strong)
+    _check_signature(csr, der, strong)
     return SubjectKey.of(strong)
 
 
@@ -183,18 +183,21 @@ def _check_key_usage(usage: x509.KeyUsage, *, rsa_key: bool) -> None:
         raise BadCsr(f"the CSR asks for the key usage {', '.join(asked)}; only {given} is given")
 
 
-def _check_signature(csr: x509.CertificateSigningRequest, key: PublicKey) -> None:
+def _check_signature(csr: x509.CertificateSigningRequest, der: bytes, key: PublicKey) -> None:
     hash_ = (_RSA_SIGNATURES if is_rsa(key) else _EC_SIGNATURES).get(csr.signature_algorithm_oid)
     if hash_ is None:
         raise BadCsr(
             f"the CSR is signed with {_name(csr.signature_algorithm_oid)}; expected "
             f"{'RSA (PKCS #1 v1.5)' if is_rsa(key) else 'ECDSA'} with SHA-256, SHA-384 or SHA-512"
         )
+    signature = csr.signature
+    if der[-len(signature) - 1] != 0:  # a signature is whole octets; the parser drops what this byte says
+        raise BadCsr("the CSR's signature is not a bit string of whole octets")
     try:
         if isinstance(key, rsa.RSAPublicKey):
-            key.verify(csr.signature, csr.tbs_certrequest_bytes, padding.PKCS1v15(), hash_)
+            key.verify(signature, csr.tbs_certrequest_bytes, padding.PKCS1v15(), hash_)
         else:
-            key.verify(csr.signature, csr.tbs_certrequest_bytes, ec.ECDSA(hash_))
+            key.verify(signature, csr.tbs_certrequest_bytes, ec.ECDSA(hash_))
     except InvalidSignature:
         raise BadCsr("the CSR's signature does not verify with the key in it") from None
     except _UNREADABLE as error:
