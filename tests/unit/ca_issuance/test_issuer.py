@@ -128,7 +128,9 @@ class Watched(SoftwareSigner):
 
     async def sign(self, certificate: LintedCertificate) -> bytes:
         serials = [row.intent.serial for row in self.log.rows.values() if row.outcome is None]
-        self.on_record.append(any(serial.to_bytes(16) in certificate.tbs for serial in serials))
+        self.on_record.append(
+            any(serial.to_bytes((serial.bit_length() + 7) // 8) in certificate.tbs for serial in serials)
+        )
         return await super().sign(certificate)
 
 
