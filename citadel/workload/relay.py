@@ -90,7 +90,7 @@ class Relay:
         self._release()
 
     def _claim(self) -> None:
-        """Hold a lock beside the socket for life: what is left of a dead server is cleaned, a live one is not robbed."""
+        """Hold a lock beside the socket for life: a dead server's is cleaned away, a live one's is not taken."""
         self._public.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._lock = os.open(self._public.with_name(f".{self._public.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
         try:

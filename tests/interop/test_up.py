@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
-from tests.support.up import Citadel, me, running, secrets_of
+from tests.support.whole import Citadel, me, running, secrets_of
 
 
 def leaf(response: Any) -> x509.Certificate:

@@ -22,8 +22,8 @@ class DockerAttestor:
         self._socket = socket
 
     async def selectors(self, peer: Peer) -> list[Selector]:
-        container = container_of(Path(f"/proc/{peer.pid}/cgroup").read_text())
-        if container is None or not self._socket.is_socket():
+        container = container_of(_cgroups(peer))
+        if container is None or not self._present():
             return []
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
         async with httpx.AsyncClient(transport=transport, base_url="http://docker", timeout=5) as client:
@@ -35,6 +35,13 @@ class DockerAttestor:
         found += [f"image_id:{config['Image']}"] if config.get("Image") else []
         found += [f"image_config_digest:{image['Id']}"] if image.get("Id") else []
         return [Selector.of(self.name, value) for value in found if value.isprintable()]
+
+    def _present(self) -> bool:
+        return self._socket.is_socket()
+
+
+def _cgroups(peer: Peer) -> str:
+    return Path(f"/proc/{peer.pid}/cgroup").read_text()
 
 
 def container_of(cgroups: str) -> str | None:

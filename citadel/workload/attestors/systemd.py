@@ -18,14 +18,22 @@ class SystemdAttestor:
     name = "systemd"
 
     async def selectors(self, peer: Peer) -> list[Selector]:
-        if not _RUNNING.is_dir() or (systemctl := shutil.which("systemctl")) is None:
+        if not _booted() or (systemctl := shutil.which("systemctl")) is None:
             return []
-        unit = unit_of(Path(f"/proc/{peer.pid}/cgroup").read_text())
+        unit = unit_of(_cgroups(peer))
         if unit is None:
             return []
         found = [Selector.of(self.name, f"id:{unit}")]
         path = await _ask(systemctl, "show", "--value", "--property=FragmentPath", "--", unit)
         return [*found, Selector.of(self.name, f"fragment_path:{path}")] if path else found
+
+
+def _booted() -> bool:
+    return _RUNNING.is_dir()
+
+
+def _cgroups(peer: Peer) -> str:
+    return Path(f"/proc/{peer.pid}/cgroup").read_text()
 
 
 def unit_of(cgroups: str) -> str | None:

@@ -43,7 +43,7 @@ class UnixAttestor:
 
     def _program(self, pid: int) -> list[str]:
         link = f"/proc/{pid}/exe"
-        path = os.readlink(link)
+        path = str(Path(link).readlink())
         handle = os.open(link, os.O_RDONLY | os.O_CLOEXEC)  # the very file that runs, wherever its path leads now
         try:
             facts = os.fstat(handle)
