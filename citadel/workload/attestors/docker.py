@@ -11,7 +11,7 @@ import httpx
 from citadel.workload.peer import Peer
 from citadel.workload.upstream import Selector
 
-_CONTAINER = re.compile(r"(?:docker[-/]|/docker/|cri-containerd-)([0-9a-f]{64})(?:\.scope)?(?:/|\Z)")
+_CONTAINER = re.compile(r"(?:docker|cri-containerd)[-/]([0-9a-f]{64})(?:\.scope)?(?=[/\n]|\Z)")
 _MAX_ANSWER = 4 << 20
 
 
@@ -22,12 +22,16 @@ class DockerAttestor:
         self._socket = socket
 
     async def selectors(self, peer: Peer) -> list[Selector]:
-        container = container_of(_cgroups(peer))
+        groups = _cgroups(peer.pid)
+        container = container_of(groups)
         if container is None or not self._present():
             return []
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
         async with httpx.AsyncClient(transport=transport, base_url="http://docker", timeout=5) as client:
             facts = await _get(client, f"/containers/{container}/json")
+            main = (facts.get("State") or {}).get("Pid") or 0
+            if main <= 0 or not below(groups, _cgroups(main)):
+                raise ValueError(f"Docker does not run container {container} in the group that this process is in")
             image = await _get(client, f"/images/{facts['Image']}/json")
         config = facts.get("Config") or {}
         found = [f"label:{key}:{value}" for key, value in (config.get("Labels") or {}).items()]
@@ -40,8 +44,20 @@ class DockerAttestor:
         return self._socket.is_socket()
 
 
-def _cgroups(peer: Peer) -> str:
-    return Path(f"/proc/{peer.pid}/cgroup").read_text()
+def _cgroups(pid: int) -> str:
+    return Path(f"/proc/{pid}/cgroup").read_text()
+
+
+def below(groups: str, container: str) -> bool:
+    """Whether these groups (the text of /proc/<pid>/cgroup) are, or are below, those of the container's first process.
+
+    A group's name alone proves nothing: below a delegated group anybody makes one that looks like a container's.
+    """
+    mine = set(groups.splitlines())
+    return all(
+        any(line == other or line.startswith(f"{other.rstrip('/')}/") for line in mine)
+        for other in container.splitlines()
+    )
 
 
 def container_of(cgroups: str) -> str | None:

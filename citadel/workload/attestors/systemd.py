@@ -37,11 +37,13 @@ def _cgroups(peer: Peer) -> str:
 
 
 def unit_of(cgroups: str) -> str | None:
-    """The innermost unit in the text of /proc/<pid>/cgroup, if there is one."""
+    """The outermost unit in the text of /proc/<pid>/cgroup, if there is one.
+
+    Not the innermost: below its own `user@1000.service` a user makes units of any name."""
     for line in cgroups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "name=systemd") and (units := _UNIT.findall(path)):
-            return str(units[-1])
+            return str(units[0])
     return None
 
 

@@ -47,7 +47,7 @@ class UnixAttestor:
         handle = os.open(link, os.O_RDONLY | os.O_CLOEXEC)  # the very file that runs, wherever its path leads now
         try:
             facts = os.fstat(handle)
-            found = [] if path.endswith(" (deleted)") and facts.st_nlink == 0 else [f"path:{path}"]
+            found = [f"path:{path}"] if _is_at(path, facts) else []
             if stat.S_ISREG(facts.st_mode) and 0 < facts.st_size <= self._max_hash_size:
                 found.append(f"sha256:{self._hash(handle, facts)}")
             return found
@@ -66,6 +66,15 @@ class UnixAttestor:
                 self._hashes.clear()
             self._hashes[key] = known
         return known
+
+
+def _is_at(path: str, facts: os.stat_result) -> bool:
+    """Whether the program really is at `path`: in a mount namespace of its own anybody can run a file of his under any
+    path, and the kernel would name that."""
+    try:
+        return os.path.samestat(Path(path).stat(), facts)
+    except OSError:  # deleted, or only there in the process's own view
+        return False
 
 
 def _user(uid: int) -> list[str]:
