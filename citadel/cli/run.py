@@ -32,19 +32,34 @@ def _run(app: typer.Typer, args: list[str] | None) -> int:
         return end.code if isinstance(end.code, int) else Exit.FAILED if end.code else Exit.OK
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except CitadelError as error:
-        if os.environ.get("CITADEL_DEBUG") == "1":
-            traceback.print_exc()
-        say(error.sentence())
-        return exit_for(error)
     except BrokenPipeError:
         raise
     except Exception as error:  # the last line of defence: whatever it is, the user gets a sentence
-        if os.environ.get("CITADEL_DEBUG") == "1":
-            raise
+        return _told(error)
+    return Exit.OK
+
+
+def _told(error: Exception) -> Exit:
+    """Say what went wrong, and return the code for it."""
+    if os.environ.get("CITADEL_DEBUG") == "1":
+        traceback.print_exception(error)
+    expected = _expected(error)
+    if not expected:
         say(f"citadel: a defect of ours ({type(error).__name__}); {_report(error)}")
         return Exit.FAILED
-    return Exit.OK
+    for sentence in dict.fromkeys(one.sentence() for one in expected):
+        say(sentence)
+    return exit_for(expected[0])
+
+
+def _expected(error: Exception) -> list[CitadelError]:
+    """The errors of ours in `error`, which may be a task group's; none if there is anything else in it."""
+    if isinstance(error, CitadelError):
+        return [error]
+    if not isinstance(error, ExceptionGroup):
+        return []
+    inner = [_expected(one) for one in error.exceptions]
+    return [one for each in inner for one in each] if all(inner) else []
 
 
 def say(text: str) -> None:

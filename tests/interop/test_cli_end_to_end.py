@@ -444,6 +444,56 @@ def test_a_configuration_with_many_mistakes_starts_nothing(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [file]
 
 
+def _readable_key(home: Path) -> dict[str, str]:
+    (home / "keys" / "kek").chmod(0o644)
+    return {}
+
+
+def _no_key(home: Path) -> dict[str, str]:
+    (home / "keys" / "kek").unlink()
+    return {}
+
+
+def _no_database(home: Path) -> dict[str, str]:
+    (home / "db" / "citadel.db").write_text("this is not what it should be\n" * 1000)
+    return {}
+
+
+def _file_for_a_socket(home: Path) -> dict[str, str]:
+    (home / "run" / "admin.sock").write_text("precious")
+    return {}
+
+
+def _no_postgresql(home: Path) -> dict[str, str]:
+    return {"CITADEL_STORE__URL": "postgresql://u:hunter2@127.0.0.1:1/x"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "said"),
+    [
+        (_readable_key, 5, "run: chmod 600"),
+        (_no_key, 3, "there is no key file"),
+        (_no_database, 7, "is corrupt"),
+        (_file_for_a_socket, 7, "is no socket"),
+        (_no_postgresql, 6, "check that it runs"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_told_in_one_sentence(
+    tmp_path: Path, damage: Callable[[Path], dict[str, str]], code: int, said: str
+) -> None:
+    home = tmp_path / "d"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("CITADEL_")}
+    subprocess.run(command("init", "--trust-domain", "example.org", "--data-dir", home), check=True, env=clean)
+    env = clean | {"CITADEL_HTTP__ADDRESS": ""} | damage(home)
+    ended = subprocess.run(
+        command("up", "--config", home / "citadel.toml"), capture_output=True, text=True, timeout=60, env=env
+    )
+    last = ended.stderr.splitlines()[-1]
+    assert (ended.returncode, said in last) == (code, True), ended.stderr
+    assert "hunter2" not in ended.stderr
+    assert [line for line in ended.stderr.splitlines() if not line.startswith("{")] == [last]  # the rest is the log
+
+
 def test_an_altered_audit_record_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with running(tmp_path / "d") as up:
         citadel = CommandLine(monkeypatch, up.env)

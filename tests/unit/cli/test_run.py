@@ -44,10 +44,27 @@ def test_what_nobody_expected_is_one_sentence_and_a_report_that_only_we_can_read
     assert "boom" in report.read_text()
 
 
-def test_developers_see_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_developers_see_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("CITADEL_DEBUG", "1")
-    with pytest.raises(ZeroDivisionError):
-        ending_with(ZeroDivisionError("boom"))
+    assert ending_with(ZeroDivisionError("boom")) == 1
+    assert "ZeroDivisionError: boom" in capsys.readouterr().err
+
+
+def test_the_errors_of_a_task_group_are_told_one_by_one(capsys: pytest.CaptureFixture[str]) -> None:
+    group = ExceptionGroup("x", [NotFound("one"), ExceptionGroup("y", [NotFound("two"), NotFound("one")])])
+    assert ending_with(group) == 3
+    assert capsys.readouterr().err == "one\ntwo\n"
+
+
+def test_a_task_group_with_something_unexpected_is_a_defect(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert ending_with(ExceptionGroup("x", [NotFound("one"), ZeroDivisionError()])) == 1
+    assert "a defect of ours (ExceptionGroup)" in capsys.readouterr().err
 
 
 def test_ctrl_c_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
