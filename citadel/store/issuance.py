@@ -11,10 +11,10 @@ from typing import Any
 import structlog
 from sqlalchemy import bindparam, insert, or_, select, update
 
-from citadel.audit import AuditEvent
+from citadel.audit import AuditEvent, canonical
 from citadel.ca.model import IssuanceIntent, IssuanceOutcome, IssuanceRecord, Outcome, Skid
 from citadel.ca.ports import IssuanceQuery
-from citadel.errors import AlreadyExists, CitadelError, NotFound, Unavailable
+from citadel.errors import AlreadyExists, CitadelError, InvalidInput, NotFound, Unavailable
 from citadel.spiffe import SpiffeId
 from citadel.store.ledger import Ledger
 from citadel.store.tables import EntryRow, IssuanceRow, from_micros, to_micros
@@ -59,6 +59,7 @@ class SqlIssuanceLog:
     async def intend(self, intent: IssuanceIntent, audit: AuditEvent) -> None:
         if self._task is None:
             raise Unavailable("the store is closed")
+        _check_text(intent, audit)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self._queue.put(_Intend(intent, audit, done))
         await done
@@ -90,7 +91,8 @@ class SqlIssuanceLog:
                     transaction.events.extend(item.audit for item in new)
                 if outcomes:
                     await transaction.connection.execute(_SETTLE, [_settled(item) for item in outcomes])
-        except CitadelError as error:
+        except Exception as fault:  # whatever it is, it must not end the only task that writes: everybody would wait
+            error = fault if isinstance(fault, CitadelError) else Unavailable(f"a defect ({type(fault).__name__})")
             for item in intends:
                 if not item.done.done():
                     item.done.set_exception(Unavailable(f"nothing could be recorded: {error.message}", mend=error.mend))
@@ -159,8 +161,20 @@ def _settled(item: IssuanceOutcome) -> dict[str, str]:
         "of": serial_text(item.serial),
         "how": str(item.outcome),
         "print": item.fingerprint,
-        "why": item.detail[:1000],
+        "why": item.detail[:1000].encode(errors="replace").decode().replace("\0", "?"),
     }
+
+
+def _check_text(intent: IssuanceIntent, audit: AuditEvent) -> None:
+    """Raises InvalidInput for what no database can hold: in a group it would fail its neighbours too."""
+    texts = (intent.entry_id, intent.key_fingerprint, intent.requester, *intent.dns_names)
+    try:
+        canonical(audit)
+        written = " ".join(texts).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput("an issuance has text that is no Unicode", mend="send text as UTF-8") from error
+    if b"\0" in written:
+        raise InvalidInput("an issuance has text with a zero byte", mend="send text without zero bytes")
 
 
 def _conditions(query: IssuanceQuery) -> list[Any]:

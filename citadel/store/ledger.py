@@ -47,16 +47,20 @@ class Ledger:
         self._turn = asyncio.Lock()
         self._sequence = 0
         self._tip = GENESIS
+        self._unsure = False  # a transaction failed: it may be in the database nonetheless
 
     async def open(self) -> None:
         """Find the end of our chain."""
         async with self.reading() as transaction:
-            end = select(func.max(AuditRow.sequence)).where(AuditRow.writer == self.writer).scalar_subquery()  # type: ignore[arg-type]  # SQLModel types columns as values
-            row = await transaction.first(
-                select(AuditRow.sequence, AuditRow.hash).where(AuditRow.writer == self.writer, AuditRow.sequence == end)  # type: ignore[call-overload]  # as above
-            )
-        if row:
-            self._sequence, self._tip = row[0], bytes(row[1])
+            await self._find_end(transaction)
+
+    async def _find_end(self, transaction: Transaction) -> None:
+        end = select(func.max(AuditRow.sequence)).where(AuditRow.writer == self.writer).scalar_subquery()  # type: ignore[arg-type]  # SQLModel types columns as values
+        row = await transaction.first(
+            select(AuditRow.sequence, AuditRow.hash).where(AuditRow.writer == self.writer, AuditRow.sequence == end)  # type: ignore[call-overload]  # as above
+        )
+        self._sequence, self._tip = (row[0], bytes(row[1])) if row else (0, GENESIS)
+        self._unsure = False
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
@@ -73,6 +77,10 @@ class Ledger:
             with our_errors(self.where):
                 async with self.engine.connect() as connection, connection.begin():
                     transaction = Transaction(connection)
+                    if self._unsure:
+                        await self._find_end(transaction)
+                    # When the answer to a COMMIT is lost, only the database knows where our chain ends.
+                    self._unsure = True
                     transaction.events.extend(events)
                     transaction.topics.update(topics)
                     yield transaction
@@ -83,6 +91,7 @@ class Ledger:
                         for topic in transaction.topics:
                             await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
             self._sequence, self._tip = sequence, tip  # only now: what was rolled back is no part of the chain
+            self._unsure = False
         self._changes.announce(*transaction.topics)
 
     def _links(self, events: Sequence[AuditEvent]) -> tuple[int, bytes, list[dict[str, Any]]]:

@@ -58,7 +58,11 @@ class Store:
             with our_errors(where):
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = engines.DirectoryLock(path.parent / "lock")
-            engines.prepare_file(path)
+            try:
+                engines.prepare_file(path)
+            except BaseException:
+                lock.release()
+                raise
         engine = engines.create(parsed, pool_size=pool_size)
         listener: asyncio.Task[None] | None = None
         try:

@@ -1,4 +1,7 @@
-"""Issuance in process: CSR bytes to a certificate on record, per CPU second, beside bare pyca in the same run."""
+"""Issuance in process: CSR bytes to a certificate on record, per CPU second, beside bare pyca in the same run.
+
+Ours with all that the server has: the log as JSON, one line a certificate (to /dev/null), and the metrics.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TextIO
 
-import structlog
 import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -24,6 +25,8 @@ from citadel.ca.issuer import IssuancePolicy, Issuer, IssueRequest
 from citadel.ca.ports import IssuanceLog
 from citadel.clock import SystemClock
 from citadel.store import Store
+from citadel.telemetry import logging
+from citadel.telemetry.metrics import Metrics
 from tests.bench.row import Row
 from tests.support.issuance import WEB, Chain, CurrentAuthority, MemoryIssuanceLog, make_chain, make_csr
 
@@ -44,7 +47,8 @@ async def _rows() -> list[Row]:
     ]
     chain = await make_chain(now=datetime.now(UTC))
     async with AsyncExitStack() as stack:
-        _log_to(stack.enter_context(Path(os.devnull).open("w")))  # noqa: SIM115  # the stack closes it
+        nowhere = stack.enter_context(Path(os.devnull).open("w"))  # noqa: SIM115  # the stack closes it
+        logging.configure("info", "json", nowhere)
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         store = await stack.enter_async_context(Store.open(f"sqlite:///{Path(folder) / 'citadel.db'}", writer="bench"))
         return [
@@ -56,7 +60,9 @@ async def _rows() -> list[Row]:
 async def _measure(
     name: str, chain: Chain, log: IssuanceLog, requests: Sequence[IssueRequest], *, goal: float | None
 ) -> Row:
-    issuer = Issuer(CurrentAuthority(chain.signing_authority()), log, SystemClock(), IssuancePolicy())
+    issuer = Issuer(
+        CurrentAuthority(chain.signing_authority()), log, SystemClock(), IssuancePolicy(), meter=Metrics("bench")
+    )
     await _issue(issuer, requests)
     ours, bare = [], []
     for _ in range(_ROUNDS):
@@ -126,17 +132,3 @@ def _bare(chain: Chain, requests: Sequence[IssueRequest]) -> float:
 
 _KEY_USAGE = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
 _EXTENDED_KEY_USAGE = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
-
-
-def _log_to(stream: TextIO) -> None:
-    """Log as the server does, one JSON line an issuance, to nowhere."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger("info"),
-        logger_factory=structlog.WriteLoggerFactory(stream),
-        cache_logger_on_first_use=True,
-    )
