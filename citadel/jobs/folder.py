@@ -1,0 +1,137 @@
+"""The watched folder: keeps the entries of an apply set what the files in a folder say."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from citadel.config import EntryDraft, read_entry_files
+from citadel.errors import CitadelError, FailedPrecondition
+from citadel.registry import Entry
+from citadel.registry.apply import Plan
+from citadel.spiffe import SpiffeId
+
+_NEVER: tuple[object, ...] = ("never",)
+log = structlog.get_logger("citadel.jobs")
+
+
+class AppliesEntries(Protocol):
+    """The use case behind it (registry.Registry)."""
+
+    async def apply(
+        self, wanted: Sequence[Entry], apply_set: str, actor: str, *, prune: bool = False, dry_run: bool = False
+    ) -> Plan: ...
+
+
+class EntryFolder:
+    """Applies `folder` once it has changed and come to rest, and every `every` whether it did or not, so that what
+    others did to the set is put right. Files with a mistake change nothing: what was applied before stays, and `fault`
+    says what is wrong.
+
+    It looks every `look` instead of asking the kernel for events: that holds on network file systems and where links
+    are swapped (Kubernetes), and a file that is being written is never taken for a whole one.
+
+    With `prune`, entries of the set that are in no file are deleted; but a folder without any entry prunes nothing,
+    since that is what a volume looks like that was not mounted.
+    """
+
+    def __init__(
+        self,
+        registry: AppliesEntries,
+        node_id: SpiffeId,
+        folder: Path,
+        apply_set: str,
+        *,
+        prune: bool,
+        every: timedelta = timedelta(minutes=1),
+        look: timedelta = timedelta(milliseconds=400),
+    ) -> None:
+        self._registry = registry
+        self._node_id = node_id
+        self._folder = folder
+        self._set = apply_set
+        self._prune = prune
+        self._every = every
+        self._look = look
+        self.fault = ""
+
+    async def watch(self) -> None:
+        """Apply now, and then whenever there is a reason to, until cancelled. Raises nothing else."""
+        loop = asyncio.get_running_loop()
+        seen = applied = _NEVER
+        due = loop.time()
+        while True:
+            now = await asyncio.to_thread(_look, self._folder)
+            if now == seen and (now != applied or loop.time() >= due):
+                await self._apply_or_tell()
+                applied, due = now, loop.time() + self._every.total_seconds()
+            seen = now
+            await asyncio.sleep(self._look.total_seconds())
+
+    async def apply(self) -> Plan:
+        """Apply the folder as it is now. Raises BadFile with every mistake, AlreadyExists, Aborted, Unavailable."""
+        drafts = await asyncio.to_thread(read_entry_files, [self._folder])
+        prune = self._prune and bool(drafts)
+        plan = await self._registry.apply(
+            [_entry(draft, self._node_id) for draft in drafts], self._set, f"system:apply:{self._set}", prune=prune
+        )
+        if self._prune and not drafts:
+            raise FailedPrecondition(f"{self._folder} has no entries: nothing is pruned", mend="is it mounted?")
+        return plan
+
+    async def _apply_or_tell(self) -> None:
+        try:
+            plan = await self.apply()
+        except CitadelError as error:
+            self._wrong(error.sentence())
+            return
+        self.fault = ""
+        if plan.create or plan.update or plan.delete:
+            log.info(
+                "the folder of entries was applied",
+                folder=str(self._folder),
+                created=len(plan.create),
+                updated=len(plan.update),
+                deleted=len(plan.delete),
+            )
+
+    def _wrong(self, sentence: str) -> None:
+        fault = f"the folder of entries is not applied: {'; '.join(sentence.splitlines())}"
+        if fault != self.fault:  # once, not every minute
+            log.warning("the folder of entries is not applied", fault=sentence)
+        self.fault = fault
+
+
+def _look(folder: Path) -> tuple[object, ...]:
+    """What tells one state of the folder from another: names, and what changes when a file is written or replaced."""
+    try:
+        facts = ((file.name, file.stat()) for file in os.scandir(folder))
+        return tuple(sorted((name, f.st_ino, f.st_size, f.st_mtime_ns) for name, f in facts))
+    except OSError as error:  # it is not there, or a file went away just now
+        return (error.errno,)
+
+
+def _entry(draft: EntryDraft, node_id: SpiffeId) -> Entry:
+    nothing = timedelta(0)
+    return Entry(
+        id=draft.id,
+        spiffe_id=draft.spiffe_id,
+        parent_id=draft.parent_id or node_id,
+        selectors=draft.selectors,
+        x509_ttl=draft.x509_ttl or nothing,
+        jwt_ttl=draft.jwt_ttl or nothing,
+        dns_names=draft.dns_names,
+        federates_with=draft.federates_with,
+        hint=draft.hint,
+        admin=draft.admin,
+        downstream=draft.downstream,
+        store_svid=draft.store_svid,
+        expires_at=draft.expires_at,
+        labels=draft.labels,
+    )
