@@ -62,18 +62,23 @@ class LocalChanges:
 async def listen(dsn: str, changes: LocalChanges) -> None:
     """Pass on what other servers announce, until cancelled. After a lost connection everything is announced once."""
     while True:
-        connection: Any = None
         with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
-            connection = await asyncpg.connect(dsn, timeout=10)
-            lost = asyncio.Event()
-            connection.add_termination_listener(lambda *_, lost=lost: lost.set())
-            await connection.add_listener(_CHANNEL, lambda *given: _hear(changes, given[3]))
-            changes.announce(*Topic)
-            await lost.wait()
-        if connection is not None:
-            connection.terminate()
+            await _listen_until_lost(dsn, changes)
         log.warning("lost the database's announcements, listening again")
         await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+async def _listen_until_lost(dsn: str, changes: LocalChanges) -> None:
+    connection: Any = await asyncpg.connect(dsn, timeout=10)
+    try:
+        lost = asyncio.Event()
+        connection.add_termination_listener(lambda *_: lost.set())
+        await connection.add_listener(_CHANNEL, lambda *given: _hear(changes, given[3]))
+        changes.announce(*Topic)
+        await lost.wait()
+    finally:
+        connection.terminate()
+        await asyncio.sleep(0)  # the transport closes in the loop's next turn
 
 
 def _hear(changes: LocalChanges, payload: str) -> None:
