@@ -218,7 +218,9 @@ class Issuer:
         every = self.policy.verify_one_in
         verify = every > 0 and spec.serial % every == 0  # serials are random, so this is a fair sample
         try:
-            linted = lint(encode(spec), spec)
+            written = encode(spec)
+            await _others_turn()
+            linted = lint(written, spec)
             await _others_turn()
             certificate = await sign_linted(linted, signing.authority.signer, verify=verify)
             await _others_turn()
