@@ -143,13 +143,14 @@ def _api_source(kind: str) -> Document:
     }
 
 
-def _sds_config(plan: Plan) -> Document:
+def _sds_config(plan: Plan, *, ads: bool) -> Document:
+    """Where secrets come from. Without `ads`, a stream of its own even where all else comes over ADS."""
     match plan.variant:
-        case Variant.ADS:
+        case Variant.ADS if ads:
             return {"resource_api_version": "V3", "ads": {}}
         case Variant.DELTA:
             return {"resource_api_version": "V3", "api_config_source": _api_source("DELTA_GRPC")}
-        case Variant.SOTW:
+        case _:
             return {"resource_api_version": "V3", "api_config_source": _api_source("GRPC")}
 
 
@@ -185,9 +186,9 @@ def _plain_cluster(name: str, address: Address) -> Document:
     }
 
 
-def _common_tls(plan: Plan, matchers: list[Document]) -> Document:
+def _common_tls(plan: Plan, matchers: list[Document], *, ads: bool) -> Document:
     """Never a secret alone as validation context: with a matcher beside it, an empty one is refused by Envoy."""
-    config = _sds_config(plan)
+    config = _sds_config(plan, ads=ads)
     parameters = {"tls_minimum_protocol_version": "TLSv1_3" if plan.tls13_only else "TLSv1_2"}
     if plan.tls13_only:
         parameters["tls_maximum_protocol_version"] = "TLSv1_3"
@@ -214,15 +215,17 @@ def _downstream_socket(plan: Plan, callers: Sequence[SpiffeId]) -> Document:
             "require_client_certificate": True,
             "disable_stateless_session_resumption": True,
             "disable_stateful_session_resumption": True,
-            "common_tls_context": _common_tls(plan, _exact(callers) or anybody),
+            "common_tls_context": _common_tls(plan, _exact(callers) or anybody, ads=True),
         },
     }
 
 
 def _upstream_socket(plan: Plan, ids: Sequence[SpiffeId]) -> Document:
+    """Never over ADS: static clusters start before it does, and Envoy (1.40) crashes (envoyproxy/envoy#15517)."""
+    context = _common_tls(plan, _exact(ids), ads=False)
     return {
         "name": "envoy.transport_sockets.tls",
-        "typed_config": {"@type": f"{_TLS}UpstreamTlsContext", "common_tls_context": _common_tls(plan, _exact(ids))},
+        "typed_config": {"@type": f"{_TLS}UpstreamTlsContext", "common_tls_context": context},
     }
 
 

