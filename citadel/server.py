@@ -37,6 +37,7 @@ from citadel.config import Settings, database_url, reloadable_changes
 from citadel.errors import CitadelError
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
+from citadel.jobs.folder import EntryFolder
 from citadel.registry import Registry, RegistryPolicy
 from citadel.spiffe import SpiffeId
 from citadel.store import Store
@@ -95,6 +96,7 @@ class Server:
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
         )
         self.node: Agent | None = None
+        self._folder: EntryFolder | None = None
 
     async def start(self) -> None:
         """Bring the authorities into the state in which they can sign, and settle what a crash left open."""
@@ -132,6 +134,14 @@ class Server:
             jobs.append(standard_jobs.plugged_ca(self.authorities, every.plugged_ca))
         return jobs
 
+    def entry_folder(self) -> EntryFolder | None:
+        """What keeps an apply set as the watched folder says, if one is configured."""
+        wanted = self.settings.apply
+        if wanted.directory is None:
+            return None
+        self._folder = EntryFolder(self.registry, self.node_id, wanted.directory, wanted.set, prune=wanted.prune)
+        return self._folder
+
     def _retention(self) -> standard_jobs.Retention:
         keep = self.settings.retention
         return standard_jobs.Retention(keep.issuance, keep.clients, keep.batch)
@@ -167,7 +177,8 @@ class Server:
         ]
 
     def waiting(self) -> Sequence[str]:
-        return [self.authorities.plugged_fault] if self.authorities.plugged_fault else []
+        folder_fault = self._folder.fault if self._folder else ""
+        return [fault for fault in (self.authorities.plugged_fault, folder_fault) if fault]
 
 
 class _Situation:
@@ -270,6 +281,8 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         server.node = await stack.enter_async_context(node_side.running(settings, server.upstream, clock, private))
         await server.jobs.start()
         stack.push_async_callback(server.jobs.stop)
+        if (folder := server.entry_folder()) is not None:
+            stack.push_async_callback(_cancelled, asyncio.create_task(folder.watch(), name="entry folder"))
         await stack.enter_async_context(_admin(server, private))
         if settings.http.address is not None:
             parts = HttpParts(server.health.look, server.metrics.exposition)

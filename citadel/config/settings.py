@@ -201,7 +201,6 @@ class JobsSettings(Section):
     plugged_ca: Duration = setting("10s", "Looks for changed files in `root.cacerts_dir`.")
     expire_entries: Duration = setting("5s", "Deletes registration entries whose time is over.")
     prune: Duration = setting("1h", "Deletes what is older than `[retention]` says.")
-    checkpoint: Duration = setting("10m", "Signs a checkpoint of the audit log, if there is something new in it.")
 
 
 class LogSettings(Section):
@@ -217,14 +216,12 @@ class AuditSettings(Section):
     """The audit log: who did what, chained by hashes."""
 
     writer: NodeName = setting("local", "Name of this server's own chain. Servers that share a database differ in it.")
-    log_checkpoints: bool = setting(True, "Whether signed checkpoints are also written to the log.")
 
 
 class RetentionSettings(Section):
     """How long records are kept."""
 
     issuance: Duration = setting("90d", "Records of certificates, after these have expired.", reload=True)
-    audit: Duration = setting("400d", "Audit records. Signed checkpoints stay.", reload=True)
     clients: Duration = setting("30d", "What clients acknowledged, after they were last heard of.", reload=True)
     batch: int = setting(1000, "Rows that one deleting transaction takes.", reload=True, ge=1, le=100_000)
 
