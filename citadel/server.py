@@ -30,7 +30,7 @@ from citadel.ca.issuer import IssuancePolicy, Issuer
 from citadel.ca.kek import LocalKek, credential_kek, file_kek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
-from citadel.ca.roots import DiskRoot
+from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.changes import Topic
 from citadel.clock import Clock, SystemClock
 from citadel.config import Settings, database_url, reloadable_changes
@@ -72,6 +72,7 @@ class Server:
             issuing_ttl=settings.ca.ttl,
             key_type=KeyType(settings.root.key_type),
         )
+        folder = settings.root.cacerts_dir if settings.root.kind == "cacerts" else None
         self.authorities = Authorities(
             store.authorities,
             keyring,
@@ -84,7 +85,8 @@ class Server:
                 KeyType(settings.ca.key_type),
                 int(settings.bundle.refresh_hint.total_seconds()),
             ),
-            plugged=settings.root.cacerts_dir if settings.root.kind == "cacerts" else None,
+            plugged=CacertsRoot(folder, settings.trust_domain, clock) if folder is not None else None,
+            meter=self.metrics,
         )
         self.issuer = Issuer(self.authorities, store.issuance, clock, _issuance_policy(settings), meter=self.metrics)
         self.registry = Registry(store.entries, settings.trust_domain, clock, _registry_policy(settings))

@@ -3,128 +3,136 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import structlog
 
-from citadel.audit import AuditEvent
 from citadel.ca import keys
-from citadel.ca.keyring import Keyring
-from citadel.ca.model import (
-    IN_BUNDLE,
-    Authority,
-    AuthorityKind,
-    AuthorityState,
-    KeySource,
-    Skid,
-    TrustBundle,
-)
-from citadel.ca.ports import AuthorityStore, SigningAuthority
-from citadel.ca.roots.cacerts import Plugged, read_cacerts
-from citadel.ca.roots.disk import DiskRoot, keys_in_thread
-from citadel.ca.signers import SoftwareSigner
+from citadel.ca.adoption import Adoption
+from citadel.ca.in_force import InForce
+from citadel.ca.keyring import Keyring, new_key
+from citadel.ca.lifetimes import Renewal, check_lifetimes
+from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource, TrustBundle
+from citadel.ca.ports import AuthorityMeter, AuthorityStore, RootAuthority, SigningAuthority
+from citadel.ca.records import Book, Records
 from citadel.clock import Clock
-from citadel.errors import Aborted, AlreadyExists, CitadelError, Unavailable
+from citadel.errors import Aborted, AlreadyExists, CitadelError, InvalidInput, Unavailable
 from citadel.spiffe import TrustDomain
 
-_ATTEMPTS = 5
+_ATTEMPTS = 8
 log = structlog.get_logger("citadel.ca")
 
 
 @dataclass(frozen=True, slots=True)
 class AuthorityPolicy:
     """`issuing_ttl` is what an issuing CA is made for; it is renewed at half of its life, or when less than twice the
-    longest leaf's life is left, whichever comes first. `refresh_hint` is in seconds."""
+    longest leaf's life is left, whichever comes first. `refresh_hint` is in seconds. Raises InvalidInput if the issuing
+    CA could not outlive its leaves."""
 
     issuing_ttl: timedelta
     longest_leaf: timedelta
     issuing_key: keys.KeyType = keys.KeyType.EC_P256
     refresh_hint: int = 300
 
+    def __post_init__(self) -> None:
+        if faults := check_lifetimes(leaf=self.longest_leaf, issuing=self.issuing_ttl):
+            raise InvalidInput("; ".join(faults))
+
+
+class _NoMeter:
+    def expires(self, what: str, at: datetime | None) -> None: ...
+
+    def authorities(self, counts: dict[tuple[str, str], int]) -> None: ...
+
 
 class Authorities:
     """Use cases over all authorities of one trust domain. Several servers may do this on one store: whoever comes
     second finds the state changed (Aborted, AlreadyExists), and reads it again.
 
-    With `plugged` (a folder in Istio's layout), its CA signs the leaves; without, an issuing CA under a root of ours.
+    With `plugged`, its CA signs the leaves as far as clients can verify it; without, an issuing CA under a root of
+    ours. `disk` is needed with it too: a root of ours that is in force when `plugged` is configured stays so until a
+    rotation, and its issuing CAs are renewed as ever.
     """
 
     def __init__(
         self,
         store: AuthorityStore,
         keyring: Keyring,
-        root: DiskRoot,
+        disk: RootAuthority,
         clock: Clock,
         trust_domain: TrustDomain,
         policy: AuthorityPolicy,
         *,
-        plugged: Path | None = None,
+        plugged: RootAuthority | None = None,
+        meter: AuthorityMeter | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
-        self._root = root
-        self._clock = clock
-        self._trust_domain = trust_domain
-        self._policy = policy
+        self._disk = disk
         self._plugged = plugged
+        self._clock = clock
+        self._policy = policy
+        self._records = Records(store, clock, trust_domain, refresh_hint=policy.refresh_hint)
+        self._adoption = Adoption(self._records, keyring, clock)
+        self._in_force = InForce(keyring, clock)
+        self._renewal = Renewal(policy.issuing_ttl, policy.longest_leaf)
+        self._meter = meter or _NoMeter()
         self._turn = asyncio.Lock()
-        self._current: SigningAuthority | None = None
-        self._why_not = "the authorities have not been loaded yet"
+        self._warnings: tuple[str, ...] = ()
         self.plugged_fault: str = ""  # what is wrong with the plugged-in files, or what they wait for
 
     def current(self) -> SigningAuthority:
         """Contract: ports.SigningAuthorities."""
-        if self._current is None:
-            raise Unavailable(f"nothing may sign now: {self._why_not}", mend="see: citadel ca list")
-        if self._current.authority.certificate.not_after <= self._clock.now():
-            raise Unavailable(
-                f"the issuing CA {self._current.authority.skid} has expired", mend="see: citadel status, citadel doctor"
-            )
-        return self._current
+        return self._in_force.current()
 
     async def ensure(self) -> None:
         """Bring everything into the state in which leaves can be signed. Idempotent; call it at start.
 
         What an earlier run left half-done is taken up. Raises Unavailable, FailedPrecondition, BadFile.
         """
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             try:
                 async with self._turn:
                     await self._ensure()
                 return
-            except (Aborted, AlreadyExists):
-                if attempt == _ATTEMPTS - 1:
-                    raise
+            except (Aborted, AlreadyExists) as error:  # another server was faster: what it made is there now
+                log.info("the authorities changed meanwhile, reading them again", reason=error.message)
+        raise Unavailable("the authorities keep being changed by another server", mend="try again in a minute")
 
     async def renew_if_due(self) -> bool:
-        """Renew the issuing CA if it is time; whether it was. Retires what has expired."""
+        """Renew the issuing CA if it is time; whether it was. Retires what has expired.
+
+        Raises Unavailable, FailedPrecondition if it is time and cannot be done; what is in force stays so.
+        """
         async with self._turn:
-            await self._remove_expired()
-            if self._plugged is not None or self._current is None:
-                return False
-            if not self._due(self._current.authority):
-                return False
-            root = await self._active(AuthorityKind.ROOT)
-            if root is None:
-                return False
-            await self._make_issuing(root, retire=self._current.authority.skid)
+            try:
+                await self._clear_away()
+                renewed = await self._renew(await self._records.read())
+                await self._records.publish()
+            except (Aborted, AlreadyExists):
+                renewed = False  # another server did it
             await self._load()
-            return True
+            return renewed
 
     async def reload_plugged(self) -> None:
-        """Look at the plugged-in files again; what is wrong with them changes nothing, and is remembered."""
+        """Look at the plugged-in files again; what is wrong with them leaves everything as it was, and is remembered.
+
+        Raises Unavailable (look again soon).
+        """
         if self._plugged is None:
             return
-        try:
-            async with self._turn:
-                await self._take_plugged(self._plugged)
+        async with self._turn:
+            try:
+                await self._adopt(self._plugged)
                 await self._load()
-        except CitadelError as error:
-            if self.plugged_fault != error.sentence():
-                log.error("the plugged-in CA is not used", error=error.sentence())
-            self.plugged_fault = error.sentence()
+            except (Aborted, AlreadyExists):
+                pass  # another server is at it; the next look sees what came of it
+            except Unavailable:
+                raise  # the store, or files that are being changed: nothing is wrong with them
+            except CitadelError as error:
+                self._remember(error.sentence())
 
     async def refresh(self) -> None:
         """Read again which authority signs, after another server changed it."""
@@ -133,7 +141,7 @@ class Authorities:
 
     async def bundle(self) -> TrustBundle:
         """Our own trust bundle. Raises Unavailable if there is none yet."""
-        bundle = await self._store.bundle(self._trust_domain)
+        bundle = await self._store.bundle(self._records.trust_domain)
         if bundle is None:
             raise Unavailable("there is no trust bundle yet")
         return bundle
@@ -141,54 +149,79 @@ class Authorities:
     async def all(self) -> list[Authority]:
         return await self._store.authorities()
 
+    def waiting(self) -> list[str]:
+        """What the operator should know: what waits, what is wrong with the plugged-in files, what ends soon."""
+        return [*([self.plugged_fault] if self.plugged_fault else []), *self._warnings]
+
+    # --- steps; each is called with the turn
+
     async def _ensure(self) -> None:
-        if self._plugged is not None:
-            await self._ensure_plugged(self._plugged)
-        else:
-            root = await self._active(AuthorityKind.ROOT) or await self._first_root()
-            await self._publish()
-            issuing = await self._active(AuthorityKind.ISSUING)
-            if issuing is None or self._due(issuing):
-                await self._make_issuing(root, retire=issuing.skid if issuing else None)
+        await self._bring_in_root()
+        await self._clear_away()
+        book = await self._records.read()
+        try:
+            await self._renew(book)
+        except (Aborted, AlreadyExists):
+            raise
+        except CitadelError as error:
+            if book.active(AuthorityKind.ISSUING) is None:
+                raise
+            log.error("the issuing CA was not renewed, the old one stays", error=error.sentence())
+        await self._records.publish()
         await self._load()
 
-    async def _ensure_plugged(self, folder: Path) -> None:
-        try:
-            await self._take_plugged(folder)
-        except CitadelError as error:
-            if await self._active(AuthorityKind.ISSUING) is None:
-                raise  # nothing to go on with
-            log.error("the plugged-in CA is not used, the old one stays", error=error.sentence())
-            self.plugged_fault = error.sentence()
-        await self._publish()
+    async def _bring_in_root(self) -> None:
+        book = await self._records.read()
+        in_force = book.active(AuthorityKind.ROOT)
+        if self._plugged is not None:
+            try:
+                await self._adopt(self._plugged)
+            except (Aborted, AlreadyExists):
+                raise
+            except CitadelError as error:
+                if book.active(AuthorityKind.ISSUING) is None:
+                    raise  # nothing to go on with
+                self._remember(error.sentence())
+        elif in_force is None or in_force.key_source is KeySource.SEALED:
+            await self._adoption.adopt(await self._disk.load())
+        else:
+            self._remember(
+                f"the root in force is {in_force.skid}, plugged in earlier; "
+                "one that Citadel makes takes its place only by a rotation"
+            )
 
-    async def _first_root(self) -> Authority:
-        """A root that is active: one that an interrupted start left behind, or a new one. First the bundle, then the
-        state: nothing is signed under a root that is in no bundle."""
-        unfinished = (AuthorityState.DISTRIBUTING, AuthorityState.PREPARED)
-        known = [
-            a
-            for a in await self._store.authorities()
-            if a.kind is AuthorityKind.ROOT and a.state in unfinished and a.key_source is KeySource.SEALED
-        ]
-        root = known[0] if known else await self._root.prepare()
-        if root.state is AuthorityState.PREPARED:
-            await self._move(root, AuthorityState.DISTRIBUTING)
-        await self._publish()
-        await self._move(replace(root, state=AuthorityState.DISTRIBUTING), AuthorityState.ACTIVE)
-        log.info("made the first root", skid=root.skid.hex, not_after=root.certificate.not_after.isoformat())
-        return replace(root, state=AuthorityState.ACTIVE)
+    async def _adopt(self, root: RootAuthority) -> None:
+        state = await root.load()
+        self._remember(await self._adoption.adopt(state))
+        self._warnings = state.warnings
 
-    async def _make_issuing(self, root: Authority, *, retire: Skid | None) -> None:
-        now = self._clock.now()
-        private = await keys_in_thread(self._policy.issuing_key)
-        grant = await self._root.sign_issuing_ca(root, private.public_key())
+    def _remember(self, fault: str) -> None:
+        """Log what is wrong when it becomes so, not at each look."""
+        if fault and fault != self.plugged_fault:
+            log.error("what is configured as root is not in use", reason=fault)
+        self.plugged_fault = fault
+
+    async def _renew(self, book: Book) -> bool:
+        """Make an issuing CA under the active root if there is none, or if it is time."""
+        root, issuing = book.active(AuthorityKind.ROOT), book.active(AuthorityKind.ISSUING)
+        if root is None or root.key_source is not KeySource.SEALED:
+            return False  # a plugged-in CA is renewed by whoever made it
+        now, ticks = self._clock.now(), self._clock.monotonic()
+        if issuing is not None and not self._renewal.is_due(issuing, root, now, ticks):
+            return False
+        await self._make_issuing(root, issuing, now)
+        self._renewal.made(ticks)
+        return True
+
+    async def _make_issuing(self, root: Authority, old: Authority | None, now: datetime) -> None:
+        private = await new_key(self._policy.issuing_key)
+        grant = await self._disk.sign_issuing_ca(root, private.public_key())
         skid = keys.skid(private.public_key())
         issuing = Authority(
             skid=skid,
             kind=AuthorityKind.ISSUING,
             state=AuthorityState.ACTIVE,
-            trust_domain=self._trust_domain,
+            trust_domain=self._records.trust_domain,
             key_source=KeySource.SEALED,
             certificates=(grant.certificate,),
             root_skid=grant.root_skid,
@@ -196,130 +229,31 @@ class Authorities:
             changed_at=now,
             chain=grant.chain,
         )
-        event = AuditEvent(now, "system:ca", "ca.activate", skid.hex, {"root": grant.root_skid.hex})
-        await self._store.add(issuing, await self._keyring.seal(skid, private), event, retire=retire)
+        sealed = await self._keyring.seal(skid, private)
+        await self._records.add(issuing, sealed, "ca.activate", retire=old.skid if old else None)
         log.info("made an issuing CA", skid=skid.hex, not_after=grant.certificate.not_after.isoformat())
 
-    async def _take_plugged(self, folder: Path) -> None:
-        """Use the CA in `folder` if every client can already verify what it signs. Raises BadFile."""
+    async def _clear_away(self) -> None:
+        """What has nothing left to do: issuing CAs that retired and expired, first roots that another one outran."""
         now = self._clock.now()
-        plugged = await asyncio.to_thread(read_cacerts, folder, self._trust_domain, now)
-        known = {a.skid: a for a in await self._store.authorities()}
-        bundle = await self._store.bundle(self._trust_domain)
-        distributed = bundle is None or plugged.root.der in bundle.roots
-        await self._note_roots(plugged, known, now, first=bundle is None)
-        if not distributed:
-            self.plugged_fault = (
-                f"the CA in {folder} chains to the root {plugged.root_skid}, which has not been distributed yet; "
-                "the present one stays in force until it is"
-            )
+        book = await self._records.read()
+        for authority in book.authorities:
+            retired = authority.kind is AuthorityKind.ISSUING and authority.state is AuthorityState.RETIRING
+            if retired and authority.certificate.not_after < now:
+                await self._records.move(authority, AuthorityState.REMOVED)
+        if book.active(AuthorityKind.ROOT) is None:
             return
-        await self._publish(plugged.crls)
-        await self._use_plugged(plugged, known, now)
-        self.plugged_fault = ""
-
-    async def _note_roots(self, plugged: Plugged, known: dict[Skid, Authority], now: datetime, *, first: bool) -> None:
-        for skid, certificate in plugged.roots:
-            if skid in known:
-                continue
-            signs = skid == plugged.root_skid
-            state = AuthorityState.PREPARED
-            if first:
-                state = AuthorityState.ACTIVE if signs else AuthorityState.DISTRIBUTING
-            root = Authority(
-                skid=skid,
-                kind=AuthorityKind.ROOT,
-                state=state,
-                trust_domain=self._trust_domain,
-                key_source=KeySource.NONE,
-                certificates=(certificate,),
-                root_skid=skid,
-                created_at=now,
-                changed_at=now,
-                note="" if first else "plugged in, not distributed yet",
-            )
-            await self._store.add(root, None, AuditEvent(now, "system:ca", "root.plug", skid.hex))
-
-    async def _use_plugged(self, plugged: Plugged, known: dict[Skid, Authority], now: datetime) -> None:
-        have = known.get(plugged.skid)
-        event = AuditEvent(now, "system:ca", "ca.plug", plugged.skid.hex, {"root": plugged.root_skid.hex})
-        if have is not None and have.kind is AuthorityKind.ISSUING:
-            if plugged.certificate.fingerprint not in {c.fingerprint for c in have.certificates}:
-                await self._store.add_certificate(have.skid, plugged.certificate, plugged.chain, event)
-            return
-        active = await self._active(AuthorityKind.ISSUING)
-        issuing = Authority(
-            skid=plugged.skid,
-            kind=AuthorityKind.ISSUING,
-            state=AuthorityState.ACTIVE,
-            trust_domain=self._trust_domain,
-            key_source=KeySource.FILES,
-            certificates=(plugged.certificate,),
-            root_skid=plugged.root_skid,
-            created_at=now,
-            changed_at=now,
-            chain=plugged.chain,
-        )
-        sealed = await self._keyring.seal(plugged.skid, plugged.private_key)
-        await self._store.add(issuing, sealed, event, retire=active.skid if active else None)
-
-    async def _publish(self, crls: tuple[bytes, ...] | None = None) -> None:
-        """Put the bundle that the roots' states call for, if it is not what is there. Never an empty one."""
-        roots = [a for a in await self._store.authorities() if a.kind is AuthorityKind.ROOT and a.state in IN_BUNDLE]
-        certificates = sorted((c for a in roots for c in a.certificates), key=lambda c: c.fingerprint)
-        old = await self._store.bundle(self._trust_domain)
-        bundle = TrustBundle(
-            trust_domain=self._trust_domain,
-            roots=tuple(c.der for c in certificates),
-            sequence=old.sequence if old else 0,
-            refresh_hint=self._policy.refresh_hint,
-            crls=crls if crls is not None else old.crls if old else (),
-            tainted=frozenset(
-                c.fingerprint for a in roots if a.state is AuthorityState.TAINTED for c in a.certificates
-            ),
-        )
-        if bundle == old or not bundle.roots:
-            return
-        bundle = replace(bundle, sequence=bundle.sequence + 1)
-        detail = {"sequence": bundle.sequence, "roots": len(bundle.roots)}
-        event = AuditEvent(self._clock.now(), "system:ca", "bundle.put", self._trust_domain.name, detail)
-        await self._store.put_bundle(bundle, event)
-
-    async def _move(self, authority: Authority, to: AuthorityState) -> None:
-        event = AuditEvent(self._clock.now(), "system:ca", f"{authority.kind}.{to}", authority.skid.hex)
-        await self._store.transition(authority.skid, authority.state, to, event)
-
-    async def _remove_expired(self) -> None:
-        now = self._clock.now()
-        for authority in await self._store.authorities():
-            ended = authority.certificate.not_after < now
-            retiring = authority.state is AuthorityState.RETIRING
-            if ended and retiring and authority.kind is AuthorityKind.ISSUING:
-                await self._move(authority, AuthorityState.REMOVED)
-
-    async def _active(self, kind: AuthorityKind) -> Authority | None:
-        for authority in await self._store.authorities():
-            if authority.kind is kind and authority.state is AuthorityState.ACTIVE:
-                return authority
-        return None
-
-    def _due(self, issuing: Authority) -> bool:
-        certificate = issuing.certificate
-        life = certificate.not_after - certificate.not_before
-        left = certificate.not_after - self._clock.now()
-        return left < max(life / 2, min(2 * self._policy.longest_leaf, life * 0.9))
+        for root in book.roots(AuthorityState.PREPARED, AuthorityState.DISTRIBUTING):
+            if root.note == MADE_FIRST:
+                await self._records.move(root, AuthorityState.ABANDONED, note="never in force: another root was")
 
     async def _load(self) -> None:
-        """Find the authority that signs, and open its key."""
-        issuing = await self._active(AuthorityKind.ISSUING)
-        if issuing is None:
-            self._current, self._why_not = None, "there is no active issuing CA"
-            return
-        if self._current is not None and self._current.authority == issuing:
-            return
-        try:
-            signer = SoftwareSigner(await self._keyring.open(issuing.skid))
-        except CitadelError as error:
-            self._current, self._why_not = None, error.message
-            raise
-        self._current = SigningAuthority(issuing, signer)
+        book = await self._records.read()
+        self._show(book)
+        await self._in_force.load(book)
+
+    def _show(self, book: Book) -> None:
+        self._meter.authorities(dict(Counter((str(a.kind), str(a.state)) for a in book.authorities)))
+        root, issuing = book.active(AuthorityKind.ROOT), book.active(AuthorityKind.ISSUING)
+        self._meter.expires("root", root.certificate.not_after if root else None)
+        self._meter.expires("issuing_ca", issuing.certificate.not_after if issuing else None)

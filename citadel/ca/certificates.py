@@ -3,50 +3,120 @@
 from __future__ import annotations
 
 import hashlib
+import re
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 
 from citadel.ca import keys
 from citadel.ca.model import AuthorityCertificate, Skid
 from citadel.errors import InvalidInput
 
+# What cryptography raises for what it cannot read.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+
+
+def parse(der: bytes) -> x509.Certificate:
+    """A certificate of which every part that we look at can be read. Raises InvalidInput."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        read_through(certificate)
+    except _UNREADABLE as error:
+        raise InvalidInput(f"this is no X.509 certificate that can be read: {error}") from error
+    return certificate
+
+
+def parse_pem(content: bytes, *, most: int) -> list[x509.Certificate]:
+    """The certificates in a PEM file (RFC 7468), in order, none twice; an empty file has none.
+
+    Raises InvalidInput for anything in it that is no certificate, and for more than `most` of them.
+    """
+    labels = [label.decode() for label in _BEGIN.findall(content)]
+    if any("PRIVATE KEY" in label for label in labels):
+        raise InvalidInput("it holds a private key; only certificates belong here")
+    if strange := next((label for label in labels if label not in ("CERTIFICATE", "X509 CERTIFICATE")), None):
+        raise InvalidInput(f"it holds a {strange}; only certificates belong here")
+    if len(labels) > most:
+        raise InvalidInput(f"it holds {len(labels)} certificates; at most {most} are allowed")
+    if not labels:
+        if content.strip():
+            raise InvalidInput("there is no certificate in PEM in it")
+        return []
+    try:
+        found = x509.load_pem_x509_certificates(content)
+        for certificate in found:
+            read_through(certificate)
+    except _UNREADABLE as error:
+        raise InvalidInput(f"a certificate in it cannot be read: {error}") from error
+    return list(dict.fromkeys(found))
+
+
+def read_through(certificate: x509.Certificate) -> None:
+    """Read what cryptography reads on demand, so that what is malformed shows now. Raises any of many errors."""
+    certificate.subject.rfc4514_string()
+    certificate.issuer.rfc4514_string()
+    tuple(certificate.extensions)
+    certificate.public_key()
+    _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
 
 def read_certificate(der: bytes) -> AuthorityCertificate:
     """An authority's certificate from DER. Raises InvalidInput if it is none, or its key is neither EC nor RSA."""
-    try:
-        parsed = x509.load_der_x509_certificate(der)
-        subject = parsed.subject.rfc4514_string()
-        issuer_skid = _authority_key_id(parsed)
-    except ValueError as error:
-        raise InvalidInput(f"this is no X.509 certificate: {error}") from error
+    return describe(parse(der))
+
+
+def describe(certificate: x509.Certificate) -> AuthorityCertificate:
+    """What we say of a certificate that was parsed here. Raises InvalidInput if its key is neither EC nor RSA."""
+    own = skid_of(certificate)
+    der = certificate.public_bytes(serialization.Encoding.DER)
     return AuthorityCertificate(
         der=der,
         fingerprint=hashlib.sha256(der).hexdigest(),
-        subject=subject,
-        serial=parsed.serial_number,
-        not_before=parsed.not_valid_before_utc,
-        not_after=parsed.not_valid_after_utc,
-        issuer_skid=issuer_skid or (skid_of(parsed) if parsed.subject == parsed.issuer else None),
+        subject=certificate.subject.rfc4514_string(),
+        serial=certificate.serial_number,
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        issuer_skid=authority_key_id(certificate) or (own if certificate.subject == certificate.issuer else None),
     )
 
 
 def skid_of(certificate: x509.Certificate) -> Skid:
-    """Its subject key identifier; if it has none, RFC 5280's method 1 over its key."""
+    """Its subject key identifier; if it has none, RFC 5280's method 1 over its key. Raises InvalidInput."""
     try:
-        return Skid(certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest.hex())
+        digest = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
     except x509.ExtensionNotFound:
         key = certificate.public_key()
         if not isinstance(key, keys.PublicKey):
             raise InvalidInput("the key of this certificate is neither EC nor RSA") from None
         return keys.skid(key)
+    if not 0 < len(digest) <= 64:
+        raise InvalidInput(f"its subject key identifier has {len(digest)} bytes; expected 1 to 64")
+    return Skid(digest.hex())
 
 
-def _authority_key_id(certificate: x509.Certificate) -> Skid | None:
+def authority_key_id(certificate: x509.Certificate) -> Skid | None:
+    """Which key signed it, as far as it says so."""
     try:
         digest = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
     except x509.ExtensionNotFound:
         return None
     return Skid(digest.hex()) if digest else None
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Its subject for a message, never too long."""
+    text = certificate.subject.rfc4514_string() or "a certificate without a name"
+    return text if len(text) <= 120 else text[:117] + "..."
 
 
 def split_der(joined: bytes) -> list[bytes]:

@@ -1,4 +1,7 @@
-"""Key-encryption keys: AES-256-GCM under a key from a 0600 file or a systemd credential. Contract: KeyEncryptionKey."""
+"""Key-encryption keys: AES-256-GCM under a key from a 0600 file or a systemd credential. Contract: KeyEncryptionKey.
+
+The file holds 32 random bytes in base64, on one line; `citadel init` makes it.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +10,31 @@ import binascii
 import hashlib
 import hmac
 import os
-import stat
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from citadel.errors import BadFile, FailedPrecondition, Mistake, NotFound, PermissionDenied, UnsafePermissions
+from citadel.ca.files import read_secret
+from citadel.errors import BadFile, FailedPrecondition, InvalidInput, Mistake, NotFound
 
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
+_TAG_BYTES = 16
 _KEY_BYTES = 32
-_MAX_FILE = 64 * 1024
 
 
 class LocalKek:
     """A key-encryption key in this process's memory. `id` is an HMAC under the key, so it reveals nothing of it.
 
-    Ciphertext: version byte, 96-bit nonce, AES-256-GCM output (NIST SP 800-38D). One key seals a handful of
-    authorities' keys, far below the 2^32 messages for which random nonces are safe.
+    Ciphertext: version byte, 96-bit nonce, AES-256-GCM output (NIST SP 800-38D); the version and the context are
+    authenticated with it. One key seals a handful of authorities' keys, far below the 2^32 messages for which random
+    nonces are safe.
     """
 
     def __init__(self, key: bytes) -> None:
         if len(key) != _KEY_BYTES:
-            raise FailedPrecondition(f"a key-encryption key has {_KEY_BYTES} bytes, this one {len(key)}")
+            raise InvalidInput(f"a key-encryption key has {_KEY_BYTES} bytes, this one {len(key)}")
         self._cipher = AESGCM(key)
         self._id = "local:" + hmac.new(key, b"citadel kek id", hashlib.sha256).hexdigest()[:16]
 
@@ -43,7 +47,7 @@ class LocalKek:
         return _VERSION + nonce + self._cipher.encrypt(nonce, plaintext, _VERSION + context)
 
     async def open(self, ciphertext: bytes, context: bytes) -> bytes:
-        if ciphertext[:1] != _VERSION or len(ciphertext) < 1 + _NONCE_BYTES + 16:
+        if ciphertext[:1] != _VERSION or len(ciphertext) < len(_VERSION) + _NONCE_BYTES + _TAG_BYTES:
             raise FailedPrecondition("a sealed key is damaged, or of a newer Citadel", mend="restore a backup")
         nonce, body = ciphertext[1 : 1 + _NONCE_BYTES], ciphertext[1 + _NONCE_BYTES :]
         try:
@@ -59,54 +63,33 @@ class LocalKek:
 
 
 def file_kek(path: Path) -> LocalKek:
-    """The key in `path` (base64 of 32 bytes). Raises NotFound, UnsafePermissions, PermissionDenied, BadFile."""
-    return LocalKek(_decode(read_private_file(path), str(path)))
+    """The key in `path`. Raises NotFound, UnsafePermissions, PermissionDenied, BadFile."""
+    return LocalKek(_decode(read_secret(path), path))
 
 
 def credential_kek(name: str, directory: str | None) -> LocalKek:
-    """The key in systemd's credential `name`, `directory` being $CREDENTIALS_DIRECTORY. Raises as `file_kek`."""
+    """The key in systemd's credential `name`, `directory` being $CREDENTIALS_DIRECTORY (systemd.exec, "Credentials").
+
+    Raises as `file_kek`, and InvalidInput for a name that is a path.
+    """
+    if not name or name in (".", "..") or "/" in name:
+        raise InvalidInput(f"{name!r} is not the name of a credential", mend="give NAME of LoadCredential=NAME:PATH")
     if not directory:
         raise NotFound(
             f"there is no credential {name!r}: CREDENTIALS_DIRECTORY is not set",
             mend="start Citadel as a systemd service with LoadCredential=, or set keys.kek to file:PATH",
         )
     path = Path(directory) / name
-    return LocalKek(_decode(read_private_file(path), str(path)))
+    # For a service with User=, systemd grants that user by an access list, which shows as group-readable (0440).
+    return LocalKek(_decode(read_secret(path, what="credential", group_reads=True), path))
 
 
-def read_private_file(path: Path) -> bytes:
-    """The content of a file that holds a secret: regular, small, owned by us or root, nobody else's to read.
-
-    Raises NotFound, PermissionDenied, UnsafePermissions, BadFile.
-    """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        raise NotFound(f"there is no key file {path}", mend="restore it from your copy") from None
-    except OSError as error:
-        raise PermissionDenied(
-            f"{path} cannot be read: {error.strerror}", mend="run as the user who owns it"
-        ) from error
-    facts = os.fstat(handle)
-    if not stat.S_ISREG(facts.st_mode):
-        os.close(handle)
-        raise BadFile([Mistake(str(path), "", "it is not a regular file")])
-    with os.fdopen(handle, "rb") as file:
-        if facts.st_uid not in (0, os.geteuid()):
-            raise UnsafePermissions(f"{path} belongs to uid {facts.st_uid}", mend=f"run: chown {os.geteuid()} {path}")
-        if facts.st_mode & 0o077:
-            raise UnsafePermissions(f"others may read or write {path}", mend=f"run: chmod 600 {path}")
-        content = file.read(_MAX_FILE + 1)
-    if len(content) > _MAX_FILE:
-        raise BadFile([Mistake(str(path), "", f"it is larger than {_MAX_FILE} bytes")])
-    return content
-
-
-def _decode(content: bytes, where: str) -> bytes:
+def _decode(content: bytes, path: Path) -> bytes:
     try:
         key = base64.b64decode(content.strip(), validate=True)
     except binascii.Error:
         key = b""
     if len(key) != _KEY_BYTES:
-        raise BadFile([Mistake(where, "", f"expected {_KEY_BYTES} bytes in base64")], mend="restore it from your copy")
+        mistake = Mistake(str(path), "", f"expected {_KEY_BYTES} bytes in base64")
+        raise BadFile([mistake], mend="restore it from your copy")
     return key

@@ -33,6 +33,10 @@ IN_BUNDLE = frozenset(
 )
 
 
+#: The note of a root that was made, or plugged in, because there was none, and is not in force yet.
+MADE_FIRST = "the first root, not in force yet"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Skid:
     """A subject key identifier: SHA-1 of the public key's bit string (RFC 5280, 4.2.1.2, method 1), or what a

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -65,8 +65,8 @@ class SigningAuthorities(Protocol):
 
 
 class KeyEncryptionKey(Protocol):
-    """Encrypts private keys at rest (envelope: the caller's bytes are small). Implementations: kek.FileKek
-    (a 0600 file), kek.CredentialKek (systemd's $CREDENTIALS_DIRECTORY). Contract: tests/contract/test_kek.py.
+    """Encrypts private keys at rest (envelope: the caller's bytes are small). Implementation: kek.LocalKek, from a 0600
+    file (kek.file_kek) or a credential of systemd (kek.credential_kek). Contract: tests/contract/test_kek.py.
     """
 
     @property
@@ -100,14 +100,30 @@ class AuthorityStore(Protocol):
         """
 
     async def add_certificate(
-        self, skid: Skid, certificate: AuthorityCertificate, chain: Sequence[bytes], audit: AuditEvent
+        self,
+        skid: Skid,
+        certificate: AuthorityCertificate,
+        chain: Sequence[bytes],
+        audit: AuditEvent,
+        *,
+        root: Skid | None = None,
     ) -> None:
-        """A further certificate of the same key becomes the newest (a renewal). Raises NotFound, AlreadyExists."""
+        """A further certificate of the same key becomes the newest (a renewal). `root` names the root that it chains
+        to, if that is another one than before. Raises NotFound, AlreadyExists."""
 
     async def transition(
-        self, skid: Skid, expected: AuthorityState, to: AuthorityState, audit: AuditEvent, *, note: str = ""
+        self,
+        skid: Skid,
+        expected: AuthorityState,
+        to: AuthorityState,
+        audit: AuditEvent,
+        *,
+        note: str = "",
+        retire: Skid | None = None,
     ) -> None:
-        """Move one authority to another state. Raises NotFound; Aborted if it is not in `expected`."""
+        """Move one authority to another state. If `to` is ACTIVE, `retire` names the active one of its kind that
+        becomes RETIRING in the same transaction. Raises NotFound; Aborted if it is not in `expected`, if there would be
+        two active ones of a kind, or if `retire` is not active any more."""
 
     async def sealed_key(self, skid: Skid) -> SealedKey:
         """Raises NotFound."""
@@ -174,27 +190,61 @@ class IssuanceMeter(Protocol):
         no store now), `failed` (a defect, or cut off)."""
 
 
+class AuthorityMeter(Protocol):
+    """Shows how the authorities stand. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def expires(self, what: Literal["root", "issuing_ca"], at: datetime | None) -> None:
+        """The active root or issuing CA ends `at`; None: there is none."""
+
+    def authorities(self, counts: dict[tuple[str, str], int]) -> None:
+        """How many there are now, by (kind, state)."""
+
+
 class RootAuthority(Protocol):
-    """Signs issuing CAs. Implementations: roots.disk (its key in our store), roots.cacerts (the user's files bring the
-    issuing CA themselves), later Vault PKI. Contract: tests/contract/test_root_authority.py.
+    """Where trust begins. Implementations: roots.disk (made by us, its key in our store), roots.cacerts (the user's
+    files, which bring the issuing CA too), later Vault PKI. Contract: tests/contract/test_root_authority.py.
     """
 
     async def load(self) -> RootState:
-        """What this root is now: verified whole, or raises BadFile / FailedPrecondition with every fault."""
+        """What this root is now, verified whole. Changes nothing that is in force; one that makes its root itself does
+        so at the first call, and returns only when it is durable. Safe to call again at any time.
 
-    async def sign_issuing_ca(self, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> IssuingGrant:
-        """A certificate for an issuing CA's key, path length 0, never outliving the root. What comes back was
-        verified (key, names, validity, signature). Raises Unavailable, FailedPrecondition.
+        Raises BadFile or FailedPrecondition with every fault, Unavailable.
+        """
+
+    async def sign_issuing_ca(
+        self, root: Authority, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+    ) -> IssuingGrant:
+        """A certificate for an issuing CA's key under `root`, path length 0, never outliving it. What comes back was
+        verified (key, names, validity, signature). Raises Unavailable; FailedPrecondition if this is not where `root`
+        has its key, if it ends too soon, or if its issuing CA is not ours to make.
         """
 
 
 @dataclass(frozen=True, slots=True)
+class PluggedCa:
+    """An issuing CA that came with its root. `chain` are the intermediates above it, without the root."""
+
+    skid: Skid
+    certificate: AuthorityCertificate
+    chain: tuple[bytes, ...]
+    private_key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class RootState:
-    """The roots to trust (newest first), and the CRLs (PEM) that came with them."""
+    """A root authority as it is now.
+
+    `roots` are all that came, `skid` the one that issuing CAs chain to. `issuing` is there if they bring it themselves.
+    `crls` are PEM. `version` is equal for equal content. `warnings` are sentences for the operator.
+    """
 
     roots: tuple[AuthorityCertificate, ...]
-    skid: Skid  # the one that issuing CAs chain to
+    skid: Skid
     crls: tuple[bytes, ...] = ()
+    issuing: PluggedCa | None = None
+    version: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,12 +255,14 @@ class IssuingGrant:
 
 
 __all__ = [
+    "AuthorityMeter",
     "AuthorityStore",
     "IssuanceLog",
     "IssuanceMeter",
     "IssuanceQuery",
     "IssuingGrant",
     "KeyEncryptionKey",
+    "PluggedCa",
     "RootAuthority",
     "RootState",
     "Signer",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, select, text, update
 
 from citadel.audit import AuditEvent
 from citadel.ca.certificates import read_certificate, split_der
@@ -59,6 +59,7 @@ class SqlAuthorityStore:
         self, authority: Authority, key: SealedKey | None, audit: AuditEvent, *, retire: Skid | None = None
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
+            await _one_at_a_time(transaction, "authorities")
             if await transaction.first(select(_A.c.skid).where(_A.c.skid == authority.skid.hex)):
                 raise AlreadyExists(f"the authority {authority.skid} is known already")
             if retire is not None:
@@ -74,20 +75,40 @@ class SqlAuthorityStore:
                 await transaction.connection.execute(insert(_K), [values])
 
     async def add_certificate(
-        self, skid: Skid, certificate: AuthorityCertificate, chain: Sequence[bytes], audit: AuditEvent
+        self,
+        skid: Skid,
+        certificate: AuthorityCertificate,
+        chain: Sequence[bytes],
+        audit: AuditEvent,
+        *,
+        root: Skid | None = None,
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
+            await _one_at_a_time(transaction, "authorities")
             newest = await transaction.first(select(func.max(_C.c.ordinal)).where(_C.c.skid == skid.hex))
             if newest is None or newest[0] is None:
                 raise NotFound(f"no authority has the SKID {skid}", mend="see: citadel ca list")
             if await transaction.first(select(_C.c.skid).where(_C.c.fingerprint == certificate.fingerprint)):
                 raise AlreadyExists(f"the certificate {certificate.fingerprint} is known already")
             await self._insert(transaction, skid, certificate, chain, newest[0] + 1)
+            if root is not None:
+                moved = update(_A).where(_A.c.skid == skid.hex).values(root_skid=root.hex)
+                await transaction.connection.execute(moved)
 
     async def transition(
-        self, skid: Skid, expected: AuthorityState, to: AuthorityState, audit: AuditEvent, *, note: str = ""
+        self,
+        skid: Skid,
+        expected: AuthorityState,
+        to: AuthorityState,
+        audit: AuditEvent,
+        *,
+        note: str = "",
+        retire: Skid | None = None,
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
+            await _one_at_a_time(transaction, "authorities")
+            if retire is not None:
+                await self._move(transaction, retire, AuthorityState.ACTIVE, AuthorityState.RETIRING, audit.at, "")
             if to is AuthorityState.ACTIVE:
                 row = await transaction.first(select(_A.c.kind).where(_A.c.skid == skid.hex))
                 if row:
@@ -128,6 +149,7 @@ class SqlAuthorityStore:
             "tainted": "\n".join(sorted(bundle.tainted)),
         }
         async with self._ledger.writing(audit, topics=[Topic.BUNDLES]) as transaction:
+            await _one_at_a_time(transaction, "bundles")
             mine = _B.c.trust_domain == bundle.trust_domain.name
             row = await transaction.first(select(_B.c.sequence).where(mine).with_for_update())
             if bundle.sequence != (row.sequence if row else 0) + 1:
@@ -182,6 +204,13 @@ class SqlAuthorityStore:
             "chain": b"".join(chain),
         }
         await transaction.connection.execute(insert(_C), [values])
+
+
+async def _one_at_a_time(transaction: Transaction, table: str) -> None:
+    """Of several servers one changes `table` at a time: what a rule says of the whole table, no row lock guards. SQLite
+    lets one write anyway."""
+    if transaction.connection.dialect.name == "postgresql":
+        await transaction.connection.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _row(authority: Authority) -> dict[str, Any]:

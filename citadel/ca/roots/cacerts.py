@@ -1,10 +1,13 @@
-"""Reads a plugged-in CA in Istio's layout: ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem, ca-crl.pem."""
+"""A plugged-in CA in Istio's layout: ca-cert.pem, ca-key.pem, cert-chain.pem, root-cert.pem and, if there is one,
+ca-crl.pem. Read as one, and verified whole before anything of it is used."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,155 +15,297 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from citadel.ca import keys
-from citadel.ca.certificates import read_certificate, skid_of
-from citadel.ca.chain import ca_faults, order_chain
-from citadel.ca.kek import read_private_file
-from citadel.ca.model import AuthorityCertificate, Skid
-from citadel.errors import BadFile, CitadelError, Mistake
+from citadel.ca.certificates import describe, name_of, parse_pem, skid_of
+from citadel.ca.chain import ca_faults, dead_end, ends_soon, link_faults, order_chain, root_faults
+from citadel.ca.crl import crl_faults, crl_warnings, parse_crls, to_pem, uncovered
+from citadel.ca.files import read_public, read_secret
+from citadel.ca.model import Authority, AuthorityCertificate, Skid
+from citadel.ca.ports import IssuingGrant, PluggedCa, RootState
+from citadel.clock import Clock
+from citadel.errors import BadFile, CitadelError, FailedPrecondition, InvalidInput, Mistake, NotFound, Unavailable
 from citadel.spiffe import TrustDomain
 
-_MAX_BYTES = 1024 * 1024
+CERTIFICATE, KEY, CHAIN, ROOTS, CRLS = "ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem", "ca-crl.pem"
+_NAMES = (CERTIFICATE, KEY, CHAIN, ROOTS, CRLS)
+_MOST_BETWEEN, _MOST_ROOTS = 16, 64
+_ATTEMPTS = 3
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Plugged:
-    """A plugged-in CA, verified whole. `chain` are the intermediates above it, without the root. CRLs are PEM."""
+    """A plugged-in CA, verified whole. `chain` are the intermediates above it, without the root. `root` is the one that
+    it chains to, `roots` are all that may be used, that one first. CRLs are PEM."""
 
     certificate: AuthorityCertificate
     skid: Skid
-    private_key: keys.PrivateKey
+    private_key: keys.PrivateKey = field(repr=False)
     chain: tuple[bytes, ...]
     root: AuthorityCertificate
     root_skid: Skid
-    roots: tuple[tuple[Skid, AuthorityCertificate], ...]
+    roots: tuple[AuthorityCertificate, ...]
     crls: tuple[bytes, ...]
-
-    def __repr__(self) -> str:
-        return f"Plugged({self.skid})"
-
-
-class _Reader:
-    """Reads files and collects what is wrong with them."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.mistakes: list[Mistake] = []
-
-    def wrong(self, name: str, message: str) -> None:
-        self.mistakes.append(Mistake(str(self.folder / name), "", message))
-
-    def read(self, name: str, parse: Callable[[bytes], _T], *, optional: bool = False) -> _T | None:
-        path = self.folder / name
-        try:
-            with open(path, "rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-            if len(content) > _MAX_BYTES:
-                self.wrong(name, f"it is larger than {_MAX_BYTES} bytes")
-                return None
-            return parse(content)
-        except FileNotFoundError:
-            if not optional:
-                self.wrong(name, "there is no such file")
-        except OSError as error:
-            self.wrong(name, f"it cannot be read: {error.strerror}")
-        except ValueError as error:
-            self.wrong(name, f"it is not what is expected here: {error}")
-        return None
-
-    def private_key(self, name: str) -> keys.PrivateKey | None:
-        try:
-            key = serialization.load_pem_private_key(read_private_file(self.folder / name), None)
-        except CitadelError as error:
-            self.wrong(name, error.sentence())
-        except TypeError:
-            self.wrong(name, "it is encrypted; a plugged-in key must not be (protect it by its permissions)")
-        except ValueError:
-            self.wrong(name, "it is no private key in PEM")
-        else:
-            if isinstance(key, keys.PrivateKey):
-                return key
-            self.wrong(name, "it is neither an EC nor an RSA key")
-        return None
+    warnings: tuple[str, ...]
+    version: str  # SHA-256 over the files
 
 
-def _one(content: bytes) -> x509.Certificate:
-    found = x509.load_pem_x509_certificates(content)
-    if len(found) != 1:
-        raise ValueError(f"expected one certificate, found {len(found)}")
-    return found[0]
+class CacertsRoot:
+    """RootAuthority over the user's files, which bring the issuing CA themselves."""
 
+    def __init__(self, folder: Path, trust_domain: TrustDomain, clock: Clock) -> None:
+        self._folder = folder
+        self._trust_domain = trust_domain
+        self._clock = clock
 
-def _crls(content: bytes) -> list[x509.CertificateRevocationList]:
-    end = b"-----END X509 CRL-----"
-    parts = content.split(end)
-    if len(parts) < 2:
-        raise ValueError("there is no CRL in PEM in it")
-    return [x509.load_pem_x509_crl(part + end) for part in parts[:-1]]
+    async def load(self) -> RootState:
+        """See ports.RootAuthority. Raises BadFile with every mistake, Unavailable while the files are being changed."""
+        plugged = await asyncio.to_thread(read_cacerts, self._folder, self._trust_domain, self._clock.now())
+        return RootState(
+            roots=plugged.roots,
+            skid=plugged.root_skid,
+            crls=plugged.crls,
+            issuing=PluggedCa(plugged.skid, plugged.certificate, plugged.chain, plugged.private_key),
+            version=plugged.version,
+            warnings=plugged.warnings,
+        )
+
+    async def sign_issuing_ca(self, root: Authority, public_key: keys.PublicKey) -> IssuingGrant:  # noqa: ARG002  # the port
+        """See ports.RootAuthority. Raises FailedPrecondition: the root's key is not here."""
+        raise FailedPrecondition(
+            f"the issuing CA under the root {root.skid} is plugged in, and is not ours to renew",
+            mend=f"put a new {CERTIFICATE} and {KEY} into {self._folder}",
+        )
 
 
 def read_cacerts(folder: Path, trust_domain: TrustDomain, now: datetime) -> Plugged:
-    """The CA in `folder`. Raises BadFile with everything that is wrong, each with its file."""
-    reader = _Reader(folder)
-    certificate = reader.read("ca-cert.pem", _one)
-    key = reader.private_key("ca-key.pem")
-    pool = reader.read("cert-chain.pem", x509.load_pem_x509_certificates) or []
-    roots = reader.read("root-cert.pem", x509.load_pem_x509_certificates) or []
-    crls = reader.read("ca-crl.pem", _crls, optional=True) or []
-    if reader.mistakes or certificate is None or key is None:
-        raise BadFile(reader.mistakes)
-    if key.public_key() != certificate.public_key():
-        reader.wrong("ca-key.pem", "it is not the key of ca-cert.pem")
-    way = order_chain(certificate, pool, roots)
-    if certificate in roots:
-        reader.wrong("ca-cert.pem", "it is a root itself; put an intermediate CA here that one of the roots signed")
-    elif way is None:
-        reader.wrong("cert-chain.pem", "no chain of signatures leads from ca-cert.pem to a root in root-cert.pem")
-    between, root = way or ([], roots[0])
-    _check_each(reader, certificate, between, root, trust_domain, now)
-    _check_crls(reader, crls, [certificate, *between, *roots])
-    if reader.mistakes:
-        raise BadFile(reader.mistakes)
+    """The CA in `folder`.
+
+    Raises BadFile with everything that is wrong, each with its file; Unavailable if the files do not hold still.
+    """
+    files = _Files(folder, _snapshot(folder))
+    certificates = files.parse(CERTIFICATE, lambda content: parse_pem(content, most=_MOST_BETWEEN)) or []
+    key = files.parse(KEY, _private_key)
+    pool = files.parse(CHAIN, lambda content: parse_pem(content, most=_MOST_BETWEEN)) or []
+    roots = files.parse(ROOTS, lambda content: parse_pem(content, most=_MOST_ROOTS)) or []
+    crls = files.parse(CRLS, parse_crls) or []
+    if CERTIFICATE in files.contents and len(certificates) != 1 and not files.complains_of(CERTIFICATE):
+        files.wrong(CERTIFICATE, f"expected one certificate, found {len(certificates)}")
+    if ROOTS in files.contents and not roots and not files.complains_of(ROOTS):
+        files.wrong(ROOTS, "there is no certificate in it")
+    if len(certificates) == 1 and key is not None and key.public_key() != certificates[0].public_key():
+        files.wrong(KEY, f"it is not the key of {CERTIFICATE}")
+    usable = _check_roots(files, roots, now)
+    line = _line(files, certificates[0], pool, usable) if len(certificates) == 1 and usable else []
+    _check_line(files, line, usable, trust_domain, now)
+    _check_crls(files, crls, line, usable, now)
+    if files.mistakes or key is None:
+        raise BadFile(files.mistakes)
+    return _plugged(files, line, key, usable, crls, _warnings(line, roots, usable, crls, now))
+
+
+def _plugged(
+    files: _Files,
+    line: Sequence[x509.Certificate],
+    key: keys.PrivateKey,
+    roots: Sequence[x509.Certificate],
+    crls: Sequence[x509.CertificateRevocationList],
+    warnings: tuple[str, ...],
+) -> Plugged:
+    certificate, *between, root = line
+    first_ours = [root, *(other for other in roots if other != root)]
     return Plugged(
-        certificate=read_certificate(_der(certificate)),
+        certificate=describe(certificate),
         skid=skid_of(certificate),
         private_key=key,
-        chain=tuple(map(_der, between)),
-        root=read_certificate(_der(root)),
+        chain=tuple(one.public_bytes(serialization.Encoding.DER) for one in between),
+        root=describe(root),
         root_skid=skid_of(root),
-        roots=tuple((skid_of(r), read_certificate(_der(r))) for r in roots),
-        crls=tuple(crl.public_bytes(serialization.Encoding.PEM) for crl in crls),
+        roots=tuple(map(describe, first_ours)),
+        crls=tuple(map(to_pem, crls)),
+        warnings=warnings,
+        version=files.version(),
     )
 
 
-def _check_each(
-    reader: _Reader,
+# --- reading them as one
+
+
+def _snapshot(folder: Path) -> dict[str, bytes | CitadelError]:
+    """What is in the files, all of one moment. Raises Unavailable if they do not hold still; BadFile without a folder.
+
+    Kubernetes replaces a mounted secret by turning the link `..data`, so that folder is looked up once. Files that are
+    replaced one by one show in their stamps; whether what was read fits together is for the checks to see.
+    """
+    for _ in range(_ATTEMPTS):
+        real = _real_folder(folder)
+        before = [_stamp(real / name) for name in _NAMES]
+        found = {name: _content(folder, real, name) for name in _NAMES}
+        if _real_folder(folder) == real and [_stamp(real / name) for name in _NAMES] == before:
+            return found
+    raise Unavailable(f"the files in {folder} change while they are read", retry_after=timedelta(seconds=10))
+
+
+def _real_folder(folder: Path) -> Path:
+    data = folder / "..data"
+    try:
+        real = (data if data.is_dir() else folder).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise BadFile([Mistake(str(folder), "", f"there is no such folder: {error}")]) from error
+    if not real.is_dir():
+        raise BadFile([Mistake(str(folder), "", "it is not a folder")])
+    return real
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns
+
+
+def _content(folder: Path, real: Path, name: str) -> bytes | CitadelError:
+    try:
+        return read_secret(real / name, links=True) if name == KEY else read_public(real / name)
+    except NotFound as error:
+        return NotFound("there is no such file") if real == folder else error
+    except CitadelError as error:
+        return error
+
+
+class _Files:
+    """What was read, and what is wrong with it."""
+
+    def __init__(self, folder: Path, found: dict[str, bytes | CitadelError]) -> None:
+        self._folder = folder
+        self.mistakes: list[Mistake] = []
+        self.contents = {name: content for name, content in found.items() if isinstance(content, bytes)}
+        for name, problem in found.items():
+            if isinstance(problem, NotFound):
+                if name != CRLS:
+                    self.wrong(name, "there is no such file")
+            elif isinstance(problem, BadFile):
+                self.wrong(name, "; ".join(mistake.message for mistake in problem.mistakes))
+            elif isinstance(problem, CitadelError):
+                self.wrong(name, problem.sentence())
+
+    def wrong(self, name: str, message: str) -> None:
+        self.mistakes.append(Mistake(str(self._folder / name), "", message))
+
+    def complains_of(self, name: str) -> bool:
+        return any(mistake.file == str(self._folder / name) for mistake in self.mistakes)
+
+    def parse(self, name: str, parser: Callable[[bytes], _T]) -> _T | None:
+        if name not in self.contents:
+            return None
+        try:
+            return parser(self.contents[name])
+        except InvalidInput as error:
+            self.wrong(name, error.message)
+        return None
+
+    def version(self) -> str:
+        digest = hashlib.sha256()
+        for name, content in sorted(self.contents.items()):
+            digest.update(f"{name} {len(content)} ".encode() + content)
+        return digest.hexdigest()
+
+
+def _private_key(content: bytes) -> keys.PrivateKey:
+    """The key in PEM. The messages of what cannot be read are left out: they might show it."""
+    try:
+        key = serialization.load_pem_private_key(content, None)
+    except TypeError:
+        raise InvalidInput(
+            "it is encrypted; a plugged-in key must not be, its permissions protect it (openssl pkey -in … -out …)"
+        ) from None
+    except Exception:  # whatever a parser of keys raises: nothing of it may be shown
+        raise InvalidInput("it is no private key in PEM that can be read") from None
+    if not isinstance(key, keys.PrivateKey):
+        raise InvalidInput("it is neither an EC nor an RSA key")
+    return key
+
+
+# --- holding them against each other
+
+
+def _check_roots(files: _Files, roots: Sequence[x509.Certificate], now: datetime) -> list[x509.Certificate]:
+    """The roots that are not over. An expired one may stand beside its successor for as long as its owner likes."""
+    for root in roots:
+        for fault in root_faults(root):
+            files.wrong(ROOTS, f"{name_of(root)}: {fault}")
+    by_skid: dict[Skid, x509.Certificate] = {}
+    for root in roots:
+        other = by_skid.setdefault(skid_of(root), root)
+        if other.public_key() != root.public_key():
+            files.wrong(ROOTS, f"{name_of(root)}: another root with another key has the same subject key identifier")
+    unexpired = [root for root in roots if root.not_valid_after_utc >= now]
+    return unexpired or list(roots)
+
+
+def _line(
+    files: _Files,
     certificate: x509.Certificate,
-    between: list[x509.Certificate],
-    root: x509.Certificate,
+    pool: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+) -> list[x509.Certificate]:
+    """The CA, the intermediates above it, and its root; empty if there is no way."""
+    if certificate in roots:
+        files.wrong(CERTIFICATE, "it is a root itself; put an intermediate CA here that one of the roots signed")
+        return []
+    way = order_chain(certificate, pool, roots)
+    if way is None:
+        why = dead_end(certificate, pool, roots)
+        files.wrong(CHAIN, f"no chain of signatures leads from {CERTIFICATE} to a root in {ROOTS}: {why}")
+        return []
+    return [certificate, *way[0], way[1]]
+
+
+def _check_line(
+    files: _Files,
+    line: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
     trust_domain: TrustDomain,
     now: datetime,
 ) -> None:
-    """Each certificate of the way may be where it stands. `below` counts the CAs under it, leaves not included."""
-    line = [("ca-cert.pem", certificate), *(("cert-chain.pem", c) for c in between)]
-    if root != certificate:
-        line.append(("root-cert.pem", root))
-    for below, (name, one) in enumerate(line):
-        for fault in ca_faults(one, below=below, trust_domain=trust_domain, now=now):
-            reader.wrong(name, f"{one.subject.rfc4514_string() or 'a certificate without a name'}: {fault}")
+    """Each certificate may be where it stands. `below` counts the CAs under it, leaves not included."""
+    for below, one in enumerate(line):
+        name = CERTIFICATE if below == 0 else ROOTS if below == len(line) - 1 else CHAIN
+        faults = ca_faults(one, below=below, trust_domain=trust_domain, now=now)
+        if below + 1 < len(line):
+            faults += link_faults(one, line[below + 1])
+        for fault in faults:
+            files.wrong(name, f"{name_of(one)}: {fault}")
+    for other in roots:
+        if other not in line:
+            for fault in ca_faults(other, below=1, trust_domain=trust_domain, now=now):
+                files.wrong(ROOTS, f"{name_of(other)}: {fault}")
 
 
-def _check_crls(reader: _Reader, crls: list[x509.CertificateRevocationList], issuers: list[x509.Certificate]) -> None:
-    for crl in crls:
-        by = [c for c in issuers if c.subject == crl.issuer]
-        if not any(_valid_signature(crl, c) for c in by):
-            reader.wrong("ca-crl.pem", f"the CRL of {crl.issuer.rfc4514_string()} is not signed by a CA of this chain")
+def _check_crls(
+    files: _Files,
+    crls: Sequence[x509.CertificateRevocationList],
+    line: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    now: datetime,
+) -> None:
+    if not line:
+        return  # then nobody can say whose they are
+    for fault in crl_faults(crls, [*line, *roots], now):
+        files.wrong(CRLS, fault)
+    for missing in uncovered(crls, line):
+        files.wrong(CRLS, f"there is no CRL of {name_of(missing)}; an Envoy that has one wants one of every CA")
 
 
-def _valid_signature(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
-    key = issuer.public_key()
-    return isinstance(key, keys.PublicKey) and crl.is_signature_valid(key)
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)
+def _warnings(
+    line: Sequence[x509.Certificate],
+    roots: Sequence[x509.Certificate],
+    usable: Sequence[x509.Certificate],
+    crls: Sequence[x509.CertificateRevocationList],
+    now: datetime,
+) -> tuple[str, ...]:
+    return (
+        *(warning for one in line if (warning := ends_soon(one, now))),
+        *(f"{name_of(root)} in {ROOTS} has expired and is not used" for root in roots if root not in usable),
+        *crl_warnings(crls, now),
+    )

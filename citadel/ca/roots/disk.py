@@ -1,28 +1,31 @@
-"""DiskRoot: a self-signed root that we make; its key is sealed in the store before it signs anything."""
+"""DiskRoot: a self-signed root that we make; its key is sealed in the store before it signs anything but itself."""
 
 from __future__ import annotations
 
-import asyncio
 import secrets
+from collections.abc import Sequence
 from datetime import timedelta
 
 from citadel.audit import AuditEvent
 from citadel.ca import keys, profile
 from citadel.ca.certificates import read_certificate
-from citadel.ca.keyring import Keyring
-from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource
-from citadel.ca.ports import AuthorityStore, IssuingGrant
+from citadel.ca.keyring import Keyring, new_key
+from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource
+from citadel.ca.ports import AuthorityStore, IssuingGrant, RootState
 from citadel.ca.profile import Parent, Validity
 from citadel.ca.signers import SoftwareSigner
 from citadel.ca.signing import sign_certificate
 from citadel.clock import Clock
+from citadel.errors import FailedPrecondition, InternalFault
 from citadel.spiffe import TrustDomain
 
-_BACKDATE = timedelta(minutes=5)
+BACKDATE = timedelta(minutes=5)
+
+_IN_LINE = (AuthorityState.ACTIVE, AuthorityState.DISTRIBUTING, AuthorityState.PREPARED)
 
 
 class DiskRoot:
-    """Makes roots, and signs issuing CAs with the active one."""
+    """RootAuthority whose root we make, and whose key is sealed in the store."""
 
     def __init__(
         self,
@@ -43,14 +46,44 @@ class DiskRoot:
         self._issuing_ttl = issuing_ttl
         self._key_type = key_type
 
-    async def prepare(self) -> Authority:
+    async def load(self) -> RootState:
+        """See ports.RootAuthority: the active root of ours; else the one that is nearest to it; else a new one."""
+        root = _foremost(await self._store.authorities()) or await self._make()
+        return RootState(root.certificates, root.skid)
+
+    async def sign_issuing_ca(self, root: Authority, public_key: keys.PublicKey) -> IssuingGrant:
+        """See ports.RootAuthority."""
+        if root.key_source is not KeySource.SEALED or root.kind is not AuthorityKind.ROOT:
+            raise FailedPrecondition(f"the root {root.skid} was not made by us: its key is not in the store")
+        now = self._clock.now()
+        parent = Parent.of(root.certificate.der)
+        if parent.not_after - now < self._issuing_ttl / 10:
+            raise FailedPrecondition(
+                f"the root {root.skid} ends at {parent.not_after.isoformat()}, too soon for another issuing CA",
+                mend="replace the root",
+            )
+        validity = Validity.starting(now, self._issuing_ttl, backdate=BACKDATE)
+        spec = profile.issuing_ca(
+            parent=parent,
+            public_key=public_key,
+            trust_domain=self._trust_domain,
+            validity=validity.within(parent, now, shortest=timedelta(0)),
+            serial=profile.serial(secrets.token_bytes),
+        )
+        key = await self._keyring.open(root.skid)
+        if key.public_key() != parent.public_key:
+            raise InternalFault(f"the sealed key of the root {root.skid} is not the key of its certificate")
+        certificate = read_certificate(await sign_certificate(spec, SoftwareSigner(key)))
+        return IssuingGrant(certificate, (), root.skid)
+
+    async def _make(self) -> Authority:
         """A new root in state PREPARED, durable with its key."""
         now = self._clock.now()
-        private = await keys_in_thread(self._key_type)
+        private = await new_key(self._key_type)
         spec = profile.root(
             public_key=private.public_key(),
             trust_domain=self._trust_domain,
-            validity=Validity.starting(now, self._ttl, backdate=_BACKDATE),
+            validity=Validity.starting(now, self._ttl, backdate=BACKDATE),
             serial=profile.serial(secrets.token_bytes),
         )
         certificate = read_certificate(await sign_certificate(spec, SoftwareSigner(private)))
@@ -65,30 +98,17 @@ class DiskRoot:
             root_skid=skid,
             created_at=now,
             changed_at=now,
+            note=MADE_FIRST,
         )
-        event = AuditEvent(now, "system:ca", "root.prepare", skid.hex, {"fingerprint": certificate.fingerprint})
+        detail = {"fingerprint": certificate.fingerprint, "not_after": certificate.not_after.isoformat()}
+        event = AuditEvent(now, "system:ca", "root.prepare", skid.hex, detail)
         await self._store.add(root, await self._keyring.seal(skid, private), event)
         return root
 
-    async def sign_issuing_ca(self, root: Authority, public_key: keys.PublicKey) -> IssuingGrant:
-        """A certificate for an issuing CA's key, path length 0, never outliving `root`.
 
-        Raises Unavailable if the root ends too soon, FailedPrecondition if its key cannot be opened.
-        """
-        now = self._clock.now()
-        parent = Parent.of(root.certificate.der)
-        validity = Validity.starting(now, self._issuing_ttl, backdate=_BACKDATE)
-        spec = profile.issuing_ca(
-            parent=parent,
-            public_key=public_key,
-            trust_domain=self._trust_domain,
-            validity=validity.within(parent, now, shortest=self._issuing_ttl / 10),
-            serial=profile.serial(secrets.token_bytes),
-        )
-        signer = SoftwareSigner(await self._keyring.open(root.skid))
-        return IssuingGrant(read_certificate(await sign_certificate(spec, signer)), (), root.skid)
-
-
-async def keys_in_thread(kind: keys.KeyType) -> keys.PrivateKey:
-    """A new key. RSA takes seconds, so not on the event loop."""
-    return await asyncio.to_thread(keys.generate, kind)
+def _foremost(authorities: Sequence[Authority]) -> Authority | None:
+    """Of the roots that we made, the one furthest on its way to be active; of several, the oldest: so all servers that
+    start at once on an empty store settle on the same one."""
+    ours = [a for a in authorities if a.kind is AuthorityKind.ROOT and a.key_source is KeySource.SEALED]
+    in_line = [a for a in ours if a.state in _IN_LINE]
+    return min(in_line, key=lambda a: (_IN_LINE.index(a.state), a.created_at, a.skid), default=None)

@@ -15,7 +15,7 @@ from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
 from citadel.ca.model import AuthorityKind, AuthorityState
-from citadel.ca.roots import DiskRoot
+from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.errors import BadFile, Unavailable
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
@@ -58,7 +58,8 @@ def authorities(store: Any, kek: LocalKek, clock: Hands, *, plugged: Path | None
     ring = Keyring(store, kek)
     week = timedelta(days=7)
     root = DiskRoot(store, ring, clock, TD, ttl=timedelta(days=3650), issuing_ttl=week)
-    return Authorities(store, ring, root, clock, TD, AuthorityPolicy(week, timedelta(days=1)), plugged=plugged)
+    files = CacertsRoot(plugged, TD, clock) if plugged else None
+    return Authorities(store, ring, root, clock, TD, AuthorityPolicy(week, timedelta(days=1)), plugged=files)
 
 
 async def test_the_first_start_makes_a_root_that_is_in_the_bundle_and_an_issuing_ca(

@@ -1,0 +1,269 @@
+"""Adoption: takes what a root authority brought into use, as far as every client can verify it already.
+
+At the first start nobody trusts anything yet: then its roots go into the bundle first, and into force second. Later a
+root that is not in the bundle waits (its change is a rotation), and what is in force stays so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from cryptography import x509
+
+from citadel.ca.certificates import parse, skid_of
+from citadel.ca.chain import order_chain
+from citadel.ca.crl import is_of, name_all, parse_crls, to_pem, uncovered
+from citadel.ca.keyring import Keyring
+from citadel.ca.model import (
+    MADE_FIRST,
+    Authority,
+    AuthorityCertificate,
+    AuthorityKind,
+    AuthorityState,
+    KeySource,
+    Skid,
+)
+from citadel.ca.ports import PluggedCa, RootState
+from citadel.ca.records import Book, Records
+from citadel.clock import Clock
+from citadel.errors import Aborted, FailedPrecondition
+
+_WAITS = "plugged in, not distributed yet: nobody trusts it"
+_TRUSTED = "plugged in and trusted; signs nothing"
+_SIGNS_AGAIN = frozenset({AuthorityState.PREPARED, AuthorityState.RETIRING, AuthorityState.REMOVED})
+_TRUSTED_STATES = (AuthorityState.ACTIVE, AuthorityState.DISTRIBUTING, AuthorityState.RETIRING)
+
+log = structlog.get_logger("citadel.ca")
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How a plugged-in CA is verified by what clients trust now."""
+
+    root: Authority
+    chain: tuple[bytes, ...]
+
+
+class Adoption:
+    """What one process took into use. It acts when what is plugged in has changed, not because another server's files
+    differ from its own: servers whose files disagree would otherwise undo each other's work for ever."""
+
+    def __init__(self, records: Records, keyring: Keyring, clock: Clock) -> None:
+        self._records = records
+        self._keyring = keyring
+        self._clock = clock
+        self._seen = ""
+        self._in_use = ""
+
+    async def adopt(self, state: RootState) -> str:
+        """Take `state` into use; what it waits for instead, as a sentence, or "".
+
+        Raises FailedPrecondition if it contradicts what is known; Aborted, AlreadyExists (read again, try again).
+        """
+        if state.version and state.version == self._in_use:
+            return ""
+        book = await self._records.read()
+        if book.is_new:
+            await self._first(state, book)
+        elif state.issuing is None:
+            self._settle_on_active(state, book)
+        else:
+            await self._note_roots(state, book)
+        self._seen = state.version
+        waits = await self._use(state, state.issuing) if state.issuing else ""
+        if not waits:
+            self._in_use = state.version
+        return waits
+
+    # --- the first start
+
+    async def _first(self, state: RootState, book: Book) -> None:
+        """Roots: known, in the bundle, in force; in this order, each step durable before the next."""
+        wanted = _by_skid(state)
+        for other in book.roots(AuthorityState.PREPARED, AuthorityState.DISTRIBUTING):
+            if other.skid not in wanted:  # of another server that starts beside us, or of a start that was cut off
+                await self._records.move(other, AuthorityState.ABANDONED, note="never in force: another root was")
+        for skid, certificates in wanted.items():
+            note = MADE_FIRST if skid == state.skid else _TRUSTED
+            root = book.find(skid) or await self._add_root(skid, certificates, MADE_FIRST)
+            if root.key_source is KeySource.SEALED:
+                await self._keyring.open(skid)  # a root whose key does not open is not to be trusted by anybody
+            if root.state is not AuthorityState.DISTRIBUTING:
+                await self._records.move(root, AuthorityState.DISTRIBUTING, note=note)
+        await self._records.publish(state.crls if state.issuing else None)
+        root = _known(await self._records.read(), state.skid)
+        await self._records.move(root, AuthorityState.ACTIVE)
+        log.info("the first root is in force", skid=root.skid.hex, not_after=root.certificate.not_after.isoformat())
+
+    def _settle_on_active(self, state: RootState, book: Book) -> None:
+        active = book.active(AuthorityKind.ROOT)
+        if active is not None and active.skid != state.skid:
+            raise Aborted(f"the root {active.skid} came into force meanwhile")
+
+    # --- later
+
+    async def _note_roots(self, state: RootState, book: Book) -> None:
+        """Write down roots and root certificates that are new, and forget those that are plugged in no more."""
+        wanted = _by_skid(state)
+        if state.version != self._seen:
+            for root in book.roots(AuthorityState.PREPARED):
+                if root.note == _WAITS and root.skid not in wanted:
+                    await self._records.move(root, AuthorityState.ABANDONED, note="plugged in no more")
+        for skid, certificates in wanted.items():
+            known = book.find(skid)
+            if known is None:
+                await self._add_root(skid, certificates, _WAITS)
+                continue
+            _check_same_key(known, certificates[0], AuthorityKind.ROOT)
+            for certificate in reversed(certificates):
+                if certificate.fingerprint not in {c.fingerprint for c in known.certificates}:
+                    await self._records.renew(known, certificate, (), skid)
+            if known.state is AuthorityState.ABANDONED:
+                await self._records.move(known, AuthorityState.PREPARED, note=_WAITS)
+
+    async def _use(self, state: RootState, issuing: PluggedCa) -> str:
+        book = await self._records.read()
+        way = self._way(issuing, book)
+        if way is None:
+            root = _known(book, state.skid)
+            if root.state in (AuthorityState.PREPARED, AuthorityState.DISTRIBUTING):
+                why = "has not been distributed yet; the present CA stays in force until it is"
+            else:
+                why = f"is {root.state}; the present CA stays in force"
+            return f"the plugged-in CA {issuing.skid} chains to the root {state.skid}, which {why}"
+        known = book.find(issuing.skid)
+        if known is not None:
+            _check_same_key(known, issuing.certificate, AuthorityKind.ISSUING)
+            if known.state is not AuthorityState.ACTIVE and known.state not in _SIGNS_AGAIN:
+                return f"the plugged-in CA {issuing.skid} is {known.state} and signs no more; plug in another one"
+        crls = await self._crls(state, issuing, book)
+        active_root = book.active(AuthorityKind.ROOT)
+        if way.root.state is not AuthorityState.ACTIVE:
+            await self._records.move(way.root, AuthorityState.ACTIVE, retire=active_root.skid if active_root else None)
+        await self._records.publish(crls)
+        await self._switch(issuing, way, known, book.active(AuthorityKind.ISSUING))
+        return ""
+
+    def _way(self, issuing: PluggedCa, book: Book) -> _Way | None:
+        """From the plugged-in CA to a root that is in the bundle already and may be built upon."""
+        if book.bundle is None:
+            return None
+        now = self._clock.now()
+        trusted: dict[x509.Certificate, Authority] = {}
+        for root in book.roots(*_TRUSTED_STATES):
+            for one in root.certificates:
+                if one.der in book.bundle.roots and one.not_after >= now:
+                    trusted[parse(one.der)] = root
+        found = order_chain(parse(issuing.certificate.der), [parse(der) for der in issuing.chain], list(trusted))
+        if found is None:
+            return None
+        ders = {parse(der): der for der in issuing.chain}
+        return _Way(trusted[found[1]], tuple(ders[one] for one in found[0]))
+
+    async def _switch(self, issuing: PluggedCa, way: _Way, known: Authority | None, active: Authority | None) -> None:
+        """The plugged-in CA signs, and the one before retires, in one transaction."""
+        now = self._clock.now()
+        sealed = await self._keyring.seal(issuing.skid, issuing.private_key)
+        if known is None:
+            authority = Authority(
+                skid=issuing.skid,
+                kind=AuthorityKind.ISSUING,
+                state=AuthorityState.ACTIVE,
+                trust_domain=self._records.trust_domain,
+                key_source=KeySource.FILES,
+                certificates=(issuing.certificate,),
+                root_skid=way.root.skid,
+                created_at=now,
+                changed_at=now,
+                chain=way.chain,
+            )
+            await self._records.add(authority, sealed, "ca.plug", retire=active.skid if active else None)
+            log.info("a plugged-in CA signs", skid=issuing.skid.hex, root=way.root.skid.hex)
+            return
+        if not await self._keyring.holds(issuing.skid):
+            await self._records.reseal(sealed)
+        if issuing.certificate.fingerprint not in {c.fingerprint for c in known.certificates}:
+            await self._records.renew(known, issuing.certificate, way.chain, way.root.skid)
+        if known.state is not AuthorityState.ACTIVE:
+            await self._records.move(known, AuthorityState.ACTIVE, retire=active.skid if active else None)
+            log.info("a plugged-in CA signs again", skid=issuing.skid.hex)
+
+    async def _crls(self, state: RootState, issuing: PluggedCa, book: Book) -> tuple[bytes, ...]:
+        """The CRLs to serve: those plugged in, and of the present ones those that leaves in use need.
+
+        Raises FailedPrecondition if one is missing: an Envoy that has any CRL refuses every chain for which it has not
+        all, so serving these would cut off who still holds a leaf of that CA.
+        """
+        if not state.crls:
+            return ()
+        now = self._clock.now()
+        crls = parse_crls(b"".join(state.crls))
+        present = parse_crls(b"".join(book.bundle.crls)) if book.bundle and book.bundle.crls else []
+        present = [crl for crl in present if crl.next_update_utc and crl.next_update_utc > now]
+        live = await self._records.live_leaves(now)
+        for authority in book.authorities:
+            if authority.kind is AuthorityKind.ISSUING and authority.skid != issuing.skid and live.get(authority.skid):
+                line = _line(authority, book)
+                crls += [crl for crl in present if any(is_of(crl, one) for one in uncovered(crls, line))]
+                if missing := uncovered(crls, line):
+                    raise FailedPrecondition(
+                        f"ca-crl.pem has no CRL of {name_all(missing)}, of which {live[authority.skid]} leaves are in "
+                        "use: Envoys would refuse them all",
+                        mend="add that CRL, or wait until these leaves have expired",
+                    )
+        return tuple(map(to_pem, crls))
+
+    async def _add_root(self, skid: Skid, certificates: tuple[AuthorityCertificate, ...], note: str) -> Authority:
+        now = self._clock.now()
+        root = Authority(
+            skid=skid,
+            kind=AuthorityKind.ROOT,
+            state=AuthorityState.PREPARED,
+            trust_domain=self._records.trust_domain,
+            key_source=KeySource.NONE,
+            certificates=certificates,
+            root_skid=skid,
+            created_at=now,
+            changed_at=now,
+            note=note,
+        )
+        await self._records.add(root, None, "root.plug")
+        return root
+
+
+def _by_skid(state: RootState) -> dict[Skid, tuple[AuthorityCertificate, ...]]:
+    """The roots, one key each, its certificates newest first."""
+    found: dict[Skid, tuple[AuthorityCertificate, ...]] = {}
+    for certificate in sorted(state.roots, key=lambda c: c.not_before, reverse=True):
+        skid = skid_of(parse(certificate.der))
+        found[skid] = (*found.get(skid, ()), certificate)
+    return found
+
+
+def _known(book: Book, skid: Skid) -> Authority:
+    found = book.find(skid)
+    if found is None:
+        raise Aborted(f"the root {skid} is not known any more")
+    return found
+
+
+def _line(authority: Authority, book: Book) -> list[x509.Certificate]:
+    """All CAs that a leaf of this one is verified through."""
+    root = book.find(authority.root_skid)
+    ders = [authority.certificate.der, *authority.chain, *([root.certificate.der] if root else [])]
+    return [parse(der) for der in ders]
+
+
+def _check_same_key(known: Authority, certificate: AuthorityCertificate, kind: AuthorityKind) -> None:
+    """Two keys with one subject key identifier, or one key in two places, are told apart by nobody."""
+    if known.kind is not kind:
+        raise FailedPrecondition(
+            f"the key {known.skid} of {certificate.subject} is that of a known {known.kind} authority, not of a {kind}",
+            mend="plug in a CA with a key of its own",
+        )
+    if parse(known.certificate.der).public_key() != parse(certificate.der).public_key():
+        raise FailedPrecondition(
+            f"{certificate.subject} has the subject key identifier of {known.certificate.subject}, but another key",
+            mend="make the certificate anew, with the identifier of its own key (RFC 5280, 4.2.1.2)",
+        )
