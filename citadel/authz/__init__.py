@@ -1,0 +1,68 @@
+"""Who may call what: Istio's security policies as values, loaded, compiled, decided and explained. No I/O, no clock.
+
+`model` holds the documents, `facts` what the mesh knows of itself, `request` what is asked and whose policies are
+asked, `decision` the answer. Doors and files are thin edges outside of the core.
+"""
+
+from citadel.authz.decision import Decision, Match, Outcome, Reason
+from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization
+from citadel.authz.model import (
+    Action,
+    Attribute,
+    AuthorizationPolicy,
+    ClaimToHeader,
+    Condition,
+    ConditionKey,
+    Document,
+    HeaderLocation,
+    JwtRule,
+    Kind,
+    Metadata,
+    MtlsMode,
+    Operation,
+    PeerAuthentication,
+    PolicyName,
+    RequestAuthentication,
+    Rule,
+    Source,
+    TargetKind,
+    TargetRef,
+    WorkloadSelector,
+)
+from citadel.authz.request import HttpRequest, Request, ServiceRef, Workload, WorkloadKind
+
+__all__ = [
+    "Action",
+    "Attribute",
+    "AuthorizationPolicy",
+    "ClaimToHeader",
+    "Condition",
+    "ConditionKey",
+    "Decision",
+    "Document",
+    "ExtensionProvider",
+    "HeaderLocation",
+    "HttpRequest",
+    "JwtRule",
+    "Kind",
+    "Match",
+    "MeshFacts",
+    "Metadata",
+    "MtlsMode",
+    "Operation",
+    "Outcome",
+    "PathNormalization",
+    "PeerAuthentication",
+    "PolicyName",
+    "Reason",
+    "Request",
+    "RequestAuthentication",
+    "Rule",
+    "ServiceRef",
+    "Source",
+    "TargetKind",
+    "TargetRef",
+    "Workload",
+    "WorkloadKind",
+    "WorkloadSelector",
+]
