@@ -11,9 +11,9 @@ import typer
 
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli.client import Client, connect
-from citadel.cli.documents import Document, shown
+from citadel.cli.documents import Document, when
 from citadel.cli.exits import Exit
-from citadel.cli.options import ConfigOption, SocketOption
+from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.output import Column, Format, FormatOption, as_cell, field, show_list
 
 app = typer.Typer(help="The audit log: who did what.", no_args_is_help=True, rich_markup_mode=None)
@@ -21,18 +21,24 @@ _PAGE = 500
 _VERIFY_PATIENCE = 600.0  # seconds: it walks the whole log
 
 
-@app.command("list")
+@app.command("list", epilog=examples("citadel audit list --limit 20", "citadel audit list --after 100 -o json"))
 def list_records(
     writer: Annotated[str, typer.Option("--writer", help="Only the chain of this server.", metavar="NAME")] = "",
     after: Annotated[
-        int | None, typer.Option("--after", help="From behind this sequence number (default: the newest).", min=0)
+        int | None,
+        typer.Option(
+            "--after", help="From behind this sequence number (default: the newest).", min=0, metavar="NUMBER"
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many of each chain.", min=1)] = 50,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many of each chain.", min=1, metavar="NUMBER")] = 50,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """List audit records, oldest first: the newest of each chain, or those behind --after."""
+    """List audit records, oldest first.
+
+    The newest of each chain, or those behind --after.
+    """
     now = datetime.now(UTC)
     with connect(config, socket) as client:
         found = [
@@ -44,7 +50,7 @@ def list_records(
     columns = [
         field("writer", "writer"),
         field("sequence", "sequence"),
-        Column("when", lambda d: shown(d["at"], now)),
+        when("when", "at", now),
         field("actor", "actor"),
         field("action", "action"),
         field("subject", "subject"),
@@ -54,9 +60,12 @@ def list_records(
     show_list(found, columns, output, empty="there are no records")
 
 
-@app.command()
+@app.command(epilog=examples("citadel audit verify"))
 def verify(config: ConfigOption = None, socket: SocketOption = None, output: FormatOption = Format.TABLE) -> None:
-    """Verify every chain from its first link to its last. Ends with 1 if a record is missing or was altered."""
+    """Verify every chain from its first link to its last.
+
+    Ends with 1 if a record is missing or was altered.
+    """
     with connect(config, socket) as client:
         answer = client.call(client.admin.VerifyAudit, admin.VerifyAuditRequest(), patience=_VERIFY_PATIENCE)
     chains = [{"writer": c.writer, "links": c.links, "intact": not c.fault, "fault": c.fault} for c in answer.chains]

@@ -11,8 +11,8 @@ from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli import documents
 from citadel.cli.certificates import pem
 from citadel.cli.client import Client, connect
-from citadel.cli.documents import shown
-from citadel.cli.options import ConfigOption, SocketOption
+from citadel.cli.documents import shown, skid_column, when
+from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.output import Column, Format, FormatOption, field, show_list, show_one
 from citadel.errors import InvalidInput, NotFound
 
@@ -24,26 +24,29 @@ def columns(now: datetime) -> list[Column]:
     return [
         field("kind", "kind"),
         field("state", "state"),
-        field("skid", "skid"),
+        skid_column("skid", "skid"),
         field("subject", "subject"),
-        Column("expires", lambda d: shown(d["not_after"], now)),
-        field("signed by", "signed_by"),
+        when("expires", "not_after", now),
+        skid_column("signed by", "signed_by"),
         field("leaves", "live_leaves"),
         field("note", "note", none=""),
     ]
 
 
-@app.command("list")
+@app.command("list", epilog=examples("citadel ca list", "citadel ca list -o json"))
 def list_authorities(
     config: ConfigOption = None, socket: SocketOption = None, output: FormatOption = Format.TABLE
 ) -> None:
-    """List every authority: kind, state, SKID, subject, validity, signer, and how many live leaves it has signed."""
+    """List every authority, in every state.
+
+    Kind, state, SKID, subject, validity, who signed it, and how many live leaves it has signed.
+    """
     with connect(config, socket) as client:
-        found = [documents.authority(one) for one in _all(client)]
+        found = [documents.authority(one) for one in authorities(client)]
     show_list(found, columns(datetime.now(UTC)), output, empty="there are no authorities yet")
 
 
-@app.command()
+@app.command(epilog=examples("citadel ca show 0cadb72c", "citadel ca show 0cadb72c --pem"))
 def show(
     skid: Annotated[str, typer.Argument(help="SKID, or its first digits.", metavar="SKID", show_default=False)],
     as_pem: Annotated[bool, typer.Option("--pem", help="Print its newest certificate as PEM instead.")] = False,
@@ -53,21 +56,21 @@ def show(
 ) -> None:
     """Show one authority with all its certificates."""
     with connect(config, socket) as client:
-        one = _chosen(_all(client), skid)
+        one = chosen(authorities(client), skid)
     if as_pem:
         print(pem(one.certificates[0].der), end="")
         return
     show_one(documents.authority(one), _rows(datetime.now(UTC)), output)
 
 
-def _all(client: Client) -> list[admin.Authority]:
+def authorities(client: Client) -> list[admin.Authority]:
     return list(client.call(client.admin.ListAuthorities, admin.ListAuthoritiesRequest()).authorities)
 
 
-def _chosen(authorities: list[admin.Authority], skid: str) -> admin.Authority:
+def chosen(among: list[admin.Authority], skid: str) -> admin.Authority:
     """The one whose SKID starts so. Raises NotFound, InvalidInput."""
     wanted = skid.replace(":", "").lower()
-    fitting = [one for one in authorities if one.skid.startswith(wanted)]
+    fitting = [one for one in among if one.skid.startswith(wanted)]
     if not fitting:
         raise NotFound(f"there is no authority {skid!r}", mend="see: citadel ca list")
     if len(fitting) > 1:
@@ -77,13 +80,13 @@ def _chosen(authorities: list[admin.Authority], skid: str) -> admin.Authority:
 
 def _rows(now: datetime) -> list[Column]:
     return [
-        field("skid", "skid"),
+        skid_column("skid", "skid"),
         field("kind", "kind"),
         Column("state", lambda d: f"{d['state']} since {shown(d['changed_at'], now)}"),
         field("subject", "subject"),
-        Column("valid from", lambda d: shown(d["not_before"], now)),
-        Column("valid until", lambda d: shown(d["not_after"], now)),
-        field("signed by", "signed_by"),
+        when("valid from", "not_before", now),
+        when("valid until", "not_after", now),
+        skid_column("signed by", "signed_by"),
         field("root", "root_skid"),
         field("live leaves", "live_leaves"),
         field("key is in", "key_source"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.api.proto.spire.api.types import entry_pb2, selector_pb2, spiffeid_pb2
-from citadel.cli.times import both, iso
+from citadel.cli.output import Column
+from citadel.cli.times import both, iso, relative
 from citadel.config import EntryDraft, format_duration
 from citadel.errors import InvalidInput
 from citadel.spiffe import SpiffeId
@@ -28,6 +30,21 @@ def time(seconds: int) -> str | None:
 def shown(text: str | None, now: datetime, *, none: str = "-") -> str:
     """A document's time for people: absolute and relative."""
     return both(datetime.fromisoformat(text), now) if text else none
+
+
+def when(title: str, key: str, now: datetime, *, none: str = "-") -> Column:
+    """A column with a document's time: absolute and relative, or only relative where there is little room."""
+
+    def far(document: Mapping[str, Any]) -> str:
+        text = document[key]
+        return relative(datetime.fromisoformat(text), now) if text else none
+
+    return Column(title, lambda document: shown(document[key], now, none=none), far)
+
+
+def skid_column(title: str, key: str) -> Column:
+    """A column with an authority's SKID; its first digits are enough where there is little room."""
+    return Column(title, lambda document: document[key] or "-", lambda document: (document[key] or "-")[:8])
 
 
 def seconds(length: timedelta | None, field: str) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from citadel.api.proto.citadel.v1 import admin_pb2 as admin
+from citadel.api.proto.citadel.v1 import admin_pb2 as admin_pb
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2 as entry_api
 from citadel.cli import documents
 from citadel.cli import entry_options as options
@@ -17,21 +16,30 @@ from citadel.cli.entry_apply import apply
 from citadel.cli.entry_calls import all_entries, by_id, placed
 from citadel.cli.entry_update import update
 from citadel.cli.entry_view import COLUMNS, rows
-from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm
+from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
 from citadel.cli.output import Format, FormatOption, show_list, show_one
 from citadel.cli.run import say
-from citadel.config import EntryDraft, parse_entries, read_entry_files
-from citadel.errors import BadFile, InvalidInput
+from citadel.config import read_entry_files
+from citadel.errors import InvalidInput
 
 app = typer.Typer(help="Registration entries: who may be whom.", no_args_is_help=True, rich_markup_mode=None)
 
 FileOption = Annotated[
-    Path | None, typer.Option("--file", "-f", help="YAML or JSON file with many entries; - is standard input.")
+    Path | None,
+    typer.Option("--file", "-f", help="YAML or JSON file with many entries; - is standard input.", metavar="FILE"),
 ]
 IdArgument = Annotated[str, typer.Argument(help="Id of the entry.", metavar="ID", show_default=False)]
 
 
-@app.command()
+@app.command(
+    epilog=examples(
+        "citadel entry create --spiffe-id spiffe://example.org/web --selector unix:uid:1000",
+        "citadel entry create --spiffe-id spiffe://example.org/web --selector unix:uid:1000 \\\n"
+        "      --selector unix:path:/usr/bin/envoy --dns web.internal --ttl 30m",
+        "citadel entry create -f entries.yaml",
+        closing="The fields of a file, and all selectors: docs/entries.md",
+    )
+)
 def create(
     spiffe_id: options.SpiffeIdOption = None,
     parent: options.ParentOption = None,
@@ -43,18 +51,25 @@ def create(
     expires: options.ExpiresOption = None,
     label: options.LabelOption = None,
     federates_with: options.FederatesOption = None,
-    entry_id: Annotated[str, typer.Option("--id", help="Id of the entry (default: a new one).")] = "",
+    admin: options.AdminOption = None,
+    downstream: options.DownstreamOption = None,
+    store_svid: options.StoreSvidOption = None,
+    entry_id: Annotated[str, typer.Option("--id", help="Id of the entry (default: a new one).", metavar="ID")] = "",
     file: FileOption = None,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Create one entry from the options, or those in a file: all of them, or none."""
+    """Create an entry, or all entries of a file.
+
+    With a file: all of them in one transaction, or none.
+    """
     if file is not None:
-        others = (spiffe_id, parent, selector, ttl, jwt_ttl, dns, hint, expires, label, federates_with, entry_id)
-        if any(others):
-            raise InvalidInput("a file says everything itself", mend="leave the other options out, or --file")
-        drafts = _from_file(file)
+        others = (spiffe_id, parent, selector, ttl, jwt_ttl, dns, hint, expires, label, federates_with,
+                  entry_id or None, admin, downstream, store_svid)  # fmt: skip
+        if any(other is not None for other in others):
+            raise InvalidInput("--file says everything itself", mend="leave the other options out, or --file")
+        drafts = read_entry_files([file])
     else:
         drafts = [
             options.draft(
@@ -68,28 +83,37 @@ def create(
                 expires=expires,
                 label=label or [],
                 federates_with=federates_with or [],
+                admin=bool(admin),
+                downstream=bool(downstream),
+                store_svid=bool(store_svid),
                 entry_id=entry_id,
             )
         ]
     with connect(config, socket) as client, placed(drafts):
-        request = admin.CreateEntriesRequest(entries=[documents.entry_message(draft) for draft in drafts])
+        request = admin_pb.CreateEntriesRequest(entries=[documents.entry_message(draft) for draft in drafts])
         created = [documents.entry(one) for one in client.call(client.admin.CreateEntries, request).entries]
     show_list(created, COLUMNS, output, empty="the file has no entries")
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        "citadel entry list --spiffe-id spiffe://example.org/web",
+        "citadel entry list --set shop -o yaml",
+    ),
+)
 def list_entries(
     spiffe_id: options.SpiffeIdOption = None,
     parent: options.ParentOption = None,
     selector: options.SelectorOption = None,
-    apply_set: Annotated[str, typer.Option("--set", help="Only entries of this apply set.")] = "",
+    apply_set: Annotated[str, typer.Option("--set", help="Only entries of this apply set.", metavar="NAME")] = "",
     hint: options.HintOption = None,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """List entries, all or those that fit."""
-    request = admin.ListEntriesRequest(
+    request = admin_pb.ListEntriesRequest(
         spiffe_id=spiffe_id or "",
         parent_id=parent or "",
         selectors=selector or [],
@@ -101,7 +125,7 @@ def list_entries(
     show_list(found, COLUMNS, output, empty="there are no such entries")
 
 
-@app.command()
+@app.command(epilog=examples("citadel entry show 5e946ae5-e26f-4325-910e-31fff3b8b201"))
 def show(
     entry_id: IdArgument,
     config: ConfigOption = None,
@@ -113,14 +137,17 @@ def show(
         show_one(documents.entry(by_id(client, entry_id)), rows(options.now()), output)
 
 
-@app.command()
+@app.command(epilog=examples("citadel entry delete 5e946ae5-e26f-4325-910e-31fff3b8b201 --yes"))
 def delete(
-    entry_ids: Annotated[list[str], typer.Argument(help="Ids of the entries.", metavar="ID...", show_default=False)],
+    entry_ids: Annotated[list[str], typer.Argument(help="Ids of the entries.", metavar="ID", show_default=False)],
     yes: YesOption = False,
     config: ConfigOption = None,
     socket: SocketOption = None,
 ) -> None:
-    """Delete entries. Nothing is renewed for them any more; what was issued stays valid until it expires."""
+    """Delete entries by their ids.
+
+    Nothing is renewed for them any more; what was issued stays valid until it expires.
+    """
     with connect(config, socket) as client:
         doomed = [by_id(client, entry_id) for entry_id in entry_ids]
         names = ", ".join(sorted({documents.spiffe_id(one.entry.spiffe_id) for one in doomed}))
@@ -131,15 +158,17 @@ def delete(
     say(f"deleted {len(entry_ids)}; citadel svid list --orphaned shows what is still held")
 
 
-def _from_file(path: Path) -> list[EntryDraft]:
-    """Raises BadFile."""
-    if str(path) != "-":
-        return read_entry_files([path])
-    drafts, mistakes = parse_entries(sys.stdin.read(), "<stdin>")
-    if mistakes:
-        raise BadFile(mistakes)
-    return drafts
-
-
-app.command()(update)
-app.command()(apply)
+app.command(
+    epilog=examples(
+        "citadel entry update 5e946ae5-e26f-4325-910e-31fff3b8b201 --ttl 30m",
+        'citadel entry update 5e946ae5-e26f-4325-910e-31fff3b8b201 --dns "" --expires ""',
+    )
+)(update)
+app.command(
+    epilog=examples(
+        "citadel entry apply entries/ --set shop --dry-run",
+        "citadel entry apply entries/ --set shop --prune --yes",
+        "kubectl get configmap shop -o jsonpath='{.data.entries}' | citadel entry apply -",
+        closing="The fields of a file, and all selectors: docs/entries.md",
+    )
+)(apply)

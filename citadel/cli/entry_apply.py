@@ -24,9 +24,11 @@ _UNCOMPARED = ("id", "revision", "created_at", "apply_set")
 def apply(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="YAML or JSON files, or folders of them.", metavar="PATH...", show_default=False),
+        typer.Argument(
+            help="YAML or JSON files, folders of them, or - for standard input.", metavar="PATH", show_default=False
+        ),
     ],
-    apply_set: Annotated[str, typer.Option("--set", help="Name of the apply set.")] = "default",
+    apply_set: Annotated[str, typer.Option("--set", help="Name of the apply set.", metavar="NAME")] = "default",
     prune: Annotated[bool, typer.Option("--prune", help="Delete entries of the set that are in no file.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     yes: YesOption = False,
@@ -34,9 +36,10 @@ def apply(
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Create and change entries so that the apply set is what the files say, in one transaction.
+    """Make the entries of an apply set what files say.
 
-    Entries made by hand, or of another set, are never touched.
+    What is missing is created, what differs is changed, and with --prune what is in no file any more is deleted: all of
+    it in one transaction, or nothing. Entries made by hand, or of another set, are never touched.
     """
     drafts = read_entry_files(paths)
     request = admin.ApplyEntriesRequest(

@@ -49,6 +49,17 @@ LabelOption = Annotated[
 FederatesOption = Annotated[
     list[str] | None, typer.Option("--federates-with", help="Trust domain whose bundle it gets too.", metavar="NAME")
 ]
+AdminOption = Annotated[
+    bool | None, typer.Option("--admin/--no-admin", help="May administer servers, as in SPIRE.", show_default=False)
+]
+DownstreamOption = Annotated[
+    bool | None,
+    typer.Option("--downstream/--no-downstream", help="Is a downstream server, as in SPIRE.", show_default=False),
+]
+StoreSvidOption = Annotated[
+    bool | None,
+    typer.Option("--store-svid/--no-store-svid", help="Is kept in a secret store, as in SPIRE.", show_default=False),
+]
 
 
 class Given:
@@ -94,6 +105,9 @@ def draft(
     expires: str | None,
     label: Sequence[str],
     federates_with: Sequence[str],
+    admin: bool,
+    downstream: bool,
+    store_svid: bool,
     entry_id: str,
 ) -> EntryDraft:
     """The entry that the options describe. Raises BadFile with every mistake in them."""
@@ -122,6 +136,9 @@ def draft(
         dns_names=tuple(dns),
         federates_with=frozenset(domains),
         hint=hint,
+        admin=admin,
+        downstream=downstream,
+        store_svid=store_svid,
         expires_at=expires_at,
         labels=tuple(sorted(dict(labels).items())),
     )

@@ -32,11 +32,17 @@ def update(
     hint: options.HintOption = None,
     expires: options.ExpiresOption = None,
     federates_with: options.FederatesOption = None,
+    admin: options.AdminOption = None,
+    downstream: options.DownstreamOption = None,
+    store_svid: options.StoreSvidOption = None,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Change an entry. A list that is given replaces the old one; an empty word clears: --dns "", --expires ""."""
+    """Change the fields that are given of one entry.
+
+    A list that is given replaces the old one; an empty word clears: --dns "", --expires "".
+    """
     given = options.Given()
     new = entry_pb2.Entry(id=entry_id)
     mask = entry_pb2.EntryMask()
@@ -54,6 +60,7 @@ def update(
     new.expires_at = int(moment.timestamp()) if moment else 0
     domains = given.many("--federates-with", filter(None, federates_with or ()), TrustDomain.parse)
     new.federates_with.extend(domain.name for domain in domains)
+    new.admin, new.downstream, new.store_svid = bool(admin), bool(downstream), bool(store_svid)
     given.check()
     touched = {
         "spiffe_id": spiffe_id,
@@ -65,6 +72,9 @@ def update(
         "hint": hint,
         "expires_at": expires,
         "federates_with": federates_with,
+        "admin": admin,
+        "downstream": downstream,
+        "store_svid": store_svid,
     }
     for name, value in touched.items():
         setattr(mask, name, value is not None)

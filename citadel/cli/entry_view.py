@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from citadel.cli.documents import shown
+from citadel.cli.documents import when
 from citadel.cli.output import Column, as_cell, field
 
 COLUMNS = [
@@ -33,8 +33,8 @@ def rows(now: datetime) -> list[Column]:
         Column("labels", lambda d: as_cell([f"{key}={value}" for key, value in d["labels"].items()])),
         field("admin", "admin"),
         field("downstream", "downstream"),
-        Column("expires", lambda d: shown(d["expires_at"], now, none="never")),
+        when("expires", "expires_at", now, none="never"),
         field("set", "apply_set"),
         field("revision", "revision"),
-        Column("created", lambda d: shown(d["created_at"], now)),
+        when("created", "created_at", now),
     ]

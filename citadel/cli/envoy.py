@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from citadel.cli.options import ConfigOption, load_config
+from citadel.cli.options import ConfigOption, examples, load_config
 from citadel.cli.run import say
 from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, PermissionDenied
 from citadel.sds.bootstrap import Address, Inbound, Plan, Upstream, Variant, bootstrap, fragment
@@ -32,7 +32,14 @@ def about() -> None:
     """Configuration for Envoy."""
 
 
-@app.command("bootstrap")
+@app.command(
+    "bootstrap",
+    epilog=examples(
+        "citadel envoy bootstrap --listen 0.0.0.0:8443 --app 127.0.0.1:8080 --out envoy.yaml",
+        "citadel envoy bootstrap --upstream cart=127.0.0.1:9001,cart.internal:8443 \\\n"
+        "      --upstream-id spiffe://example.org/shop/cart --out envoy.yaml",
+    ),
+)
 def write_bootstrap(
     listen: Annotated[
         str | None, typer.Option("--listen", help="Take mTLS here, and pass it on to --app.", metavar="HOST:PORT")
@@ -84,7 +91,10 @@ def write_bootstrap(
     output: Annotated[FileFormat, typer.Option("--output", "-o", help="YAML or JSON.")] = FileFormat.YAML,
     config: ConfigOption = None,
 ) -> None:
-    """Write a bootstrap that works as it is with `envoy -c`: secrets by SDS, mTLS in and out, SPIFFE IDs pinned."""
+    """Write a bootstrap that works as it is with `envoy -c`.
+
+    Secrets come by SDS, mTLS is spoken in and out, and the SPIFFE IDs of upstreams are pinned.
+    """
     domain, path = _place(trust_domain, workload_socket, config)
     plan = Plan(
         trust_domain=domain,

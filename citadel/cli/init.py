@@ -14,11 +14,16 @@ from typing import Annotated
 import typer
 
 from citadel import config
+from citadel.cli.options import examples
 from citadel.cli.output import Format, FormatOption, field, show_one
 from citadel.config import FILE_NAME
 from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, PermissionDenied
 from citadel.spiffe import TrustDomain
 
+EXAMPLES = examples(
+    "citadel init --trust-domain example.org",
+    "citadel init --trust-domain example.org --data-dir /srv/citadel",
+)
 _STAGING = ".citadel-init"
 _FOLDERS = {"keys": 0o700, "db": 0o700, "run": 0o755}
 
@@ -34,11 +39,17 @@ def init(
     trust_domain: Annotated[str, typer.Option(help="Trust domain, such as example.org.", metavar="NAME")],
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder to make (default: /var/lib/citadel for root, else ~/.local/share/citadel)."),
+        typer.Option(
+            help="Folder to make (default: /var/lib/citadel for root, else ~/.local/share/citadel).", metavar="DIR"
+        ),
     ] = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Make the folder in which Citadel keeps its configuration, keys, database and sockets. Never overwrites."""
+    """Make the folder in which a Citadel lives.
+
+    It holds the configuration, the key that opens all other keys, and later the database and the sockets. Nothing that
+    is there is overwritten, and if anything fails, nothing is left behind.
+    """
     domain = TrustDomain.parse(trust_domain)
     folder = (data_dir or config.default_data_dir(os.environ)).expanduser().absolute()
     settings = config.parse({"trust_domain": domain.name, "data_dir": str(folder)}, base=folder)  # path too long, say

@@ -27,6 +27,12 @@ SocketOption = Annotated[
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
+def examples(*commands: str, closing: str = "") -> str:
+    """The end of a command's help: commands to copy. `\\b` keeps the lines as they are (click)."""
+    lines = ["\b", "Example:" if len(commands) == 1 else "Examples:", *(f"  {command}" for command in commands)]
+    return "\n".join([*lines, *(["", closing] if closing else [])])
+
+
 def load_config(given: Path | None) -> config.Loaded:
     """The configuration that --config, CITADEL_CONFIG or the usual places name; or, if the environment has all that is
     required, the environment alone. Raises NotFound, BadFile and what else config.load raises."""

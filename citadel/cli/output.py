@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 import yaml
@@ -28,10 +30,15 @@ FormatOption = Annotated[Format, typer.Option("--output", "-o", help="How to sho
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: its title, and the text of its cell for one document."""
+    """A column of a table: its title, and the text of its cell for one document.
+
+    `short`: what stands there on a terminal that is too narrow for the whole; None: the same. An id that other commands
+    take is never shortened: it is there to be copied.
+    """
 
     title: str
     cell: Callable[[Document], str]
+    short: Callable[[Document], str] | None = None
 
 
 def field(title: str, key: str, *, none: str = "-") -> Column:
@@ -58,7 +65,7 @@ def show_list(documents: Sequence[Document], columns: Sequence[Column], form: Fo
         case Format.TABLE if not documents:
             typer.echo(empty, err=True)
         case Format.TABLE:
-            print_table([c.title for c in columns], [[c.cell(d) for c in columns] for d in documents])
+            print_table(columns, documents)
         case _:
             _print_data([dict(document) for document in documents], form)
 
@@ -76,30 +83,27 @@ def show_one(document: Document, rows: Sequence[Column], form: Format) -> None:
             print(f"{'':<{width}}  {line}".rstrip())
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, file: TextIO | None = None) -> None:
-    """On a terminal a rich table; otherwise plain columns, two spaces apart, nothing cut: stable for scripts."""
-    out = file or sys.stdout
-    if out.isatty():
-        _rich_table(titles, rows)
-        return
-    clean = [[cell.replace("\n", " ") for cell in row] for row in [[t.upper() for t in titles], *rows]]
-    widths = [max(map(len, column)) for column in zip(*clean, strict=True)]
-    for row in clean:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip(), file=out)
+def print_table(columns: Sequence[Column], documents: Sequence[Document]) -> None:
+    """Plain columns, two spaces apart, never cut or folded: what is printed can be copied, and read by scripts.
+
+    On a terminal the titles are bold (unless NO_COLOR is set), and shorter cells are taken where the rows do not fit.
+    """
+    terminal = sys.stdout.isatty()
+    lines = _lines(columns, documents)
+    if terminal and max(map(len, lines)) > shutil.get_terminal_size().columns:
+        narrow = [Column(column.title, column.short or column.cell) for column in columns]
+        lines = _lines(narrow, documents)
+    if terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
+    for line in lines:
+        print(line)
 
 
-def _rich_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich import box  # here: rich takes 60 ms to import, which scripts need not pay
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in titles:
-        table.add_column(title, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: brackets in what users wrote are no markup
-    Console().print(table)
+def _lines(columns: Sequence[Column], documents: Sequence[Document]) -> list[str]:
+    titles = [column.title.upper() for column in columns]
+    rows = [titles, *([column.cell(one).replace("\n", " ") for column in columns] for one in documents)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def _print_data(data: Any, form: Format) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -11,18 +12,39 @@ from datetime import UTC, datetime
 import typer
 
 from citadel.cli.exits import Exit, exit_for
-from citadel.errors import CitadelError
+from citadel.errors import CitadelError, FailedPrecondition
 
 
 def run(app: typer.Typer, args: list[str] | None = None) -> int:
     """Run `app` and return its exit code (cli.exits). Shows no traceback unless CITADEL_DEBUG is 1."""
     try:
-        code = _run(app, args)
+        code = _run(app, _without_color(sys.argv[1:] if args is None else args))
         sys.stdout.flush()
     except BrokenPipeError:  # who read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+        _forget_output()
         return Exit.FAILED
+    except OSError as error:  # a full disk behind `> file`, say: found out when what is left is flushed
+        _forget_output()
+        return _unwritten(error)
     return code
+
+
+def _without_color(args: list[str]) -> list[str]:
+    """--no-color may stand anywhere, as people write it; it becomes NO_COLOR (no-color.org), which all heed."""
+    end = args.index("--") if "--" in args else len(args)
+    if "--no-color" not in args[:end]:
+        return args
+    os.environ["NO_COLOR"] = "1"
+    return [arg for place, arg in enumerate(args) if arg != "--no-color" or place > end]
+
+
+def _forget_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes at exit
+
+
+def _unwritten(error: OSError) -> Exit:
+    say(f"standard output cannot be written to: {error.strerror}; what was asked for may have been done all the same")
+    return Exit.FAILED
 
 
 def _run(app: typer.Typer, args: list[str] | None) -> int:
@@ -34,9 +56,20 @@ def _run(app: typer.Typer, args: list[str] | None) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EBADF):
+            raise  # of the output: all else that we open has a name
+        return _told(_named(error))
     except Exception as error:  # the last line of defence: whatever it is, the user gets a sentence
         return _told(error)
     return Exit.OK
+
+
+def _named(error: OSError) -> Exception:
+    """A file that cannot be used, in a sentence; what has no name stays the defect that it is."""
+    if error.filename is None:
+        return error
+    return FailedPrecondition(f"{error.filename} cannot be used: {error.strerror}")
 
 
 def _told(error: Exception) -> Exit:

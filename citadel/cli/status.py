@@ -13,23 +13,34 @@ import typer
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli import ca, documents
 from citadel.cli.client import Client, connect
-from citadel.cli.documents import shown
-from citadel.cli.options import ConfigOption, SocketOption
+from citadel.cli.documents import when
+from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.output import Column, Document, Format, FormatOption, field, print_table, show_list, show_one
 from citadel.cli.run import printable
 
+EXAMPLES = examples(
+    "citadel status",
+    "citadel status --clients --watch",
+    "citadel status -o json",
+)
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, xterm)
 
 
 def status(
     clients: Annotated[bool, typer.Option("--clients", help="Show who holds what, and what it acknowledged.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option("--interval", help="Seconds between two looks.", min=0.2)] = 2.0,
+    interval: Annotated[
+        float, typer.Option("--interval", help="Seconds between two looks.", min=0.2, metavar="SECONDS")
+    ] = 2.0,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Show how the running Citadel is: health, authorities, identities, jobs, and what waits for somebody."""
+    """Show how the running Citadel is.
+
+    Health, authorities, the identities that are held here, jobs, and what waits for somebody; with --clients: which
+    Envoy holds which certificate and bundle, and whether it acknowledged them.
+    """
     look: Callable[[Client, Format], None] = _clients if clients else _status
     with connect(config, socket) as client:
         if not watch:
@@ -50,10 +61,10 @@ def _clients(client: Client, output: Format) -> None:
         field("client", "client"),
         field("resource", "resource"),
         field("state", "state"),
-        Column("heard of", lambda d: shown(d["at"], now)),
+        when("heard of", "at", now),
         field("version", "version"),
         Column("holds", _holding),
-        Column("until", lambda d: shown(d["not_after"], now)),
+        when("until", "not_after", now),
         field("rejected because", "nack_detail", none=""),
     ]
     found = [documents.client(one) for one in answer.clients]
@@ -84,10 +95,9 @@ def _status(client: Client, output: Format) -> None:
         ("Identities of workloads here", _identities(now), "identities"),
         ("Jobs", _jobs(now), "jobs"),
     ):
-        rows = [[column.cell(one) for column in columns] for one in document[key]]
-        if rows:
+        if document[key]:
             print(f"\n{title}")
-            print_table([column.title for column in columns], rows)
+            print_table(columns, document[key])
 
 
 _CHECKS = [
@@ -102,7 +112,7 @@ def _head(now: datetime) -> list[Column]:
         field("trust domain", "trust_domain"),
         field("node", "node_id"),
         field("version", "version"),
-        Column("started", lambda d: shown(d["started_at"], now)),
+        when("started", "started_at", now),
         field("ready", "ready"),
         Column("store", lambda d: " ".join(filter(None, [d["store"]["kind"], d["store"]["error"]]))),
         Column("bundle", lambda d: f"sequence {d['bundle_sequence']}"),
@@ -115,8 +125,8 @@ def _identities(now: datetime) -> list[Column]:
     return [
         field("spiffe id", "spiffe_id"),
         field("entry", "entry_id"),
-        Column("expires", lambda d: shown(d["not_after"], now)),
-        Column("renewal", lambda d: shown(d["renew_at"], now)),
+        when("expires", "not_after", now),
+        when("renewal", "renew_at", now),
         field("last error", "last_error", none=""),
     ]
 
@@ -124,8 +134,8 @@ def _identities(now: datetime) -> list[Column]:
 def _jobs(now: datetime) -> list[Column]:
     return [
         field("job", "name"),
-        Column("last run", lambda d: shown(d["last_finished_at"], now, none="never")),
+        when("last run", "last_finished_at", now, none="never"),
         Column("outcome", lambda d: "-" if not d["last_finished_at"] else "ok" if d["ok"] else "failed"),
-        Column("next run", lambda d: shown(d["next_run_at"], now)),
+        when("next run", "next_run_at", now),
         field("detail", "detail", none=""),
     ]

@@ -12,19 +12,29 @@ import typer
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli import documents
 from citadel.cli import entry_options as options
+from citadel.cli.ca import authorities, chosen
 from citadel.cli.client import Client, connect
-from citadel.cli.documents import shown
-from citadel.cli.options import ConfigOption, SocketOption
-from citadel.cli.output import Column, Format, FormatOption, field, show_list, show_one
+from citadel.cli.documents import skid_column, when
+from citadel.cli.options import ConfigOption, SocketOption, examples
+from citadel.cli.output import Format, FormatOption, field, show_list, show_one
 
 app = typer.Typer(help="Certificates that were issued.", no_args_is_help=True, rich_markup_mode=None)
 _PAGE = 500
 
 
-@app.command("list")
+@app.command(
+    "list",
+    epilog=examples(
+        "citadel svid list --spiffe-id spiffe://example.org/web --live",
+        "citadel svid list --expires-before 2h",
+        "citadel svid list --orphaned -o json",
+    ),
+)
 def list_issuances(
     spiffe_id: Annotated[str, typer.Option("--spiffe-id", help="Only of this identity.", metavar="ID")] = "",
-    authority: Annotated[str, typer.Option("--authority", help="Only signed by this SKID.", metavar="SKID")] = "",
+    authority: Annotated[
+        str, typer.Option("--authority", help="Only signed by this SKID, or the one that starts so.", metavar="SKID")
+    ] = "",
     entry: Annotated[str, typer.Option("--entry", help="Only for this entry.", metavar="ID")] = "",
     expires_before: Annotated[
         str | None,
@@ -34,7 +44,7 @@ def list_issuances(
     orphaned: Annotated[
         bool, typer.Option("--orphaned", help="Only what is still valid and belongs to no present entry.")
     ] = False,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many; 0: all.", min=0)] = 100,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many; 0: all.", min=0, metavar="NUMBER")] = 100,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -46,7 +56,6 @@ def list_issuances(
     given.check()
     request = admin.ListIssuancesRequest(
         spiffe_id=spiffe_id,
-        authority=authority,
         entry_id=entry,
         live=live,
         orphaned=orphaned,
@@ -54,19 +63,21 @@ def list_issuances(
         page_size=min(limit, _PAGE) or _PAGE,
     )
     with connect(config, socket) as client:
+        if authority:
+            request.authority = chosen(authorities(client), authority).skid
         found = [documents.issuance(one) for one in islice(_all(client, request), limit or None)]
     columns = [
         field("serial", "serial"),
         field("spiffe id", "spiffe_id"),
-        field("authority", "authority"),
-        Column("issued", lambda d: shown(d["at"], now)),
-        Column("expires", lambda d: shown(d["not_after"], now)),
+        skid_column("authority", "authority"),
+        when("issued", "at", now),
+        when("expires", "not_after", now),
         field("outcome", "outcome"),
     ]
     show_list(found, columns, output, empty="there are no such certificates")
 
 
-@app.command()
+@app.command(epilog=examples("citadel svid show 6bb6cbd8e887e291df0eefd4ed4408b6"))
 def show(
     serial: Annotated[str, typer.Argument(help="Serial number, in hex.", metavar="SERIAL", show_default=False)],
     config: ConfigOption = None,
@@ -82,15 +93,15 @@ def show(
         field("spiffe id", "spiffe_id"),
         field("dns names", "dns_names"),
         field("entry", "entry_id"),
-        field("authority", "authority"),
-        Column("valid from", lambda d: shown(d["not_before"], now)),
-        Column("valid until", lambda d: shown(d["not_after"], now)),
+        skid_column("authority", "authority"),
+        when("valid from", "not_before", now),
+        when("valid until", "not_after", now),
         field("outcome", "outcome"),
         field("detail", "detail"),
         field("fingerprint", "fingerprint"),
         field("key fingerprint", "key_fingerprint"),
         field("requester", "requester"),
-        Column("asked", lambda d: shown(d["at"], now)),
+        when("asked", "at", now),
     ]
     show_one(documents.issuance(one), rows, output)
 

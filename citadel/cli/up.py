@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 
 from citadel import config as configuration
-from citadel.cli.options import ConfigOption, load_config
+from citadel.cli.options import ConfigOption, examples, load_config
 from citadel.config import Settings
+
+EXAMPLES = examples("citadel up", "citadel up --config /etc/citadel/citadel.toml")
 
 
 def up(config: ConfigOption = None) -> None:
-    """Run the certificate authority, the registry, and the service beside the workloads, until SIGTERM or Ctrl-C.
+    """Run Citadel until SIGTERM or Ctrl-C.
 
-    SIGHUP reads the configuration again.
+    That is the certificate authority, the registry, and the service beside the workloads, in one process that stays in
+    the foreground. SIGHUP reads the configuration again. The log is on standard error.
     """
     loaded = load_config(config)
     path = loaded.source.path

@@ -6,7 +6,10 @@ import platform
 from importlib.metadata import version as installed
 
 from citadel import __version__
+from citadel.cli.options import examples
 from citadel.cli.output import Format, FormatOption, field, show_one
+
+EXAMPLES = examples("citadel version -o json")
 
 
 def version(output: FormatOption = Format.TABLE) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,8 @@ from citadel.spiffe import SpiffeId, TrustDomain
 MAX_FILE_BYTES = 8 << 20
 MAX_ENTRIES = 10_000  # in one application
 SUFFIXES = (".yaml", ".yml", ".json")
+STDIN = Path("-")
+_STDIN_NAME = "<stdin>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class EntryDraft:
 
 
 def read_entry_files(paths: Iterable[Path]) -> list[EntryDraft]:
-    """The entries of all files; for a folder, of the `*.yaml`, `*.yml` and `*.json` in it, in order of name.
+    """The entries of all files; for a folder, of the `*.yaml`, `*.yml` and `*.json` in it, in order of name; for `-`,
+    of standard input.
 
     Raises BadFile with every mistake of every file.
     """
@@ -65,9 +69,10 @@ def read_entry_files(paths: Iterable[Path]) -> list[EntryDraft]:
     mistakes: list[Mistake] = []
     for path in paths:
         for file in _files(path, mistakes):
-            text = _read(file, mistakes)
+            name = _STDIN_NAME if file == STDIN else str(file)
+            text = _read(file, name, mistakes, named=file is path)
             if text is not None:
-                found, wrong = parse_entries(text, str(file))
+                found, wrong = parse_entries(text, name)
                 drafts += found
                 mistakes += wrong
     mistakes += _duplicates(drafts)
@@ -141,12 +146,11 @@ class _Reader:
                 self._wrong(key, f"{at}.{name}", "there is no such field" + nearest(name, _FIELDS))
             elif not _is_null(value):
                 self._value(values, name, read, value, f"{at}.{name}")
-        missing = [name for name in ("spiffe_id", "selectors") if name not in values]
-        if len(self.mistakes) > before:
-            return
-        for name in missing:
-            self._wrong(node, at, f"{name} is missing")
-        if not missing:
+        given = {str(key.value) for key, value in node.value if not _is_null(value)}
+        for name in ("spiffe_id", "selectors"):
+            if name not in given:
+                self._wrong(node, at, f"{name} is missing")
+        if len(self.mistakes) == before:
             self.drafts.append(EntryDraft(**values, file=self.file, line=node.start_mark.line + 1))
 
     def _value(self, values: dict[str, Any], name: str, read: _Read, node: yaml.Node, at: str) -> None:
@@ -285,21 +289,27 @@ def _files(path: Path, mistakes: list[Mistake]) -> list[Path]:
     return [file for file in found if not file.is_dir()]
 
 
-def _read(path: Path, mistakes: list[Mistake]) -> str | None:
+def _read(path: Path, name: str, mistakes: list[Mistake], *, named: bool) -> str | None:
+    """The text of one file, `name` in mistakes. What a user named may be a pipe; what lies in a folder is waited for
+    by nobody."""
     try:
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                mistakes.append(Mistake(str(path), "", "it is not a regular file"))
-                return None
-            raw = file.read(MAX_FILE_BYTES + 1)
+        if path == STDIN:
+            raw = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        else:
+            wait = 0 if named else os.O_NONBLOCK
+            with open(path, "rb", opener=lambda place, flags: os.open(place, flags | wait)) as file:
+                if not named and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    mistakes.append(Mistake(name, "", "it is not a regular file"))
+                    return None
+                raw = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        mistakes.append(Mistake(str(path), "", f"it cannot be read: {error.strerror}"))
+        mistakes.append(Mistake(name, "", f"it cannot be read: {error.strerror}"))
         return None
     if len(raw) > MAX_FILE_BYTES:
-        mistakes.append(Mistake(str(path), "", f"it is larger than {MAX_FILE_BYTES} bytes"))
+        mistakes.append(Mistake(name, "", f"it is larger than {MAX_FILE_BYTES} bytes"))
         return None
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        mistakes.append(Mistake(str(path), "", "it is not UTF-8 text", raw.count(b"\n", 0, error.start) + 1))
+        mistakes.append(Mistake(name, "", "it is not UTF-8 text", raw.count(b"\n", 0, error.start) + 1))
         return None

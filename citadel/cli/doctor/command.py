@@ -14,17 +14,20 @@ import typer
 
 from citadel.cli.doctor.findings import Check, Finding, Level, examine, fail, ok
 from citadel.cli.exits import Exit
-from citadel.cli.options import ConfigOption, load_config
+from citadel.cli.options import ConfigOption, examples, load_config
 from citadel.cli.output import Format, FormatOption, show_list
 from citadel.cli.run import printable
 from citadel.config import Loaded
 from citadel.errors import BadFile, CitadelError
 
+EXAMPLES = examples("citadel doctor", "sudo citadel doctor --config /etc/citadel/citadel.toml")
+
 
 def doctor(config: ConfigOption = None, output: FormatOption = Format.TABLE) -> None:
-    """Check configuration, files, keys, database, clock, limits and sockets, and what runs. Changes nothing.
+    """Check everything on this machine, and say how to mend it.
 
-    Ends with 0 if nothing failed (warnings are told), else with 1.
+    Configuration, files, keys, database, clock, limits and sockets, and the Citadel that runs, if one does. Changes
+    nothing. Ends with 0 if nothing failed (warnings are told), else with 1.
     """
     findings = examination(config)
     documents = [{"check": f.check, "result": str(f.level), "message": f.message, "mend": f.mend} for f in findings]
