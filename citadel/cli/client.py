@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ from citadel.errors import (
 
 PATIENCE = 30.0  # seconds that one call may take
 _CONNECT_PATIENCE = 3.0  # seconds; who listens on this machine accepts at once
+_NAME_IT = "name the admin socket with --socket"
+_TRANSPORT = ("Socket closed", "connect", "Stream removed", "recvmsg", "sendmsg", "GOAWAY")  # in gRPC's own words
 _MAX_MESSAGE = 64 << 20
 _MAX_MISTAKES = 8 << 20
 _Response = TypeVar("_Response")
@@ -92,14 +95,25 @@ def _ours(error: grpc.RpcError, path: Path, patience: float) -> CitadelError:
             return Mistakes(details)
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unavailable(f"Citadel did not answer within {patience:g} s", mend="see: citadel status, and its log")
-        case grpc.StatusCode.UNAVAILABLE if "Socket closed" in details or "connect" in details:
-            return Unavailable(f"the connection to {path} was lost", mend="see whether Citadel still runs; try again")
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.UNKNOWN if any(sign in details for sign in _TRANSPORT):
+            return _lost(path)
+        case grpc.StatusCode.INTERNAL if "deserializing" in details:  # gRPC's own words
+            return FailedPrecondition(f"what answers at {path} is not this Citadel's admin API", mend=_NAME_IT)
         case grpc.StatusCode.UNIMPLEMENTED:
             return FailedPrecondition(
-                "the running Citadel does not know this call", mend="restart it, so that it is as new as this command"
+                f"what answers at {path} does not know this call",
+                mend="if it is the admin socket, restart Citadel, so that it is as new as this command; if not, "
+                + _NAME_IT,
             )
         case _:
             return _KINDS.get(code, InternalFault)(details)
+
+
+def _lost(path: Path) -> Unavailable:
+    return Unavailable(
+        f"the connection to {path} was lost",
+        mend="see whether Citadel still runs, and whether what was asked for was done; then try again",
+    )
 
 
 @contextmanager
@@ -118,7 +132,24 @@ def connect(config: Path | None, given: Path | None) -> Iterator[Client]:
         ("grpc.enable_retries", 0),
     ]
     with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
+        _greet(channel, path)
         yield Client(channel, path)
+
+
+def _greet(channel: grpc.Channel, path: Path) -> None:
+    """Wait until the other side has said what it is: who takes connections and then is silent is no gRPC server."""
+    heard = threading.Event()
+
+    def changed(state: grpc.ChannelConnectivity) -> None:
+        if state in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+            heard.set()  # a failure is told by the call
+
+    channel.subscribe(changed, try_to_connect=True)
+    try:
+        if not heard.wait(_CONNECT_PATIENCE):
+            raise Unavailable(f"who listens at {path} says nothing", mend="see its log, and restart it; or " + _NAME_IT)
+    finally:
+        channel.unsubscribe(changed)
 
 
 def admin_socket(config: Path | None, given: Path | None) -> Path:
@@ -138,7 +169,7 @@ def _knock(path: Path) -> None:
             knocker.connect(str(path))
     except (FileNotFoundError, ConnectionRefusedError):
         if path.exists() and not path.is_socket():
-            raise InvalidInput(f"{path} is not a socket", mend="name the admin socket with --socket") from None
+            raise InvalidInput(f"{path} is not a socket", mend=_NAME_IT) from None
         raise Unavailable(
             f"no Citadel listens at {path}", mend="start it with 'citadel up', or name its admin socket with --socket"
         ) from None
@@ -147,9 +178,7 @@ def _knock(path: Path) -> None:
     except TimeoutError:
         raise Unavailable(f"whoever listens at {path} takes no connections", mend="see its log; restart it") from None
     except OSError as error:  # too long a path, not a directory on the way
-        raise InvalidInput(
-            f"{path} cannot be connected to: {error.strerror or error}", mend="name the admin socket with --socket"
-        ) from None
+        raise InvalidInput(f"{path} cannot be connected to: {error.strerror or error}", mend=_NAME_IT) from None
 
 
 def _me() -> str:
