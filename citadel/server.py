@@ -180,7 +180,7 @@ class Server:
 
     def waiting(self) -> Sequence[str]:
         folder_fault = self._folder.fault if self._folder else ""
-        return [fault for fault in (self.authorities.plugged_fault, folder_fault) if fault]
+        return [*self.authorities.waiting(), *([folder_fault] if folder_fault else [])]
 
 
 class _Situation:

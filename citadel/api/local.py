@@ -102,6 +102,7 @@ class LocalUpstream:
                     requester=self._node_id.uri,
                     dns_names=entry.dns_names,
                     ttl=entry.x509_ttl,
+                    cut_ttl=True,
                 )
             )
         except CitadelError as error:

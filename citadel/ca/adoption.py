@@ -133,17 +133,30 @@ class Adoption:
                 why = f"is {root.state}; the present CA stays in force"
             return f"the plugged-in CA {issuing.skid} chains to the root {state.skid}, which {why}"
         known = book.find(issuing.skid)
-        if known is not None:
+        itself = issuing.skid == way.root.skid
+        if known is not None and not itself:
             _check_same_key(known, issuing.certificate, AuthorityKind.ISSUING)
             if known.state is not AuthorityState.ACTIVE and known.state not in _SIGNS_AGAIN:
                 return f"the plugged-in CA {issuing.skid} is {known.state} and signs no more; plug in another one"
         crls = await self._crls(state, issuing, book)
+        if itself:
+            await self._give_key(issuing, way.root)  # durable before the root signs with it
         active_root = book.active(AuthorityKind.ROOT)
         if way.root.state is not AuthorityState.ACTIVE:
             await self._records.move(way.root, AuthorityState.ACTIVE, retire=active_root.skid if active_root else None)
         await self._records.publish(crls)
-        await self._switch(issuing, way, known, book.active(AuthorityKind.ISSUING))
+        active = book.active(AuthorityKind.ISSUING)
+        if not itself:
+            await self._switch(issuing, way, known, active)
+        elif active is not None:
+            await self._records.move(active, AuthorityState.RETIRING)
+            log.info("a plugged-in root signs leaves itself", skid=issuing.skid.hex)
         return ""
+
+    async def _give_key(self, issuing: PluggedCa, root: Authority) -> None:
+        """The root signs leaves itself, so its key is sealed like that of any CA."""
+        if root.key_source is not KeySource.FILES or not await self._keyring.holds(root.skid):
+            await self._records.give_key(await self._keyring.seal(root.skid, issuing.private_key), KeySource.FILES)
 
     def _way(self, issuing: PluggedCa, book: Book) -> _Way | None:
         """From the plugged-in CA to a root that is in the bundle already and may be built upon."""
@@ -203,7 +216,7 @@ class Adoption:
         present = [crl for crl in present if crl.next_update_utc and crl.next_update_utc > now]
         live = await self._records.live_leaves(now)
         for authority in book.authorities:
-            if authority.kind is AuthorityKind.ISSUING and authority.skid != issuing.skid and live.get(authority.skid):
+            if authority.skid != issuing.skid and live.get(authority.skid):
                 line = _line(authority, book)
                 crls += [crl for crl in present if any(is_of(crl, one) for one in uncovered(crls, line))]
                 if missing := uncovered(crls, line):

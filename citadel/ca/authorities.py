@@ -13,7 +13,7 @@ from citadel.ca import keys
 from citadel.ca.adoption import Adoption
 from citadel.ca.in_force import InForce
 from citadel.ca.keyring import Keyring, new_key
-from citadel.ca.lifetimes import Renewal, check_lifetimes
+from citadel.ca.lifetimes import Renewal, check_lifetimes, endings
 from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource, TrustBundle
 from citadel.ca.ports import AuthorityMeter, AuthorityStore, RootAuthority, SigningAuthority
 from citadel.ca.records import Book, Records
@@ -80,7 +80,8 @@ class Authorities:
         self._renewal = Renewal(policy.issuing_ttl, policy.longest_leaf)
         self._meter = meter or _NoMeter()
         self._turn = asyncio.Lock()
-        self._warnings: tuple[str, ...] = ()
+        self._warnings: tuple[str, ...] = ()  # of the plugged-in files
+        self._book: Book | None = None  # as it was loaded last
         self.plugged_fault: str = ""  # what is wrong with the plugged-in files, or what they wait for
 
     def current(self) -> SigningAuthority:
@@ -151,7 +152,12 @@ class Authorities:
 
     def waiting(self) -> list[str]:
         """What the operator should know: what waits, what is wrong with the plugged-in files, what ends soon."""
-        return [*([self.plugged_fault] if self.plugged_fault else []), *self._warnings]
+        faults = [self.plugged_fault] if self.plugged_fault else []
+        if self._book is None or (self._plugged is not None and not faults):  # then the files' warnings say it
+            return [*faults, *self._warnings]
+        root, signer = self._book.active(AuthorityKind.ROOT), self._book.signer
+        ends = endings(root, signer, issuing_ttl=self._policy.issuing_ttl, now=self._clock.now())
+        return [*faults, *self._warnings, *ends]
 
     # --- steps; each is called with the turn
 
@@ -164,7 +170,7 @@ class Authorities:
         except (Aborted, AlreadyExists):
             raise
         except CitadelError as error:
-            if book.active(AuthorityKind.ISSUING) is None:
+            if book.signer is None:
                 raise
             log.error("the issuing CA was not renewed, the old one stays", error=error.sentence())
         await self._records.publish()
@@ -179,7 +185,7 @@ class Authorities:
             except (Aborted, AlreadyExists):
                 raise
             except CitadelError as error:
-                if book.active(AuthorityKind.ISSUING) is None:
+                if book.signer is None:
                     raise  # nothing to go on with
                 self._remember(error.sentence())
         elif in_force is None or in_force.key_source is KeySource.SEALED:
@@ -249,6 +255,7 @@ class Authorities:
 
     async def _load(self) -> None:
         book = await self._records.read()
+        self._book = book
         self._show(book)
         await self._in_force.load(book)
 

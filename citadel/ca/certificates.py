@@ -23,7 +23,12 @@ _UNREADABLE = (
     x509.DuplicateExtension,
     x509.UnsupportedGeneralNameType,
 )
-_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_LABELS = ("CERTIFICATE", "X509 CERTIFICATE")
+_BLOCK = re.compile(
+    rb"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(?:(?!-----).)*-----END \1-----[ \t]*(?=\r?\n|\Z)", re.DOTALL
+)
+_EDGE = re.compile(rb"-{2,}[ \t]*(?:BEGIN|END)", re.IGNORECASE)
+_STRAY = re.compile(rb"^[ \t]*[A-Za-z0-9+/]{48,}={0,2}[ \t]*\r?$", re.MULTILINE)
 
 
 def parse(der: bytes) -> x509.Certificate:
@@ -41,24 +46,46 @@ def parse_pem(content: bytes, *, most: int) -> list[x509.Certificate]:
 
     Raises InvalidInput for anything in it that is no certificate, and for more than `most` of them.
     """
-    labels = [label.decode() for label in _BEGIN.findall(content)]
-    if any("PRIVATE KEY" in label for label in labels):
+    blocks = pem_blocks(content, "certificate", "openssl x509 -inform DER -in OLD -out NEW")
+    if any("PRIVATE KEY" in label for label, _ in blocks):
         raise InvalidInput("it holds a private key; only certificates belong here")
-    if strange := next((label for label in labels if label not in ("CERTIFICATE", "X509 CERTIFICATE")), None):
+    if strange := next((label for label, _ in blocks if label not in _LABELS), None):
         raise InvalidInput(f"it holds a {strange}; only certificates belong here")
-    if len(labels) > most:
-        raise InvalidInput(f"it holds {len(labels)} certificates; at most {most} are allowed")
-    if not labels:
-        if content.strip():
-            raise InvalidInput("there is no certificate in PEM in it")
-        return []
-    try:
-        found = x509.load_pem_x509_certificates(content)
-        for certificate in found:
+    if len(blocks) > most:
+        raise InvalidInput(f"it holds {len(blocks)} certificates; at most {most} are allowed")
+    found = []
+    for number, (_, block) in enumerate(blocks, 1):
+        try:
+            certificate = x509.load_pem_x509_certificate(block)
             read_through(certificate)
-    except _UNREADABLE as error:
-        raise InvalidInput(f"a certificate in it cannot be read: {error}") from error
+            skid_of(certificate)
+        except (*_UNREADABLE, InvalidInput) as error:
+            raise InvalidInput(f"certificate {number} of {len(blocks)} in it cannot be used: {error}") from error
+        found.append(certificate)
     return list(dict.fromkeys(found))
+
+
+def pem_blocks(content: bytes, what: str, convert: str) -> list[tuple[str, bytes]]:
+    """The blocks of a PEM file (RFC 7468), each with its label; none if it is empty. Text around them is allowed, as
+    `openssl x509 -text` writes it, but nothing that may be a damaged block.
+
+    Raises InvalidInput, naming the line. `what` should be in it; `convert` is a command that makes PEM of DER.
+    """
+    if content[:1] == b"\x30" and not _EDGE.search(content):
+        raise InvalidInput(f"it is DER, not PEM; convert it: {convert}")
+    blocks, rest, last = [], [], 0
+    for found in _BLOCK.finditer(content):
+        blocks.append((found[1].decode(), found[0] + b"\n"))
+        rest.append((last, content[last : found.start()]))
+        last = found.end()
+    rest.append((last, content[last:]))
+    for start, text in rest:
+        if wrong := _EDGE.search(text) or _STRAY.search(text):
+            line = content.count(b"\n", 0, start + wrong.start()) + 1
+            raise InvalidInput(f"line {line} belongs to a block of PEM that is cut short or damaged")
+    if not blocks and content.strip():
+        raise InvalidInput(f"there is no {what} in PEM in it")
+    return blocks
 
 
 def read_through(certificate: x509.Certificate) -> None:

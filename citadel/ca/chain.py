@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from citadel.ca.certificates import authority_key_id, name_of, skid_of
@@ -24,6 +25,7 @@ from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
 _MAX_BETWEEN = 8
 _KEYS = KeyPolicy(curves=frozenset({"secp256r1", "secp384r1", "secp521r1"}), rsa_bits=(2048, 8192))
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+_SHA1 = hashes.SHA1()  # noqa: S303  # tells who signed; nothing is trusted for it
 _SOON = timedelta(days=30)
 # Critical extensions that every relying party knows, and that leave our leaves valid.
 _UNDERSTOOD = frozenset(
@@ -79,10 +81,24 @@ def dead_end(certificate: x509.Certificate, pool: Sequence[x509.Certificate], ro
 
 
 def signed_by(child: x509.Certificate, parent: x509.Certificate) -> bool:
-    """Whether the names fit and the signature verifies."""
+    """Whether the names fit and the signature verifies, however weak it is: what is too weak, `ca_faults` says."""
     try:
+        if isinstance(_signature_hash(child), hashes.SHA1):
+            return child.issuer == parent.subject and _sha1_verifies(child, parent)
         child.verify_directly_issued_by(parent)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        return False
+    return True
+
+
+def _sha1_verifies(child: x509.Certificate, parent: x509.Certificate) -> bool:
+    """As `verify_directly_issued_by`, which takes no SHA-1; old roots signed themselves so. Raises InvalidSignature."""
+    key, signature, signed = parent.public_key(), child.signature, child.tbs_certificate_bytes
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(signature, signed, padding.PKCS1v15(), _SHA1)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(signature, signed, ec.ECDSA(_SHA1))
+    else:
         return False
     return True
 
@@ -133,7 +149,8 @@ def _shape(certificate: x509.Certificate) -> Iterator[str]:
     if certificate.subject != certificate.issuer:
         algorithm = _signature_hash(certificate)
         if not isinstance(algorithm, _HASHES):
-            yield f"it is signed with {algorithm.name if algorithm else 'an algorithm'} that Envoy does not take"
+            used = algorithm.name if algorithm else "an algorithm"
+            yield f"it is signed with {used} that Envoy does not take; expected SHA-256"
     for extension in certificate.extensions:
         if extension.critical and extension.oid not in _UNDERSTOOD:
             yield f"it has the critical extension {extension.oid.dotted_string}, which not all who read it understand"
@@ -151,10 +168,10 @@ def _constraints(certificate: x509.Certificate, below: int) -> Iterator[str]:
     try:
         constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
     except x509.ExtensionNotFound:
-        yield "it is no CA certificate (it has no basic constraints)"
+        yield "it is no CA certificate: it has no basic constraints; expected CA:TRUE"
         return
     if not constraints.ca:
-        yield "it is no CA certificate (basic constraints say CA:FALSE)"
+        yield "it is no CA certificate: its basic constraints say CA:FALSE; expected CA:TRUE"
     elif constraints.path_length is not None and constraints.path_length < below:
         yield f"its path length {constraints.path_length} allows fewer than the {below} CAs under it"
     if _has(certificate, x509.NameConstraints):
@@ -166,7 +183,7 @@ def _usage(certificate: x509.Certificate) -> Iterator[str]:
     extended key usage for a limit of what is below it."""
     try:
         if not certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign:
-            yield "its key usage does not allow signing certificates"
+            yield "its key usage does not allow signing certificates; expected keyCertSign"
     except x509.ExtensionNotFound:
         pass
     try:
@@ -180,9 +197,9 @@ def _usage(certificate: x509.Certificate) -> Iterator[str]:
 
 def _validity(certificate: x509.Certificate, now: datetime) -> Iterator[str]:
     if now < certificate.not_valid_before_utc:
-        yield f"it is not valid before {certificate.not_valid_before_utc.isoformat()}"
+        yield f"it is not valid before {certificate.not_valid_before_utc.isoformat()}; check the clock"
     if now > certificate.not_valid_after_utc:
-        yield f"it expired at {certificate.not_valid_after_utc.isoformat()}"
+        yield f"it expired at {certificate.not_valid_after_utc.isoformat()}; renew it"
 
 
 def _names(certificate: x509.Certificate, trust_domain: TrustDomain) -> Iterator[str]:

@@ -6,7 +6,6 @@ otherwise (X509_V_FLAG_CRL_CHECK_ALL). So a CRL that is missing or expired would
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
@@ -15,11 +14,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from citadel.ca import keys
-from citadel.ca.certificates import name_of
+from citadel.ca.certificates import name_of, pem_blocks
 from citadel.errors import InvalidInput
 
-_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
-_BEGIN = re.compile(rb"-----BEGIN ")
 _MOST = 64
 _SOON = timedelta(days=3)
 _UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
@@ -27,13 +24,13 @@ _UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.
 
 def parse_crls(content: bytes) -> list[x509.CertificateRevocationList]:
     """The CRLs in a PEM file, in order. Raises InvalidInput if there is none, or anything else."""
-    blocks = _BLOCK.findall(content)
-    if not blocks or len(blocks) != len(_BEGIN.findall(content)):
-        raise InvalidInput("expected CRLs in PEM, and nothing else")
+    blocks = pem_blocks(content, "CRL", "openssl crl -inform DER -in OLD -out NEW")
+    if not blocks or any(label != "X509 CRL" for label, _ in blocks):
+        raise InvalidInput("expected CRLs in PEM (X509 CRL), and nothing else")
     if len(blocks) > _MOST:
         raise InvalidInput(f"it holds {len(blocks)} CRLs; at most {_MOST} are allowed")
     try:
-        found = [x509.load_pem_x509_crl(block) for block in blocks]
+        found = [x509.load_pem_x509_crl(block) for _, block in blocks]
         for crl in found:
             crl.issuer.rfc4514_string()
             tuple(crl.extensions)

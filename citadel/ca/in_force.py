@@ -1,4 +1,4 @@
-"""InForce: the issuing CA that signs now, with its opened key, and from when until when it may."""
+"""InForce: the authority that signs leaves now, with its opened key, and from when until when it may."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from citadel.ca.certificates import parse, read_certificate
 from citadel.ca.keyring import Keyring
-from citadel.ca.model import Authority, AuthorityKind
+from citadel.ca.model import Authority
 from citadel.ca.ports import SigningAuthority
 from citadel.ca.records import Book
 from citadel.ca.signers import SoftwareSigner
@@ -21,52 +21,51 @@ class InForce:
         self._keyring = keyring
         self._clock = clock
         self._current: SigningAuthority | None = None
-        self._begins = self._ends = clock.now()
         self._why_not = "the authorities have not been loaded yet"
 
     def current(self) -> SigningAuthority:
         """Contract: ports.SigningAuthorities."""
         if self._current is None:
             raise Unavailable(f"nothing may sign now: {self._why_not}", mend="see: citadel ca list")
-        now, skid = self._clock.now(), self._current.authority.skid
-        if self._ends <= now:
+        current, now = self._current, self._clock.now()
+        if current.ends <= now:
             raise Unavailable(
-                f"the issuing CA {skid}, or a CA above it, has expired at {self._ends.isoformat()}",
+                f"the issuing CA {current.authority.skid}, or a CA above it, has expired at {current.ends.isoformat()}",
                 mend="see: citadel status, citadel doctor",
             )
-        if now < self._begins:
+        if now < current.begins:
             raise Unavailable(
-                f"it is {now.isoformat()}, and the issuing CA {skid} is not valid before {self._begins.isoformat()}",
+                f"it is {now.isoformat()}, and the issuing CA {current.authority.skid} is not valid before "
+                f"{current.begins.isoformat()}",
                 mend="check this machine's clock",
             )
-        return self._current
+        return current
 
     async def load(self, book: Book) -> None:
         """Find the authority that signs, and open its key. While the key cannot be read, the present one stays.
 
         Raises Unavailable, NotFound, FailedPrecondition, InternalFault; then `current` says why, too.
         """
-        issuing = book.active(AuthorityKind.ISSUING)
-        if issuing is None:
+        signer = book.signer
+        if signer is None:
             self._current, self._why_not = None, "there is no active issuing CA"
             return
         try:
-            current = await self._with_key(issuing)
+            self._current = await self._with_key(signer, *_validity(signer, book))
         except Unavailable:
             raise
         except CitadelError as error:
             self._current, self._why_not = None, error.message
             raise
-        self._begins, self._ends = _validity(issuing, book)
-        self._current = current
 
-    async def _with_key(self, issuing: Authority) -> SigningAuthority:
-        if self._current is not None and self._current.authority == issuing:
-            return self._current
+    async def _with_key(self, issuing: Authority, begins: datetime, ends: datetime) -> SigningAuthority:
+        known = self._current
+        if known is not None and (known.authority, known.begins, known.ends) == (issuing, begins, ends):
+            return known
         key = await self._keyring.open(issuing.skid)
         if key.public_key() != parse(issuing.certificate.der).public_key():
             raise InternalFault(f"the sealed key of authority {issuing.skid} is not the key of its certificate")
-        return SigningAuthority(issuing, SoftwareSigner(key))
+        return SigningAuthority(issuing, SoftwareSigner(key), begins, ends)
 
 
 def _validity(issuing: Authority, book: Book) -> tuple[datetime, datetime]:

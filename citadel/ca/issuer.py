@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -29,8 +29,10 @@ class IssueRequest:
     """Somebody who was authorised asks for a certificate for the key of a CSR.
 
     Who may be `spiffe_id` was decided before (by the registry, or by Istio's rules): the issuer takes it and
-    `dns_names` from here, and nothing but the key from `csr` (DER or PEM). A `ttl` of zero is the default; one that is
-    longer than the longest is cut to it. `requester` is as AuditEvent.actor.
+    `dns_names` from here, and nothing but the key from `csr` (DER or PEM). A `ttl` of zero is the default. One that is
+    longer than the longest is refused; with `cut_ttl`, it is cut to the longest: for entries, whose TTL was within the
+    bounds when they were made, so that a setting that was lowered since takes nobody's certificate away. `requester` is
+    as AuditEvent.actor.
     """
 
     spiffe_id: SpiffeId
@@ -39,6 +41,7 @@ class IssueRequest:
     requester: str
     dns_names: tuple[str, ...] = ()
     ttl: timedelta = timedelta(0)
+    cut_ttl: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,11 @@ class _Signing:
         parent = Parent.of(authority.certificate.der)
         if signing.signer.public_key != parent.public_key:
             raise InternalFault(f"the signer of authority {authority.skid} holds another key than its certificate")
+        parent = replace(  # a leaf that outlived a CA further up would be renewed too late
+            parent,
+            not_before=max(parent.not_before, signing.begins),
+            not_after=min(parent.not_after, signing.ends),
+        )
         is_root = authority.skid == authority.root_skid  # plugged in by the user; a root is never in a served chain
         return cls(signing, parent, () if is_root else (authority.certificate.der, *authority.chain))
 
@@ -174,10 +182,7 @@ class Issuer:
 
     def _specify(self, request: IssueRequest, key: keys.SubjectKey, parent: Parent, now: datetime) -> CertificateSpec:
         policy = self.policy
-        if request.ttl < timedelta(0):
-            raise InvalidInput(f"a TTL of {request.ttl} is negative; expected zero (the default) or more")
-        lifetime = min(request.ttl or policy.default_ttl, policy.longest_ttl)
-        validity = Validity.starting(now, lifetime, backdate=policy.backdate)
+        validity = Validity.starting(now, _lifetime(request, policy), backdate=policy.backdate)
         return profile.leaf(
             parent=parent,
             key=key,
@@ -253,6 +258,15 @@ class Issuer:
             requester=request.requester,
             error=error.sentence() if isinstance(error, CitadelError) else type(error).__name__,
         )
+
+
+def _lifetime(request: IssueRequest, policy: IssuancePolicy) -> timedelta:
+    """How long the leaf is to live, before its issuer's end is looked at. Raises InvalidInput."""
+    if request.ttl < timedelta(0):
+        raise InvalidInput(f"a TTL of {request.ttl} is negative; expected zero (the default) or more")
+    if request.ttl > policy.longest_ttl and not request.cut_ttl:
+        raise InvalidInput(f"a TTL of {request.ttl} is longer than the longest, {policy.longest_ttl}")
+    return min(request.ttl or policy.default_ttl, policy.longest_ttl)
 
 
 async def _others_turn() -> None:

@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from citadel.ca.model import Authority
+from citadel.ca.model import Authority, KeySource
 
 _BETWEEN_MENDS = 600.0  # seconds
+
+
+def endings(
+    root: Authority | None, signer: Authority | None, *, issuing_ttl: timedelta, now: datetime
+) -> Iterator[str]:
+    """What of that which is in force ends so soon that somebody must act, as sentences for the operator."""
+    if root is not None:
+        end = root.certificate.not_after
+        life = end - root.certificate.not_before
+        if end <= now:
+            yield f"the root {root.skid} has expired at {end.isoformat()}: nothing verifies any more; replace it now"
+        elif end - now < max(life / 5, 2 * issuing_ttl):
+            yield (
+                f"the root {root.skid} ends at {end.isoformat()}, and everything under it ends with it; "
+                "everybody must know another root before"
+            )
+    if signer is not None and signer.key_source is KeySource.FILES and signer != root:
+        end = signer.certificate.not_after
+        if end - now < (end - signer.certificate.not_before) / 4:
+            yield f"the plugged-in CA {signer.skid}, which signs, ends at {end.isoformat()}; plug in another one before"
 
 
 def check_lifetimes(*, leaf: timedelta, issuing: timedelta, root: timedelta | None = None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -17,6 +17,7 @@ from citadel.ca.model import (
     IssuanceIntent,
     IssuanceOutcome,
     IssuanceRecord,
+    KeySource,
     SealedKey,
     Skid,
     TrustBundle,
@@ -25,6 +26,8 @@ from citadel.spiffe import SpiffeId, TrustDomain
 
 if TYPE_CHECKING:
     from citadel.ca.lint import LintedCertificate
+
+_EVER, _FOR_EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 class Signer(Protocol):
@@ -50,18 +53,24 @@ class Signer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SigningAuthority:
-    """The issuing CA that signs now, with the means to do it."""
+    """Who signs leaves now, with the means to do it: an issuing CA, or a plugged-in root that does so itself.
+
+    What it signs verifies from `begins` to `ends`: while it, and every CA above it, is valid.
+    """
 
     authority: Authority
     signer: Signer
+    begins: datetime = _EVER
+    ends: datetime = _FOR_EVER
 
 
 class SigningAuthorities(Protocol):
     """Who signs leaves now. Implementation: authorities.Authorities."""
 
     def current(self) -> SigningAuthority:
-        """The one ACTIVE issuing CA. The same object until it changes. Raises Unavailable, saying why, when nothing
-        may sign (none yet, expired, its key cannot be opened)."""
+        """The one ACTIVE issuing CA, or the ACTIVE root if it was plugged in to sign leaves itself. The same object
+        until it changes. Raises Unavailable, saying why, when nothing may sign (none yet, expired, its key cannot be
+        opened)."""
 
 
 class KeyEncryptionKey(Protocol):
@@ -130,6 +139,9 @@ class AuthorityStore(Protocol):
 
     async def replace_sealed_key(self, key: SealedKey, audit: AuditEvent) -> None:
         """The same key under another key-encryption key. Raises NotFound."""
+
+    async def give_key(self, key: SealedKey, source: KeySource, audit: AuditEvent) -> None:
+        """The private key of an authority that was known without it, or by another source. Raises NotFound."""
 
     async def bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
         """The bundle that was put last."""
@@ -223,7 +235,8 @@ class RootAuthority(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PluggedCa:
-    """An issuing CA that came with its root. `chain` are the intermediates above it, without the root."""
+    """A CA for leaves that came with its root. `chain` are the intermediates above it, without the root. It may be the
+    root itself: then it has the root's SKID, and no chain."""
 
     skid: Skid
     certificate: AuthorityCertificate

@@ -13,6 +13,7 @@ from citadel.ca.model import (
     AuthorityCertificate,
     AuthorityKind,
     AuthorityState,
+    KeySource,
     SealedKey,
     Skid,
     TrustBundle,
@@ -40,6 +41,13 @@ class Book:
 
     def roots(self, *states: AuthorityState) -> list[Authority]:
         return [a for a in self.authorities if a.kind is AuthorityKind.ROOT and a.state in states]
+
+    @property
+    def signer(self) -> Authority | None:
+        """Who signs leaves: the active issuing CA; without one, a root that was plugged in to do so itself."""
+        root = self.active(AuthorityKind.ROOT)
+        itself = root if root is not None and root.key_source is KeySource.FILES else None
+        return self.active(AuthorityKind.ISSUING) or itself
 
     @property
     def is_new(self) -> bool:
@@ -101,6 +109,9 @@ class Records:
 
     async def reseal(self, key: SealedKey) -> None:
         await self._store.replace_sealed_key(key, self._event("key.seal", key.skid.hex, {"kek": key.kek_id}))
+
+    async def give_key(self, key: SealedKey, source: KeySource) -> None:
+        await self._store.give_key(key, source, self._event("key.give", key.skid.hex, {"source": str(source)}))
 
     async def publish(self, crls: tuple[bytes, ...] | None = None) -> None:
         """Put the bundle that the roots' states call for, if it is not what is there; `crls` None keeps those there.

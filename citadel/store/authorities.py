@@ -128,6 +128,16 @@ class SqlAuthorityStore:
             if (await transaction.connection.execute(change)).rowcount != 1:
                 raise NotFound(f"no key of the authority {key.skid} is kept here")
 
+    async def give_key(self, key: SealedKey, source: KeySource, audit: AuditEvent) -> None:
+        values = {"kek_id": key.kek_id, "ciphertext": key.ciphertext}
+        async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
+            mine = update(_A).where(_A.c.skid == key.skid.hex).values(key_source=str(source))
+            if (await transaction.connection.execute(mine)).rowcount != 1:
+                raise NotFound(f"no authority has the SKID {key.skid}", mend="see: citadel ca list")
+            change = update(_K).where(_K.c.skid == key.skid.hex).values(values)
+            if (await transaction.connection.execute(change)).rowcount == 0:
+                await transaction.connection.execute(insert(_K), [{"skid": key.skid.hex, **values}])
+
     async def bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
         async with self._ledger.reading() as transaction:
             row = await transaction.first(select(_B).where(_B.c.trust_domain == trust_domain.name))

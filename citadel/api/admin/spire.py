@@ -157,7 +157,7 @@ class SvidService(svid_pb2_grpc.SVIDServicer):
             if spiffe_id.trust_domain != self._cases.trust_domain:
                 raise BadCsr(f"{spiffe_id} is not in our trust domain {self._cases.trust_domain}")
             svid = await self._issuer.issue(
-                IssueRequest(spiffe_id, "", request.csr, actor, ttl=timedelta(seconds=max(0, request.ttl)))
+                IssueRequest(spiffe_id, "", request.csr, actor, ttl=timedelta(seconds=request.ttl))
             )
             message = x509svid_pb2.X509SVID(
                 cert_chain=svid.chain,

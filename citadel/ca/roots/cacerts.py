@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from citadel.ca import keys
-from citadel.ca.certificates import describe, name_of, parse_pem, skid_of
+from citadel.ca.certificates import describe, name_of, parse_pem, pem_blocks, skid_of
 from citadel.ca.chain import ca_faults, dead_end, ends_soon, link_faults, order_chain, root_faults
 from citadel.ca.crl import crl_faults, crl_warnings, parse_crls, to_pem, uncovered
 from citadel.ca.files import read_public, read_secret
@@ -29,6 +29,7 @@ CERTIFICATE, KEY, CHAIN, ROOTS, CRLS = "ca-cert.pem", "ca-key.pem", "cert-chain.
 _NAMES = (CERTIFICATE, KEY, CHAIN, ROOTS, CRLS)
 _MOST_BETWEEN, _MOST_ROOTS = 16, 64
 _ATTEMPTS = 3
+_SIGNS_ITSELF = "should its key be stolen, every Envoy has to learn another root; an intermediate CA would spare that"
 _T = TypeVar("_T")
 
 
@@ -93,13 +94,13 @@ def read_cacerts(folder: Path, trust_domain: TrustDomain, now: datetime) -> Plug
     if ROOTS in files.contents and not roots and not files.complains_of(ROOTS):
         files.wrong(ROOTS, "there is no certificate in it")
     if len(certificates) == 1 and key is not None and key.public_key() != certificates[0].public_key():
-        files.wrong(KEY, f"it is not the key of {CERTIFICATE}")
+        files.wrong(KEY, f"it is not the key of {CERTIFICATE}; put the two that belong together here")
     usable = _check_roots(files, roots, now)
-    line = _line(files, certificates[0], pool, usable) if len(certificates) == 1 and usable else []
+    line = _line(files, certificates[0], pool, roots, usable) if len(certificates) == 1 and usable else []
     _check_line(files, line, usable, trust_domain, now)
     _check_crls(files, crls, line, usable, now)
     if files.mistakes or key is None:
-        raise BadFile(files.mistakes)
+        raise BadFile(files.mistakes, mend="see docs/cacerts.md for what each file holds, and commands that make them")
     return _plugged(files, line, key, usable, crls, _warnings(line, roots, usable, crls, now))
 
 
@@ -111,7 +112,7 @@ def _plugged(
     crls: Sequence[x509.CertificateRevocationList],
     warnings: tuple[str, ...],
 ) -> Plugged:
-    certificate, *between, root = line
+    certificate, between, root = line[0], line[1:-1], line[-1]  # a root that signs leaves itself stands alone
     first_ours = [root, *(other for other in roots if other != root)]
     return Plugged(
         certificate=describe(certificate),
@@ -213,8 +214,17 @@ class _Files:
 
 def _private_key(content: bytes) -> keys.PrivateKey:
     """The key in PEM. The messages of what cannot be read are left out: they might show it."""
+    blocks = [
+        (label, block)
+        for label, block in pem_blocks(content, "private key", "openssl pkey -inform DER -in OLD -out NEW")
+        if label != "EC PARAMETERS"  # openssl ecparam -genkey writes them in front of the key, which has them too
+    ]
+    if strange := next((label for label, _ in blocks if "PRIVATE KEY" not in label), None):
+        raise InvalidInput(f"it holds a {strange}; only the private key belongs here")
+    if len(blocks) != 1:
+        raise InvalidInput(f"expected one private key, found {len(blocks)}")
     try:
-        key = serialization.load_pem_private_key(content, None)
+        key = serialization.load_pem_private_key(blocks[0][1], None)
     except TypeError:
         raise InvalidInput(
             "it is encrypted; a plugged-in key must not be, its permissions protect it (openssl pkey -in … -out …)"
@@ -248,12 +258,20 @@ def _line(
     certificate: x509.Certificate,
     pool: Sequence[x509.Certificate],
     roots: Sequence[x509.Certificate],
+    usable: Sequence[x509.Certificate],
 ) -> list[x509.Certificate]:
-    """The CA, the intermediates above it, and its root; empty if there is no way."""
+    """The CA, the intermediates above it, and its root, one that is `usable` if there is such; the root alone if it is
+    the CA; empty if there is no way."""
     if certificate in roots:
-        files.wrong(CERTIFICATE, "it is a root itself; put an intermediate CA here that one of the roots signed")
+        return [certificate]
+    if same := next((root for root in roots if root.public_key() == certificate.public_key()), None):
+        files.wrong(
+            CERTIFICATE,
+            f"it has the key of the root {name_of(same)}, and is another certificate; put that root's own certificate "
+            "here, or a CA with a key of its own",
+        )
         return []
-    way = order_chain(certificate, pool, roots)
+    way = order_chain(certificate, pool, usable) or order_chain(certificate, pool, roots)
     if way is None:
         why = dead_end(certificate, pool, roots)
         files.wrong(CHAIN, f"no chain of signatures leads from {CERTIFICATE} to a root in {ROOTS}: {why}")
@@ -278,7 +296,7 @@ def _check_line(
             files.wrong(name, f"{name_of(one)}: {fault}")
     for other in roots:
         if other not in line:
-            for fault in ca_faults(other, below=1, trust_domain=trust_domain, now=now):
+            for fault in ca_faults(other, below=0, trust_domain=trust_domain, now=now):
                 files.wrong(ROOTS, f"{name_of(other)}: {fault}")
 
 
@@ -305,6 +323,7 @@ def _warnings(
     now: datetime,
 ) -> tuple[str, ...]:
     return (
+        *([f"the root {name_of(line[0])} signs leaves itself: {_SIGNS_ITSELF}"] if len(line) == 1 else []),
         *(warning for one in line if (warning := ends_soon(one, now))),
         *(f"{name_of(root)} in {ROOTS} has expired and is not used" for root in roots if root not in usable),
         *crl_warnings(crls, now),

@@ -53,10 +53,12 @@ def plugged_root(settings: Settings, now: datetime) -> Iterator[Finding]:
         plugged = read_cacerts(folder, settings.trust_domain, now)
     except BadFile as error:
         for mistake in error.mistakes:
-            yield fail("keys.cacerts", str(mistake), "put valid files there; docs/operations.md says what each holds")
+            yield fail("keys.cacerts", str(mistake), "put valid files there; docs/cacerts.md says what each holds")
         return
     for what, certificate in (("CA", plugged.certificate), ("root", plugged.root)):
         yield expiry("keys.cacerts", f"the plugged-in {what} {certificate.subject}", _validity(certificate), now)
+    for warning in plugged.warnings:
+        yield warn("keys.cacerts", warning, "see docs/cacerts.md")
 
 
 def _validity(certificate: AuthorityCertificate) -> tuple[datetime, datetime]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any
 
 import pytest
 
+from citadel.audit import AuditEvent
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
-from citadel.ca.model import AuthorityKind, AuthorityState
+from citadel.ca.model import AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.errors import BadFile, Unavailable
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
-from tests.support.cacerts import Mint
+from tests.support.cacerts import Ca, Mint, make_ca, plug
 
 TD = TrustDomain("example.org")
 
@@ -97,7 +99,7 @@ class Dying:
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._inner, name)
-        if name not in ("add", "add_certificate", "transition", "put_bundle"):
+        if name not in ("add", "add_certificate", "transition", "put_bundle", "give_key"):
             return call
 
         async def counted(*given: Any, **named: Any) -> Any:
@@ -176,6 +178,122 @@ async def test_plugged_in_files_sign_and_a_root_that_is_not_distributed_waits(
     await restarted.reload_plugged()
     assert restarted.current().authority.skid != old.skid
     assert restarted.plugged_fault == ""
+
+
+def plugged(store: Any, kek: LocalKek, clock: Hands, folder: Path, ca: Ca) -> Authorities:
+    plug(folder, ca)
+    return authorities(store, kek, clock, plugged=folder)
+
+
+async def states(one: Authorities) -> dict[Skid, tuple[AuthorityKind, AuthorityState, KeySource]]:
+    return {a.skid: (a.kind, a.state, a.key_source) for a in await one.all()}
+
+
+async def test_a_root_that_signs_leaves_itself_is_one_authority_with_a_sealed_key(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    root = make_ca("root", path_length=0)
+    one = plugged(store.authorities, kek, clock, tmp_path / "c", root)
+    await one.ensure()
+    current = one.current().authority
+    assert (current.skid, current.root_skid, current.certificate.der) == (current.skid, current.skid, root.der)
+    assert await states(one) == {current.skid: (AuthorityKind.ROOT, AuthorityState.ACTIVE, KeySource.FILES)}
+    assert (await one.bundle()).roots == (root.der,)
+    assert not await one.renew_if_due()
+    plug(tmp_path / "c", root, ca_key=b"", ca_cert=b"")
+    again = authorities(store.authorities, kek, clock, plugged=tmp_path / "c")
+    await again.ensure()
+    assert again.current().authority == current, "its sealed key outlasts the files"
+    assert "ca-key.pem" in again.plugged_fault
+
+
+async def test_a_root_hands_over_to_a_ca_under_it_and_takes_over_again(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    root = make_ca("root")
+    under = make_ca("ca", root)
+    one = plugged(store.authorities, kek, clock, tmp_path / "c", root)
+    await one.ensure()
+    itself = one.current().authority.skid
+    for ca, kinds in ((under, 2), (root, 2), (under, 2)):
+        plug(tmp_path / "c", ca)
+        await one.reload_plugged()
+        assert one.plugged_fault == ""
+        assert one.current().authority.certificate.der == ca.der
+        assert len(await states(one)) == kinds
+        restarted = authorities(store.authorities, kek, clock, plugged=tmp_path / "c")
+        await restarted.ensure()
+        assert restarted.current().authority.certificate.der == ca.der
+    assert (await states(one))[itself][:2] == (AuthorityKind.ROOT, AuthorityState.ACTIVE)
+    assert (await one.bundle()).roots == (root.der,)
+
+
+@pytest.mark.parametrize("begins_with", ["disk", "root itself", "ca"])
+async def test_another_root_that_signs_itself_waits_also_across_a_restart(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path, begins_with: str
+) -> None:
+    folder = tmp_path / "c"
+    if begins_with == "disk":
+        one = authorities(store.authorities, kek, clock)
+    else:
+        root = make_ca("old root")
+        one = plugged(
+            store.authorities, kek, clock, folder, root if begins_with == "root itself" else make_ca("ca", root)
+        )
+    await one.ensure()
+    old, bundle = one.current().authority, await one.bundle()
+    new = make_ca("new root")
+    two = plugged(store.authorities, kek, clock, folder, new)
+    await two.ensure()
+    await two.reload_plugged()
+    assert two.current().authority == old
+    assert await two.bundle() == bundle
+    assert any("not been distributed" in sentence for sentence in two.waiting())
+    waits = [a for a in await two.all() if a.certificate.der == new.der]
+    assert [(a.kind, a.state, a.key_source) for a in waits] == [
+        (AuthorityKind.ROOT, AuthorityState.PREPARED, KeySource.NONE)
+    ]
+
+
+async def test_a_waiting_root_is_taken_into_use_once_it_was_distributed(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    old, new = make_ca("old root"), make_ca("new root")
+    one = plugged(store.authorities, kek, clock, tmp_path / "c", old)
+    await one.ensure()
+    first = one.current().authority
+    plug(tmp_path / "c", new)
+    await one.reload_plugged()
+    skid = next(a.skid for a in await one.all() if a.certificate.der == new.der)
+    event = AuditEvent(clock.now(), "test", "root.distribute", skid.hex)
+    await store.authorities.transition(skid, AuthorityState.PREPARED, AuthorityState.DISTRIBUTING, event)
+    await one.renew_if_due()  # publishes what the states call for
+    assert len((await one.bundle()).roots) == 2
+    await one.reload_plugged()
+    assert one.plugged_fault == ""
+    assert one.current().authority.skid == skid
+    assert (await states(one))[first.skid][1] is AuthorityState.RETIRING
+    assert len((await one.bundle()).roots) == 2, "leaves of the old one are in use"
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(1, 8))
+async def test_a_crash_while_a_root_takes_over_from_its_ca_is_carried_on_from(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path, step: int, after: bool
+) -> None:
+    root = make_ca("root")
+    with suppress(Dies):
+        await plugged(
+            Dying(store.authorities, step, after=after), kek, clock, tmp_path / "c", make_ca("ca", root)
+        ).ensure()
+    with suppress(Dies):
+        await plugged(Dying(store.authorities, step, after=after), kek, clock, tmp_path / "c", root).ensure()
+    one = plugged(store.authorities, kek, clock, tmp_path / "c", root)
+    await one.ensure()
+    assert one.plugged_fault == ""
+    assert one.current().authority.certificate.der == root.der
+    active = [kind for kind, state, _ in (await states(one)).values() if state is AuthorityState.ACTIVE]
+    assert active == [AuthorityKind.ROOT]
 
 
 async def test_broken_plugged_in_files_leave_the_old_ones_in_force(

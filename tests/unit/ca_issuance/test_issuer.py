@@ -278,15 +278,30 @@ async def test_randomness_that_repeats_is_noticed_and_harms_no_earlier_record() 
         (timedelta(0), HOUR),
         (timedelta(seconds=5), timedelta(seconds=5)),
         (timedelta(hours=3), timedelta(hours=3)),
-        (timedelta(days=3), timedelta(days=1)),  # cut to the longest
+        (timedelta(days=1), timedelta(days=1)),
     ],
 )
-async def test_a_leaf_lives_as_long_as_asked_but_no_longer_than_the_longest(
-    bench: Bench, asked: timedelta, given: timedelta
-) -> None:
+async def test_a_leaf_lives_as_long_as_asked(bench: Bench, asked: timedelta, given: timedelta) -> None:
     svid = await bench.issue(ttl=asked)
     assert svid.not_after == NOW + given
     assert svid.not_before == NOW - timedelta(seconds=60)
+
+
+async def test_a_lifetime_beyond_the_longest_is_refused_and_cut_only_for_an_entry_that_was_valid_when_made(
+    bench: Bench,
+) -> None:
+    with pytest.raises(InvalidInput, match=r"3 days.* is longer than the longest, 1 day"):
+        await bench.issue(ttl=timedelta(days=3))
+    assert not bench.log.rows
+    assert (await bench.issue(ttl=timedelta(days=3), cut_ttl=True)).not_after == NOW + timedelta(days=1)
+
+
+async def test_a_leaf_ends_with_whatever_ends_first_above_it(bench: Bench) -> None:
+    begins, ends = NOW - timedelta(seconds=5), NOW + timedelta(minutes=7)
+    bench.current.signing = replace(bench.chain.signing_authority(), begins=begins, ends=ends)
+    svid = await bench.issue()
+    assert (svid.not_before, svid.not_after) == (begins, ends)
+    assert leaf(svid).not_valid_after_utc == ends
 
 
 async def test_a_leaf_ends_with_its_authority_at_the_latest(bench: Bench) -> None:
