@@ -48,6 +48,21 @@ class Edit:
     delete: Sequence[tuple[str, AuditEvent]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class EntryNews:
+    """What happened to the entries after some position in the log of changes; `position` is where to go on.
+
+    `changed` are those that were created or updated, as they are now (and so perhaps newer than `position`: the same
+    change may come again), `gone` the ids of those that are no more. `whole`: `changed` is every entry that there is,
+    and whatever else was known is gone.
+    """
+
+    position: int
+    changed: tuple[Entry, ...]
+    gone: frozenset[str] = frozenset()
+    whole: bool = False
+
+
 class EntryStore(Protocol):
     """Where registration entries are written down. Implementation: store.entries. Contract:
     tests/contract/test_entry_store.py.
@@ -72,7 +87,11 @@ class EntryStore(Protocol):
     async def count(self, query: EntryQuery) -> int: ...
 
     async def all(self) -> list[Entry]:
-        """Every entry, in order of id: what a node's authorised set is computed from."""
+        """Every entry, in order of id."""
+
+    async def news(self, since: int | None) -> EntryNews:
+        """What happened after the position `since`; everything if that is None, or so long ago that the log does not
+        reach back to it. No change is ever passed over, whichever server made it and in whichever order they end."""
 
     async def expired(self, at: datetime, limit: int) -> list[Entry]:
         """Entries whose expires_at is at or before `at`."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 
 from citadel.audit import AuditEvent
 from citadel.ca.certificates import read_certificate, split_der
@@ -59,7 +59,7 @@ class SqlAuthorityStore:
         self, authority: Authority, key: SealedKey | None, audit: AuditEvent, *, retire: Skid | None = None
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
-            await _one_at_a_time(transaction, "authorities")
+            await transaction.one_at_a_time("authorities")
             if await transaction.first(select(_A.c.skid).where(_A.c.skid == authority.skid.hex)):
                 raise AlreadyExists(f"the authority {authority.skid} is known already")
             if retire is not None:
@@ -84,7 +84,7 @@ class SqlAuthorityStore:
         root: Skid | None = None,
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
-            await _one_at_a_time(transaction, "authorities")
+            await transaction.one_at_a_time("authorities")
             newest = await transaction.first(select(func.max(_C.c.ordinal)).where(_C.c.skid == skid.hex))
             if newest is None or newest[0] is None:
                 raise NotFound(f"no authority has the SKID {skid}", mend="see: citadel ca list")
@@ -106,7 +106,7 @@ class SqlAuthorityStore:
         retire: Skid | None = None,
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
-            await _one_at_a_time(transaction, "authorities")
+            await transaction.one_at_a_time("authorities")
             if retire is not None:
                 await self._move(transaction, retire, AuthorityState.ACTIVE, AuthorityState.RETIRING, audit.at, "")
             if to is AuthorityState.ACTIVE:
@@ -159,7 +159,7 @@ class SqlAuthorityStore:
             "tainted": "\n".join(sorted(bundle.tainted)),
         }
         async with self._ledger.writing(audit, topics=[Topic.BUNDLES]) as transaction:
-            await _one_at_a_time(transaction, "bundles")
+            await transaction.one_at_a_time("bundles")
             mine = _B.c.trust_domain == bundle.trust_domain.name
             row = await transaction.first(select(_B.c.sequence).where(mine).with_for_update())
             if bundle.sequence != (row.sequence if row else 0) + 1:
@@ -214,13 +214,6 @@ class SqlAuthorityStore:
             "chain": b"".join(chain),
         }
         await transaction.connection.execute(insert(_C), [values])
-
-
-async def _one_at_a_time(transaction: Transaction, table: str) -> None:
-    """Of several servers one changes `table` at a time: what a rule says of the whole table, no row lock guards. SQLite
-    lets one write anyway."""
-    if transaction.connection.dialect.name == "postgresql":
-        await transaction.connection.execute(text(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _row(authority: Authority) -> dict[str, Any]:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from citadel.changes import Topic
 from citadel.errors import Aborted, AlreadyExists, InvalidInput, NotFound
 from citadel.registry.model import Entry
-from citadel.registry.ports import Edit, EntryQuery, Match
+from citadel.registry.ports import Edit, EntryNews, EntryQuery, Match
 from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store.ledger import Ledger, Transaction
-from citadel.store.tables import EntryRow, from_micros, to_micros
+from citadel.store.tables import EntryChangeRow, EntryRow, EntryTermRow, from_micros, to_micros
 
 _E: Any = EntryRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
+_T: Any = EntryTermRow.__table__  # type: ignore[attr-defined]  # as above
+_C: Any = EntryChangeRow.__table__  # type: ignore[attr-defined]  # as above
 _PAGE = 500
+_CHUNK = 500  # values in one IN
+_LOG_KEPT = 100_000  # changes: who is farther behind reads every entry
 
 
 class SqlEntryStore:
@@ -31,51 +35,22 @@ class SqlEntryStore:
 
     async def edit(self, edit: Edit, at: datetime) -> list[Entry]:
         events = [event for part in (edit.create, edit.update, edit.delete) for _, event in part]
-        stored: list[Entry] = []
+        creations = [replace(entry, revision=0, created_at=at) for entry, _ in edit.create]
+        updates = [entry for entry, _ in edit.update]
+        gone = [entry_id for entry_id, _ in edit.delete]
+        _refuse_twins(creations, updates)
         async with self._ledger.writing(*events, topics=[Topic.ENTRIES]) as transaction:
-            for entry_id, _ in edit.delete:  # first: what is deleted is in nobody's way
-                gone = await transaction.connection.execute(delete(_E).where(_E.c.id == entry_id))
-                if gone.rowcount != 1:
-                    raise _missing(entry_id)
-            for entry, _ in edit.create:
-                stored.append(await self._create(transaction, replace(entry, revision=0, created_at=at)))
-            for entry, _ in edit.update:
-                stored.append(await self._update(transaction, entry))
-        return stored
-
-    async def _create(self, transaction: Transaction, entry: Entry) -> Entry:
-        await self._refuse_duplicate(transaction, entry)
-        if await transaction.first(select(_E.c.id).where(_E.c.id == entry.id)):
-            raise AlreadyExists(f"the entry id {entry.id} is taken", mend=f"see: citadel entry show {entry.id}")
-        await self._write(transaction, insert(_E).values(_row(entry)), entry)
-        return entry
-
-    async def _update(self, transaction: Transaction, entry: Entry) -> Entry:
-        row = await transaction.first(select(_E).where(_E.c.id == entry.id).with_for_update())
-        if row is None:
-            raise _missing(entry.id)
-        if row.revision != entry.revision:
-            raise Aborted(f"the entry {entry.id} was changed meanwhile", mend="read it again, then change it")
-        await self._refuse_duplicate(transaction, entry)
-        changed = replace(entry, revision=entry.revision + 1, created_at=from_micros(row.created_at))
-        await self._write(transaction, update(_E).where(_E.c.id == entry.id).values(_row(changed)), entry)
-        return changed
-
-    async def _write(self, transaction: Transaction, statement: Any, entry: Entry) -> None:
-        try:
-            await transaction.connection.execute(statement)
-        except IntegrityError as error:  # another server was quicker
-            raise AlreadyExists(f"the entry {entry.id} or one like it has just been created") from error
-
-    async def _refuse_duplicate(self, transaction: Transaction, entry: Entry) -> None:
-        if not entry.selectors:
-            raise InvalidInput(f"the entry {entry.id} has no selectors: everybody would match it")
-        row = await transaction.first(select(_E.c.id).where(_E.c.key == _key(entry), _E.c.id != entry.id))
-        if row is not None:
-            raise AlreadyExists(
-                f"{entry.spiffe_id} with these selectors and this parent is registered already",
-                mend=f"see: citadel entry show {row.id}",
-            )
+            await transaction.one_at_a_time("entries")
+            await _delete(transaction, gone)  # first: what is deleted is in nobody's way
+            before = await _rows_by(transaction, _E.c.id, [e.id for e in (*creations, *updates)])
+            for entry in creations:
+                if entry.id in before:
+                    raise _taken(entry.id)
+            changed = [_counted_up(entry, before.get(entry.id)) for entry in updates]
+            await _refuse_duplicates(transaction, [*creations, *changed], {entry.id for entry in changed})
+            await _write(transaction, creations, changed)
+            await _log(transaction, [*gone, *(e.id for e in creations), *(e.id for e in changed)])
+        return [*creations, *changed]
 
     async def get(self, entry_id: str) -> Entry:
         async with self._ledger.reading() as transaction:
@@ -98,8 +73,7 @@ class SqlEntryStore:
         return found[: query.limit]
 
     async def count(self, query: EntryQuery) -> int:
-        plain = (query.selectors, query.federates_with, query.hint, query.downstream) == (None, None, None, None)
-        if not plain:
+        if query.selectors is not None or query.federates_with is not None:
             return len(await self.find(replace(query, limit=1 << 30, after="")))
         async with self._ledger.reading() as transaction:
             row = await transaction.first(_narrowed(select(func.count()).select_from(_E), query))
@@ -107,12 +81,129 @@ class SqlEntryStore:
 
     async def all(self) -> list[Entry]:
         async with self._ledger.reading() as transaction:
-            return [_entry(row) for row in await transaction.all(select(_E).order_by(_E.c.id))]
+            return await _everything(transaction)
+
+    async def news(self, since: int | None) -> EntryNews:
+        async with self._ledger.reading() as transaction:
+            ends = await transaction.first(select(func.min(_C.c.number), func.max(_C.c.number)))
+            first, last = (ends[0] or 1, ends[1] or 0) if ends else (1, 0)
+            if since == last:
+                return EntryNews(last, ())
+            if since is None or since > last or since < first - 1:  # a log that ends before it: another database
+                return EntryNews(last, tuple(await _everything(transaction)), whole=True)
+            newer = select(_C.c.entry_id).where(_C.c.number > since, _C.c.number <= last).distinct()
+            ids = [row.entry_id for row in await transaction.all(newer)]
+            rows = await _rows_by(transaction, _E.c.id, ids)
+        return EntryNews(last, tuple(map(_entry, rows.values())), frozenset(ids) - rows.keys())
 
     async def expired(self, at: datetime, limit: int) -> list[Entry]:
         old = select(_E).where(_E.c.expires_at <= to_micros(at)).order_by(_E.c.expires_at).limit(limit)
         async with self._ledger.reading() as transaction:
             return [_entry(row) for row in await transaction.all(old)]
+
+
+async def _everything(transaction: Transaction) -> list[Entry]:
+    """Page after page, so that reading very many does not keep the process from all else."""
+    found: list[Entry] = []
+    after = ""
+    known: dict[str, Any] = {}
+    while rows := await transaction.all(select(_E).where(_E.c.id > after).order_by(_E.c.id).limit(_PAGE)):
+        found += [_entry(row, known) for row in rows]
+        after = rows[-1].id
+    return found
+
+
+async def _rows_by(transaction: Transaction, column: Any, values: Sequence[str]) -> dict[str, Any]:
+    """The rows of entries whose `column` has one of `values`, by id."""
+    found: dict[str, Any] = {}
+    for start in range(0, len(values), _CHUNK):
+        rows = await transaction.all(select(_E).where(column.in_(values[start : start + _CHUNK])))
+        found |= {row.id: row for row in rows}
+    return found
+
+
+def _refuse_twins(creations: Sequence[Entry], updates: Sequence[Entry]) -> None:
+    """What is wrong within one edit. Raises InvalidInput, AlreadyExists, Aborted."""
+    ids: set[str] = set()
+    keys: dict[str, Entry] = {}
+    for entry in (*creations, *updates):
+        if not entry.selectors:
+            raise InvalidInput(f"the entry {entry.id} has no selectors: everybody would match it")
+        if entry.id in ids:
+            raise _taken(entry.id)
+        ids.add(entry.id)
+        twin = keys.setdefault(_key(entry), entry)
+        if twin is not entry:
+            raise _duplicate(entry, twin.id)
+
+
+async def _refuse_duplicates(transaction: Transaction, entries: Sequence[Entry], updated: Collection[str]) -> None:
+    keys = {_key(entry): entry for entry in entries}
+    for row in (await _rows_by(transaction, _E.c.key, list(keys))).values():
+        if row.id not in updated:  # else it has another key afterwards, or is the same entry
+            raise _duplicate(keys[row.key], row.id)
+
+
+def _counted_up(entry: Entry, row: Any | None) -> Entry:
+    """What an update leaves. Raises NotFound, Aborted."""
+    if row is None:
+        raise _missing(entry.id)
+    if row.revision != entry.revision:
+        raise Aborted(f"the entry {entry.id} was changed meanwhile", mend="read it again, then change it")
+    return replace(entry, revision=entry.revision + 1, created_at=from_micros(row.created_at))
+
+
+async def _delete(transaction: Transaction, ids: Sequence[str]) -> None:
+    """Raises NotFound, also for one that is named twice."""
+    twice = [entry_id for entry_id, count in Counter(ids).items() if count > 1]
+    present = await _rows_by(transaction, _E.c.id, ids)
+    for entry_id in (*(i for i in ids if i not in present), *twice):
+        raise _missing(entry_id)
+    await _by_chunks(transaction, ids, lambda some: delete(_E).where(_E.c.id.in_(some)))
+    await _by_chunks(transaction, ids, lambda some: delete(_T).where(_T.c.entry_id.in_(some)))
+
+
+async def _by_chunks(transaction: Transaction, ids: Sequence[str], statement: Callable[[Sequence[str]], Any]) -> None:
+    for start in range(0, len(ids), _CHUNK):
+        await transaction.connection.execute(statement(ids[start : start + _CHUNK]))
+
+
+async def _write(transaction: Transaction, creations: Sequence[Entry], updates: Sequence[Entry]) -> None:
+    execute = transaction.connection.execute
+    ids = [entry.id for entry in updates]
+    if updates:
+        # Entries may trade places within one edit: none stands in another's way while they move.
+        await _by_chunks(transaction, ids, lambda some: update(_E).where(_E.c.id.in_(some)).values(key="-" + _E.c.id))
+        columns: dict[Any, Any] = {name: bindparam(f"new_{name}") for name in _row(updates[0]) if name != "id"}
+        rows = [{f"new_{name}": value for name, value in _row(entry).items()} for entry in updates]
+        await execute(update(_E).where(_E.c.id == bindparam("new_id")).values(columns), rows)
+        await _by_chunks(transaction, ids, lambda some: delete(_T).where(_T.c.entry_id.in_(some)))
+    if creations:
+        await execute(insert(_E), [_row(entry) for entry in creations])
+    if terms := [{"term": term, "entry_id": entry.id} for entry in (*creations, *updates) for term in _terms(entry)]:
+        await execute(insert(_T), terms)
+
+
+async def _log(transaction: Transaction, ids: Sequence[str]) -> None:
+    if ids:
+        await transaction.connection.execute(insert(_C), [{"entry_id": entry_id} for entry_id in ids])
+        old = select(func.max(_C.c.number) - _LOG_KEPT).scalar_subquery()
+        await transaction.connection.execute(delete(_C).where(_C.c.number <= old))
+
+
+def _terms(entry: Entry) -> list[str]:
+    return [*(f"s:{selector}" for selector in entry.selectors), *(f"f:{name}" for name in entry.federates_with)]
+
+
+def _taken(entry_id: str) -> AlreadyExists:
+    return AlreadyExists(f"the entry id {entry_id} is taken", mend=f"see: citadel entry show {entry_id}")
+
+
+def _duplicate(entry: Entry, other: str) -> AlreadyExists:
+    return AlreadyExists(
+        f"{entry.spiffe_id} with these selectors and this parent is registered already",
+        mend=f"see: citadel entry show {other}",
+    )
 
 
 def _missing(entry_id: str) -> NotFound:
@@ -126,7 +217,20 @@ def _narrowed(statement: Any, query: EntryQuery) -> Any:
         statement = statement.where(_E.c.parent_id == query.parent_id.uri)
     if query.apply_set is not None:
         statement = statement.where(_E.c.apply_set == query.apply_set)
+    if query.hint is not None:
+        statement = statement.where(_E.c.hint == query.hint)
+    if query.downstream is not None:
+        statement = statement.where(_E.c.downstream == query.downstream)
+    if query.selectors is not None and query.selectors[0]:
+        statement = _sharing(statement, [f"s:{selector}" for selector in query.selectors[0]])
+    if query.federates_with is not None and query.federates_with[0]:
+        statement = _sharing(statement, [f"f:{name}" for name in query.federates_with[0]])
     return statement
+
+
+def _sharing(statement: Any, terms: Sequence[str]) -> Any:
+    """Narrowed to what has one of `terms`; every kind of match but with nothing implies it."""
+    return statement.where(_E.c.id.in_(select(_T.c.entry_id).where(_T.c.term.in_(terms))))
 
 
 _COMPARE: dict[Match, Callable[[frozenset[Any], frozenset[Any]], bool]] = {
@@ -138,13 +242,11 @@ _COMPARE: dict[Match, Callable[[frozenset[Any], frozenset[Any]], bool]] = {
 
 
 def _matches(entry: Entry, query: EntryQuery) -> bool:
+    """What `_narrowed` leaves open."""
     if query.selectors and not _COMPARE[query.selectors[1]](entry.selectors, query.selectors[0]):
         return False
-    if query.federates_with and not _COMPARE[query.federates_with[1]](entry.federates_with, query.federates_with[0]):
-        return False
-    if query.hint is not None and entry.hint != query.hint:
-        return False
-    return query.downstream is None or entry.downstream == query.downstream
+    federates = query.federates_with
+    return federates is None or _COMPARE[federates[1]](entry.federates_with, federates[0])
 
 
 def _key(entry: Entry) -> str:
@@ -174,16 +276,23 @@ def _row(entry: Entry) -> dict[str, Any]:
         "expires_at": None if entry.expires_at is None else to_micros(entry.expires_at),
         "revision": entry.revision,
         "created_at": 0 if entry.created_at is None else to_micros(entry.created_at),
+        "hint": entry.hint,
+        "downstream": entry.downstream,
         "body": json.dumps(body, separators=(",", ":")),
     }
 
 
-def _entry(row: Any) -> Entry:
+def _entry(row: Any, known: dict[str, Any] | None = None) -> Entry:
+    """The entry in a row. `known` keeps what many rows have in common, so that it is made once."""
+    known = {} if known is None else known
     body = json.loads(row.body)
+    parent = known.get(row.parent_id)
+    if parent is None:
+        parent = known[row.parent_id] = SpiffeId.parse(row.parent_id)
     return Entry(
         id=row.id,
         spiffe_id=SpiffeId.parse(row.spiffe_id),
-        parent_id=SpiffeId.parse(row.parent_id),
+        parent_id=parent,
         selectors=frozenset(Selector(kind, value) for kind, value in body["selectors"]),
         x509_ttl=timedelta(seconds=body["x509_ttl"]),
         jwt_ttl=timedelta(seconds=body["jwt_ttl"]),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_BIG_KEY = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only what is called INTEGER
 
 
 def to_micros(moment: datetime) -> int:
@@ -87,7 +88,25 @@ class EntryRow(SQLModel, table=True):
     expires_at: int | None = Field(default=None, sa_column=big(nullable=True, index=True))
     revision: int = Field(sa_column=big())
     created_at: int = Field(sa_column=big())
+    hint: str = Field(default="", index=True)
+    downstream: bool = Field(default=False)
     body: str
+
+
+class EntryTermRow(SQLModel, table=True):
+    """What entries are looked up by: each of an entry's selectors (`s:type:value`) and federated domains (`f:name`)."""
+
+    __tablename__ = "entry_terms"
+    term: str = Field(primary_key=True)
+    entry_id: str = Field(primary_key=True, index=True)
+
+
+class EntryChangeRow(SQLModel, table=True):
+    """The log of changes of entries. `number` grows in the order in which transactions end; the last row stays."""
+
+    __tablename__ = "entry_changes"
+    number: int | None = Field(default=None, sa_column=Column(_BIG_KEY, primary_key=True))
+    entry_id: str
 
 
 class IssuanceRow(SQLModel, table=True):

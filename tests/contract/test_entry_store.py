@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +14,11 @@ from citadel.audit import AuditEvent
 from citadel.changes import Topic
 from citadel.errors import Aborted, AlreadyExists, InvalidInput, NotFound
 from citadel.registry import Entry, Selector
-from citadel.registry.ports import Edit, EntryQuery, EntryStore, Match
+from citadel.registry.ports import Edit, EntryNews, EntryQuery, EntryStore, Match
 from citadel.spiffe import TrustDomain
+from citadel.store import engine
 from citadel.store.store import Store
+from tests.support import postgres
 from tests.support.registry import MemoryEntryStore, entry
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -35,14 +36,22 @@ def selectors(*texts: str) -> frozenset[Selector]:
     return frozenset(map(Selector.parse, texts))
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[str]:
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EntryStore]:
-    async with AsyncExitStack() as stack:
-        if request.param == "memory":
-            yield MemoryEntryStore()
-        else:
-            opened = await stack.enter_async_context(Store.open(f"sqlite:///{tmp_path}/db/citadel.db", writer="a"))
-            yield opened.entries
+    if request.param == "memory":
+        yield MemoryEntryStore()
+        return
+    url = f"sqlite:///{tmp_path}/db/citadel.db"
+    if request.param == "postgresql":
+        url = await postgres.new_database(request.getfixturevalue("postgres_server"))
+    async with Store.open(url, writer="a") as opened:
+        yield opened.entries
 
 
 async def test_what_was_created_comes_back_whole(store: EntryStore) -> None:
@@ -122,6 +131,43 @@ async def test_in_one_edit_what_is_deleted_makes_room(store: EntryStore) -> None
     assert [e.id for e in await store.all()] == ["cart-2"]
 
 
+async def test_in_one_edit_entries_trade_places(store: EntryStore) -> None:
+    a, b = await store.edit(creating(entry("a"), entry("b")), NOW)
+    swap = [(replace(a, spiffe_id=b.spiffe_id), event("a")), (replace(b, spiffe_id=a.spiffe_id), event("b"))]
+    await store.edit(Edit(update=swap), NOW)
+    assert [e.spiffe_id.path for e in await store.all()] == ["/b", "/a"]
+
+
+async def test_the_log_tells_what_changed_after_a_position_and_what_is_gone(store: EntryStore) -> None:
+    a, _ = await store.edit(creating(entry("a"), entry("b")), NOW)
+    begun = await store.news(None)
+    assert begun.whole
+    assert {e.id for e in begun.changed} == {"a", "b"}
+    assert await store.news(begun.position) == EntryNews(begun.position, ())
+    [a] = await store.edit(Edit(update=[(replace(a, hint="x"), event("a"))]), NOW)
+    [c] = await store.edit(Edit(create=[(entry("c"), event("c"))], delete=[("b", event("b"))]), NOW)
+    await store.edit(creating(entry("d")), NOW)
+    await store.edit(Edit(delete=[("d", event("d"))]), NOW)
+    news = await store.news(begun.position)
+    assert not news.whole
+    assert (set(news.changed), set(news.gone)) == ({a, c}, {"b", "d"})
+    assert await store.news(news.position) == EntryNews(news.position, ())
+
+
+async def test_a_position_that_the_log_does_not_know_gets_everything(store: EntryStore) -> None:
+    [a] = await store.edit(creating(entry("a")), NOW)
+    news = await store.news(1000)
+    assert (news.changed, news.whole) == ((a,), True)
+
+
+async def test_what_was_refused_is_not_in_the_log(store: EntryStore) -> None:
+    await store.edit(creating(entry("a")), NOW)
+    begun = await store.news(None)
+    with pytest.raises(NotFound):
+        await store.edit(Edit(create=[(entry("b"), event("b"))], delete=[("nobody", event("nobody"))]), NOW)
+    assert await store.news(begun.position) == EntryNews(begun.position, ())
+
+
 async def test_who_is_not_there_is_not_found(store: EntryStore) -> None:
     with pytest.raises(NotFound, match="'nobody'"):
         await store.get("nobody")
@@ -196,3 +242,28 @@ async def test_an_edit_is_announced_once_it_can_be_read_and_audited_with_it(tmp_
         bodies = [line.body for line in await store.audit.read("a", 0, 10)]
     assert len(bodies) == 1
     assert b'"subject":"cart"' in bodies[0]
+
+
+async def test_a_log_that_was_shortened_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("citadel.store.entries._LOG_KEPT", 3)
+    async with Store.open(f"sqlite:///{tmp_path}/db/citadel.db", writer="a") as store:
+        await store.entries.edit(creating(entry("a")), NOW)
+        begun = await store.entries.news(None)
+        for number in range(3):
+            await store.entries.edit(creating(entry(f"n{number}")), NOW)
+        assert not (await store.entries.news(begun.position)).whole
+        await store.entries.edit(creating(entry("n3")), NOW)
+        assert (await store.entries.news(begun.position)).whole
+
+
+async def test_what_was_there_before_the_log_is_found_and_the_way_back_loses_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/db/citadel.db"
+    full = entry("a", hint="x", downstream=True, federates_with=frozenset({TrustDomain("other.org")}))
+    query = EntryQuery(hint="x", downstream=True, selectors=(full.selectors, Match.EXACT))
+    async with Store.open(url, writer="a") as store:
+        [stored] = await store.entries.edit(creating(full), NOW)
+        await engine.downgrade(store._engine, "0001")
+    async with Store.open(url, writer="a") as store:
+        assert await store.entries.find(query) == [stored]
+        assert await store.entries.find(EntryQuery(federates_with=(full.federates_with, Match.ANY))) == [stored]
+        assert (await store.entries.news(None)).changed == (stored,)

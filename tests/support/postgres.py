@@ -9,8 +9,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 _WAIT = "60"
 
@@ -41,6 +44,17 @@ def server() -> Iterator[str]:
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
         shutil.rmtree(home, ignore_errors=True)
+
+
+async def new_database(server_url: str) -> str:
+    """An empty database on a running server; its URL."""
+    base = make_url(server_url).set(drivername="postgresql+asyncpg")
+    name = f"t{uuid4().hex}"
+    engine = create_async_engine(base, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    await engine.dispose()
+    return base.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
 
 
 def _run(command: list[str]) -> None:

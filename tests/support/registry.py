@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from citadel.audit import AuditEvent
 from citadel.errors import Aborted, AlreadyExists, InvalidInput, NotFound
 from citadel.registry import Entry, Selector
-from citadel.registry.ports import Edit, EntryQuery, Match
+from citadel.registry.ports import Edit, EntryNews, EntryQuery, Match
 from citadel.spiffe import SpiffeId, TrustDomain
 
 TD = TrustDomain("example.org")
@@ -36,6 +36,7 @@ class MemoryEntryStore:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.events: list[AuditEvent] = []
+        self.log: list[str] = []  # ids, in order of their changes
 
     async def edit(self, edit: Edit, at: datetime) -> list[Entry]:
         after = dict(self.entries)
@@ -46,26 +47,34 @@ class MemoryEntryStore:
         for new, _ in edit.create:
             if new.id in after:
                 raise AlreadyExists(f"the entry id {new.id} is taken")
-            stored.append(self._put(after, replace(new, revision=0, created_at=at)))
+            after[new.id] = replace(new, revision=0, created_at=at)
+            stored.append(new.id)
         for new, _ in edit.update:
             old = after.get(new.id)
             if old is None:
                 raise NotFound(f"there is no entry {new.id!r}")
             if old.revision != new.revision:
                 raise Aborted(f"the entry {new.id} was changed meanwhile")
-            stored.append(self._put(after, replace(new, revision=old.revision + 1, created_at=old.created_at)))
+            after[new.id] = replace(new, revision=old.revision + 1, created_at=old.created_at)
+            stored.append(new.id)
+        self._check([after[entry_id] for entry_id in stored], after)
         self.entries = after
+        self.log += [*(entry_id for entry_id, _ in edit.delete), *stored]
         self.events += [event for part in (edit.create, edit.update, edit.delete) for _, event in part]
-        return stored
+        return [after[entry_id] for entry_id in stored]
 
-    def _put(self, entries: dict[str, Entry], new: Entry) -> Entry:
-        if not new.selectors:
-            raise InvalidInput(f"the entry {new.id} has no selectors")
-        for old in entries.values():
-            if old.id != new.id and _key(old) == _key(new):
-                raise AlreadyExists(f"{new.spiffe_id} is registered already", mend=f"see: citadel entry show {old.id}")
-        entries[new.id] = new
-        return new
+    def _check(self, stored: Sequence[Entry], after: Mapping[str, Entry]) -> None:
+        ids: dict[object, list[str]] = {}
+        for one in after.values():
+            ids.setdefault(_key(one), []).append(one.id)
+        for new in stored:
+            if not new.selectors:
+                raise InvalidInput(f"the entry {new.id} has no selectors")
+            others = [entry_id for entry_id in ids[_key(new)] if entry_id != new.id]
+            if others:
+                raise AlreadyExists(
+                    f"{new.spiffe_id} is registered already", mend=f"see: citadel entry show {others[0]}"
+                )
 
     async def get(self, entry_id: str) -> Entry:
         if entry_id not in self.entries:
@@ -80,6 +89,13 @@ class MemoryEntryStore:
 
     async def all(self) -> list[Entry]:
         return [self.entries[entry_id] for entry_id in sorted(self.entries)]
+
+    async def news(self, since: int | None) -> EntryNews:
+        if since is None or since > len(self.log):
+            return EntryNews(len(self.log), tuple(await self.all()), whole=True)
+        ids = set(self.log[since:])
+        changed = tuple(self.entries[i] for i in ids & self.entries.keys())
+        return EntryNews(len(self.log), changed, frozenset(ids - self.entries.keys()))
 
     async def expired(self, at: datetime, limit: int) -> list[Entry]:
         return [e for e in self.entries.values() if e.expires_at is not None and e.expires_at <= at][:limit]
