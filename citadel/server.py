@@ -38,7 +38,7 @@ from citadel.errors import CitadelError
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
 from citadel.jobs.folder import EntryFolder
-from citadel.registry import Registry, RegistryPolicy
+from citadel.registry import Directory, Registry, RegistryPolicy
 from citadel.spiffe import SpiffeId
 from citadel.store import Store
 from citadel.telemetry import logging as our_logging
@@ -90,8 +90,9 @@ class Server:
         )
         self.issuer = Issuer(self.authorities, store.issuance, clock, _issuance_policy(settings), meter=self.metrics)
         self.registry = Registry(store.entries, settings.trust_domain, clock, _registry_policy(settings))
+        self.directory = Directory(store.entries, store.changes, clock)
         self.upstream = LocalUpstream(
-            self.node_id, self.registry, store.authorities, self.issuer, store.clients, store.changes
+            self.node_id, self.directory, clock, store.authorities, self.issuer, store.clients, store.changes
         )
         self.health = Health(clock, meter=self.metrics)
         self.jobs = Jobs(
@@ -242,6 +243,7 @@ async def _admin(server: Server, private: Path) -> AsyncIterator[None]:
         server.store.kind,
         server.clock,
         server.registry,
+        server.directory,
         server.authorities,
         server.store.authorities,
         server.store.issuance,
@@ -278,8 +280,8 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         )
         server = Server(settings, store, kek, clock)
         await server.start()
-        following = asyncio.create_task(server.follow_authorities(), name="authorities")
-        stack.push_async_callback(_cancelled, following)
+        for name, work in (("authorities", server.follow_authorities()), ("directory", server.directory.run())):
+            stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
         server.node = await stack.enter_async_context(node_side.running(settings, server.upstream, clock, private))
         await server.jobs.start()
         stack.push_async_callback(server.jobs.stop)

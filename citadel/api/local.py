@@ -3,44 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
 
-import structlog
+import stamina
 
 from citadel.ca.issuer import Issuer, IssueRequest
 from citadel.ca.ports import AuthorityStore
 from citadel.changes import Changes, Topic
+from citadel.clock import Clock
 from citadel.errors import CitadelError, PermissionDenied
-from citadel.registry import Registry
-from citadel.registry.model import Entry
+from citadel.registry import Directory, Entry
+from citadel.registry.roster import NodeReader
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store.ports import ClientStore
-from citadel.workload.upstream import AckReport, AssignedEntry, Bundle, SignedSvid, SvidRequest
-
-_RETRY_SECONDS = 0.5
-_T = TypeVar("_T")
-log = structlog.get_logger("citadel.api")
+from citadel.workload.upstream import AckReport, AssignedEntry, Bundle, EntryUpdate, SignedSvid, SvidRequest
 
 
 class LocalUpstream:
     def __init__(
         self,
         node_id: SpiffeId,
-        registry: Registry,
+        directory: Directory,
+        clock: Clock,
         authorities: AuthorityStore,
         issuer: Issuer,
         clients: ClientStore,
         changes: Changes,
     ) -> None:
         self._node_id = node_id
-        self._registry = registry
+        self._directory = directory
+        self._assigned = directory.node(node_id)
+        self._clock = clock
         self._authorities = authorities
         self._issuer = issuer
         self._clients = clients
         self._changes = changes
-        self._authorised: dict[str, Entry] = {}
 
     @property
     def trust_domain(self) -> TrustDomain:
@@ -51,14 +49,14 @@ class LocalUpstream:
         return self._node_id
 
     @asynccontextmanager
-    async def entries(self) -> AsyncIterator[AsyncIterator[tuple[AssignedEntry, ...]]]:
-        async with self._changes.subscribe([Topic.ENTRIES]) as news:
-            yield self._follow(news, self._read_entries)
+    async def entries(self) -> AsyncIterator[AsyncIterator[EntryUpdate]]:
+        async with aclosing(self._follow_entries(self._assigned.reader())) as updates:
+            yield updates
 
     @asynccontextmanager
     async def bundles(self) -> AsyncIterator[AsyncIterator[dict[TrustDomain, Bundle]]]:
         async with self._changes.subscribe([Topic.BUNDLES]) as news:
-            yield self._follow(news, self._read_bundles)
+            yield self._follow_bundles(news)
 
     async def sign(self, requests: Sequence[SvidRequest]) -> list[SignedSvid | CitadelError]:
         return list(await asyncio.gather(*map(self._sign, requests)))
@@ -66,32 +64,27 @@ class LocalUpstream:
     async def report(self, reports: Sequence[AckReport]) -> None:
         await self._clients.record(self._node_id.uri, reports)
 
-    async def _follow(self, news: AsyncIterator[Topic], read: Callable[[], Awaitable[_T | None]]) -> AsyncIterator[_T]:
-        """What `read` gives now, and again after each change; over troubles of the store it tries until it can."""
+    async def _follow_entries(self, reader: NodeReader) -> AsyncGenerator[EntryUpdate]:
         while True:
-            try:
-                found = await read()
-            except CitadelError as error:
-                log.warning("the node cannot be told of changes now", error=error.sentence())
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            if found is not None:
+            news = await self._directory.next(reader)
+            yield EntryUpdate(tuple(map(_assigned, news.changed)), news.gone, news.whole)
+
+    async def _follow_bundles(self, announcements: AsyncIterator[Topic]) -> AsyncIterator[dict[TrustDomain, Bundle]]:
+        while True:
+            async for attempt in stamina.retry_context(CitadelError, attempts=None, timeout=None, wait_max=5.0):
+                with attempt:
+                    found = await self._read_bundles()
+            if self.trust_domain in found:
                 yield found
-            await anext(news)
+            await anext(announcements)
 
-    async def _read_entries(self) -> tuple[AssignedEntry, ...]:
-        entries = await self._registry.authorised(self._node_id)
-        self._authorised = {entry.id: entry for entry in entries}
-        return tuple(_assigned(entry) for entry in entries if entry.created_at is not None)
-
-    async def _read_bundles(self) -> dict[TrustDomain, Bundle] | None:
+    async def _read_bundles(self) -> dict[TrustDomain, Bundle]:
         bundles = await self._authorities.bundles()
-        found = {b.trust_domain: Bundle(b.trust_domain, b.roots, b.sequence, b.refresh_hint, b.crls) for b in bundles}
-        return found if self.trust_domain in found else None
+        return {b.trust_domain: Bundle(b.trust_domain, b.roots, b.sequence, b.refresh_hint, b.crls) for b in bundles}
 
     async def _sign(self, request: SvidRequest) -> SignedSvid | CitadelError:
-        entry = self._authorised.get(request.entry_id)
-        if entry is None:
+        entry = self._assigned.entries.get(request.entry_id)
+        if entry is None or (entry.expires_at is not None and entry.expires_at <= self._clock.now()):
             return PermissionDenied(f"{self._node_id} may not serve the entry {request.entry_id!r}")
         try:
             svid = await self._issuer.issue(

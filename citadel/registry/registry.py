@@ -11,10 +11,9 @@ from citadel.audit import AuditEvent
 from citadel.clock import Clock
 from citadel.errors import BadFile, InvalidInput, Mistake, NotFound
 from citadel.registry import apply, validate
-from citadel.registry.authorised import authorised
 from citadel.registry.model import Entry
 from citadel.registry.ports import Edit, EntryQuery, EntryStore
-from citadel.spiffe import SpiffeId, TrustDomain
+from citadel.spiffe import TrustDomain
 
 _EXPIRE_BATCH = 500
 
@@ -95,10 +94,6 @@ class Registry:
 
     async def count(self, query: EntryQuery) -> int:
         return await self._store.count(query)
-
-    async def authorised(self, node: SpiffeId) -> list[Entry]:
-        """What `node` may serve now."""
-        return authorised(await self._store.all(), node, self._clock.now())
 
     async def expire(self) -> int:
         """Delete entries whose time is over, in batches; how many."""

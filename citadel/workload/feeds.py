@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -15,29 +15,12 @@ from citadel.errors import CitadelError, PermissionDenied, ResourceExhausted
 from citadel.held import HeldIdentity, View
 from citadel.spiffe import TrustDomain
 from citadel.workload.attestors import Attestors
+from citadel.workload.entry_index import EntryIndex
 from citadel.workload.identities import Identities
 from citadel.workload.peer import Peer, PeerTable
 from citadel.workload.upstream import AssignedEntry, Selector
 
 log = structlog.get_logger("citadel.workload")
-
-
-class EntryIndex:
-    """Finds the entries whose selectors are all among a process's. Each entry is filed under one of its selectors."""
-
-    def __init__(self, entries: Iterable[AssignedEntry]) -> None:
-        self._under: dict[Selector, list[AssignedEntry]] = {}
-        entries = list(entries)
-        common = Counter(selector for entry in entries for selector in entry.selectors)
-        for entry in entries:
-            if entry.selectors:  # the rarest one, so that few are looked at in vain
-                rarest = min(entry.selectors, key=lambda s: (common[s], s))
-                self._under.setdefault(rarest, []).append(entry)
-
-    def matching(self, selectors: frozenset[Selector]) -> list[AssignedEntry]:
-        """In the order in which `default` is chosen: created first, equal times by id."""
-        found = [e for s in selectors for e in self._under.get(s, ()) if e.selectors <= selectors]
-        return sorted(found, key=lambda e: (e.created_at, e.id))
 
 
 class Feed:
@@ -98,8 +81,9 @@ class Feeds:
         self._feeds: set[Feed] = set()
         self._users: dict[str, set[Feed]] = {}  # entry id: the feeds that show it
         self._per_uid: Counter[int] = Counter()
-        self._index = EntryIndex(())
-        identities.listen(self._changed)
+        self._by_selector: dict[Selector, set[Feed]] = {}
+        self._index = EntryIndex()
+        identities.listen(self)
 
     @asynccontextmanager
     async def open(self, peer: str) -> AsyncIterator[tuple[Peer, Feed]]:
@@ -111,6 +95,7 @@ class Feeds:
         try:
             feed = Feed(caller, await self._attestors.attest(caller), self._trust_domain)
             self._feeds.add(feed)
+            self._file(feed)
             self._match(feed)
             yield caller, feed
         finally:
@@ -119,6 +104,7 @@ class Feeds:
                 del self._per_uid[caller.uid]
             if feed is not None:
                 self._feeds.discard(feed)
+                self._unfile(feed)
                 self._forget(feed)
 
     async def run(self) -> None:
@@ -135,18 +121,50 @@ class Feeds:
             log.info("a caller is gone", peer=feed.peer.name, why=error.message)
             feed.end()
             return
+        if feed not in self._feeds:  # its stream ended meanwhile
+            return
         if selectors != feed.selectors:
+            self._unfile(feed)
             feed.selectors = selectors
+            self._file(feed)
         self._match(feed)
 
-    def _changed(self, entries: frozenset[str] | None) -> None:
-        if entries is None:
-            self._index = EntryIndex(self._identities.entries.values())
-            for feed in list(self._feeds):
-                self._match(feed)
-            return
-        for feed in {feed for entry_id in entries for feed in self._users.get(entry_id, ())}:
+    def entries_changed(self, before: Mapping[str, AssignedEntry], entry_ids: Collection[str]) -> None:
+        affected: set[Feed] = set()
+        for entry_id in entry_ids:
+            old, new = before.get(entry_id), self._identities.entries.get(entry_id)
+            if old is not None:
+                self._index.discard(old)
+                affected |= self._users.get(entry_id, set())
+            if new is not None:
+                self._index.add(new)
+                affected |= self._having(new.selectors)
+        for feed in affected:
+            self._match(feed)
+
+    def identity_changed(self, entry_id: str) -> None:
+        for feed in list(self._users.get(entry_id, ())):
             self._show(feed)
+
+    def bundles_changed(self) -> None:
+        for feed in list(self._feeds):
+            self._show(feed)
+
+    def _having(self, selectors: frozenset[Selector]) -> set[Feed]:
+        """The feeds of processes that have all of `selectors`."""
+        feeds = [self._by_selector.get(selector, set()) for selector in selectors]
+        return set.intersection(*sorted(feeds, key=len)) if feeds else set()
+
+    def _file(self, feed: Feed) -> None:
+        for selector in feed.selectors:
+            self._by_selector.setdefault(selector, set()).add(feed)
+
+    def _unfile(self, feed: Feed) -> None:
+        for selector in feed.selectors:
+            having = self._by_selector[selector]
+            having.discard(feed)
+            if not having:
+                del self._by_selector[selector]
 
     def _match(self, feed: Feed) -> None:
         self._forget(feed)

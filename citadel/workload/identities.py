@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 import structlog
 from cryptography import x509
@@ -17,15 +18,23 @@ from citadel.clock import Clock
 from citadel.errors import CitadelError, InternalFault
 from citadel.held import HeldBundle, HeldIdentity
 from citadel.spiffe import TrustDomain
-from citadel.workload.upstream import AssignedEntry, SignedSvid, SvidRequest, Upstream
+from citadel.workload.upstream import AssignedEntry, EntryUpdate, SignedSvid, SvidRequest, Upstream
 
 _BATCH = 64
 _LONGEST_NAP = 30.0  # seconds: wall clocks jump, and machines sleep
 _BACKOFF = (0.2, 15.0)
 log = structlog.get_logger("citadel.workload")
 
-#: Called after something changed: with the ids of the entries that it concerns, or None for everything.
-Listener = Callable[[frozenset[str] | None], None]
+
+class Listener(Protocol):
+    """Told after something changed. Calls are synchronous and must be quick."""
+
+    def entries_changed(self, before: Mapping[str, AssignedEntry], entry_ids: Collection[str]) -> None:
+        """These entries are new, changed, or gone from `Identities.entries`; `before` has those that were there."""
+
+    def identity_changed(self, entry_id: str) -> None: ...
+
+    def bundles_changed(self) -> None: ...
 
 
 @dataclass
@@ -102,14 +111,30 @@ class Identities:
                     held.task.cancel()
 
     async def _follow_entries(self) -> None:
-        async with self._upstream.entries() as changes:
-            async for entries in changes:
-                before, self.entries = self.entries, {entry.id: entry for entry in entries}
-                touched = {i for i in before.keys() | self.entries.keys() if before.get(i) != self.entries.get(i)}
-                for entry_id in touched & self._held.keys():
-                    self._entry_changed(self._held[entry_id])
-                if touched:
-                    self._tell(None)
+        async with self._upstream.entries() as updates:
+            async for update in updates:
+                self._take(update)
+
+    def _take(self, update: EntryUpdate) -> None:
+        """Costs what changed, not what there is."""
+        gone = self.entries.keys() - {e.id for e in update.changed} if update.whole else update.gone
+        before: dict[str, AssignedEntry] = {}
+        touched: set[str] = set()
+        for entry in update.changed:
+            old = self.entries.get(entry.id)
+            if old is not None:
+                before[entry.id] = old
+            if old != entry:
+                self.entries[entry.id] = entry
+                touched.add(entry.id)
+        for entry_id in gone & self.entries.keys():
+            before[entry_id] = self.entries.pop(entry_id)
+            touched.add(entry_id)
+        for entry_id in touched & self._held.keys():
+            self._entry_changed(self._held[entry_id])
+        if touched:
+            for listener in self._listeners:
+                listener.entries_changed(before, touched)
 
     def _entry_changed(self, held: _Held) -> None:
         entry = self.entries.get(held.entry.id)
@@ -130,11 +155,8 @@ class Identities:
                     if bundle.roots  # an empty bundle is never passed on: with it an Envoy would verify nobody
                 }
                 self.bundles = {n: self.bundles[n] if self.bundles.get(n) == b else b for n, b in new.items()}
-                self._tell(None)
-
-    def _tell(self, entries: Iterable[str] | None) -> None:
-        for listener in self._listeners:
-            listener(None if entries is None else frozenset(entries))
+                for listener in self._listeners:
+                    listener.bundles_changed()
 
     async def _keep_fresh(self, held: _Held) -> None:
         delay = _BACKOFF[0]
@@ -154,7 +176,8 @@ class Identities:
             held.identity, held.last_error = identity, ""
             now = self._clock.now()
             held.renew_at = now + (identity.not_after - now) * self._random.uniform(0.45, 0.55)
-            self._tell([held.entry.id])
+            for listener in self._listeners:
+                listener.identity_changed(held.entry.id)
             while not held.changed.is_set() and (left := (held.renew_at - self._clock.now()).total_seconds()) > 0:
                 await self._nap(held, min(left, _LONGEST_NAP))
 

@@ -18,6 +18,7 @@ __all__ = [
     "AckReport",
     "AssignedEntry",
     "Bundle",
+    "EntryUpdate",
     "Selector",
     "SignedSvid",
     "SvidRequest",
@@ -43,6 +44,16 @@ class AssignedEntry:
     store_svid: bool = False
     expires_at: datetime | None = None
     labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EntryUpdate:
+    """What changed among the entries that this node may serve: those that are new or changed, and the ids of those that
+    it may serve no more. `whole`: `changed` is all of them, and whatever else is known is gone."""
+
+    changed: tuple[AssignedEntry, ...]
+    gone: frozenset[str] = frozenset()
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +121,9 @@ class Upstream(Protocol):
     """The server, as a node sees it. Implementations: api.local (same process); later the SPIRE Server API over
     mTLS. Contract: tests/contract/test_upstream.py.
 
-    Watches yield the whole present set at once, and again after each change (several changes may be one item); a slow
-    reader sees the newest only. While the server is away a watch stays open and resumes by itself; `sign` and
-    `report` raise Unavailable. All calls are safe from many tasks at once.
+    Watches yield the present state at once, and go on after each change (several changes may be one item); a slow
+    reader costs a bounded amount of memory and sees the newest only. While the server is away a watch stays open and
+    resumes by itself; `sign` and `report` raise Unavailable. All calls are safe from many tasks at once.
     """
 
     @property
@@ -121,8 +132,9 @@ class Upstream(Protocol):
     @property
     def node_id(self) -> SpiffeId: ...
 
-    def entries(self) -> AbstractAsyncContextManager[AsyncIterator[tuple[AssignedEntry, ...]]]:
-        """The entries that this node may serve."""
+    def entries(self) -> AbstractAsyncContextManager[AsyncIterator[EntryUpdate]]:
+        """The entries that this node may serve: first all of them, then what changes; all of them again whenever the
+        server cannot tell what did."""
 
     def bundles(self) -> AbstractAsyncContextManager[AsyncIterator[dict[TrustDomain, Bundle]]]:
         """Our own trust domain's bundle and the federated ones. Yields nothing until our own exists."""

@@ -15,8 +15,7 @@ from citadel.ca.model import Skid
 from citadel.ca.ports import AuthorityStore, IssuanceLog, IssuanceQuery
 from citadel.clock import Clock
 from citadel.errors import BadFile, CitadelError, InvalidInput, Mistake, NotFound
-from citadel.registry import Registry
-from citadel.registry.model import Entry
+from citadel.registry import Directory, Entry, Registry
 from citadel.registry.ports import EntryQuery, Match
 from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
@@ -35,6 +34,7 @@ class AdminUseCases:
     store_kind: str
     clock: Clock
     registry: Registry
+    directory: Directory
     authorities: Authorities
     authority_store: AuthorityStore
     issuance: IssuanceLog
@@ -155,6 +155,12 @@ class AdminUseCases:
         return pb.ListEntriesResponse(
             entries=[convert.details_message(entry) for entry in found], next_page_token=token
         )
+
+    async def authorised(self) -> list[Entry]:
+        """What our node may serve now, in order of id."""
+        await self.directory.loaded()
+        served = self.directory.node(self.node_id).entries
+        return [served[entry_id] for entry_id in sorted(served)]
 
     async def list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
         answer = pb.ListAuditResponse()

@@ -113,7 +113,7 @@ class EntryService(entry_pb2_grpc.EntryServicer):
     async def GetAuthorizedEntries(self, request: entry_pb2.GetAuthorizedEntriesRequest, context: Any) -> Any:
         async with answering(context):
             self._gate.actor(context)
-            entries = await self._cases.registry.authorised(self._cases.node_id)
+            entries = await self._cases.authorised()
             messages = [_masked(convert.entry_message(e), request) for e in entries]
             return entry_pb2.GetAuthorizedEntriesResponse(entries=messages)
 

@@ -172,15 +172,6 @@ async def test_a_faulty_file_changes_nothing() -> None:
     assert set(setting.store.entries) == {"a"}
 
 
-async def test_a_node_gets_what_is_below_it_until_that_expires() -> None:
-    setting = Setting()
-    ends = setting.clock.now() + HOUR
-    await setting.registry.create([entry("a", expires_at=ends), entry("b"), entry("far", parent="/elsewhere")], "uid:0")
-    assert [e.id for e in await setting.registry.authorised(NODE)] == ["a", "b"]
-    setting.clock.advance(HOUR)  # the job that deletes it need not have come by
-    assert [e.id for e in await setting.registry.authorised(NODE)] == ["b"]
-
-
 async def test_an_edit_that_the_store_refuses_is_passed_on() -> None:
     setting = Setting()
     with pytest.raises(NotFound):
