@@ -15,8 +15,9 @@ import yaml
 
 from citadel.cli.options import ConfigOption, examples, load_config
 from citadel.cli.run import say
+from citadel.config import parse_duration
 from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, PermissionDenied
-from citadel.sds.bootstrap import Address, Inbound, Plan, Upstream, Variant, bootstrap, fragment
+from citadel.sds.bootstrap import Address, Inbound, Plan, Protocol, Upstream, Variant, bootstrap, fragment
 from citadel.spiffe import SpiffeId, TrustDomain
 
 app = typer.Typer(help="Configuration for Envoy.", no_args_is_help=True, rich_markup_mode=None)
@@ -51,6 +52,12 @@ def write_bootstrap(
         list[str] | None,
         typer.Option("--caller-id", help="SPIFFE ID that may call (default: all of the trust domain).", metavar="ID"),
     ] = None,
+    permissive: Annotated[
+        bool, typer.Option("--permissive", help="Take plain connections at --listen too, while you move to mTLS.")
+    ] = False,
+    application_http2: Annotated[
+        bool, typer.Option("--app-http2", help="Speak HTTP/2 to --app, as gRPC services need.")
+    ] = False,
     upstream: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,6 +82,12 @@ def write_bootstrap(
         str | None, typer.Option("--admin", help="Envoy's own admin address (default: none).", metavar="HOST:PORT")
     ] = None,
     node_id: Annotated[str, typer.Option("--node-id", help="Envoy's name (default: the host's).", metavar="NAME")] = "",
+    longest: Annotated[
+        str, typer.Option("--max-connection-duration", help="Longest life of a connection.", metavar="DURATION")
+    ] = "15m",
+    drain: Annotated[
+        str, typer.Option("--drain-time", help="How long one that ends may finish its requests.", metavar="DURATION")
+    ] = "2s",
     tls12: Annotated[bool, typer.Option("--tls12", help="Take TLS 1.2 too.")] = False,
     only_fragment: Annotated[
         bool,
@@ -101,11 +114,13 @@ def write_bootstrap(
         node_id=node_id or socket.gethostname(),
         socket=str(path),
         admin=Address.parse(admin) if admin else None,
-        inbound=_inbound(listen, application, caller or []),
+        inbound=_inbound(listen, application, caller or [], permissive=permissive, http2=application_http2),
         upstreams=_upstreams(upstream or [], upstream_id or []),
         variant=variant,
         identity=identity if identity == "default" else SpiffeId.parse(identity).uri,
         tls13_only=not tls12,
+        max_connection_seconds=_seconds("--max-connection-duration", longest),
+        drain_seconds=_seconds("--drain-time", drain),
     )
     text = _text(fragment(plan) if only_fragment else bootstrap(plan), output)
     if out is None:
@@ -113,6 +128,13 @@ def write_bootstrap(
     else:
         _write(out, text, force=force)
         say(f"wrote {out}" if only_fragment else f"wrote {out}; start with: envoy -c {out}")
+
+
+def _seconds(option: str, text: str) -> float:
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise InvalidInput(f"{option}: {error}") from error
 
 
 def _place(trust_domain: str | None, workload_socket: Path | None, config: Path | None) -> tuple[TrustDomain, Path]:
@@ -124,14 +146,22 @@ def _place(trust_domain: str | None, workload_socket: Path | None, config: Path 
     return domain, workload_socket.absolute() if workload_socket else settings.sockets.workload.path
 
 
-def _inbound(listen: str | None, application: str | None, callers: list[str]) -> Inbound | None:
-    if listen is None and application is None and not callers:
+def _inbound(
+    listen: str | None, application: str | None, callers: list[str], *, permissive: bool, http2: bool
+) -> Inbound | None:
+    if listen is None and application is None and not (callers or permissive or http2):
         return None
     if listen is None or application is None:
         raise InvalidInput(
             "--listen and --app belong together", mend="give both, such as 0.0.0.0:8443 and 127.0.0.1:8080"
         )
-    return Inbound(Address.parse(listen), Address.parse(application), tuple(map(SpiffeId.parse, callers)))
+    return Inbound(
+        Address.parse(listen),
+        Address.parse(application),
+        tuple(map(SpiffeId.parse, callers)),
+        permissive=permissive,
+        protocol=Protocol.HTTP2 if http2 else Protocol.HTTP1,
+    )
 
 
 def _upstreams(upstreams: list[str], ids: list[str]) -> list[Upstream]:

@@ -6,6 +6,9 @@ resumption, bounded connections, paths normalised before anybody judges them.
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,34 +21,95 @@ _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
 _HTTP_OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_TLS_INSPECTOR = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+_ALPN = ["h2", "http/1.1"]
+_MAX_SOCKET_PATH = 107  # unix(7): sun_path has 108 with its final zero
+#: Connections that we make end before the other side would end them: only who sends knows that nothing is under way.
+_CLIENT_SHARE = 0.9
 SDS_CLUSTER = "citadel_sds"
+_APPLICATION = "application"
+_OUR_CLUSTERS = frozenset({SDS_CLUSTER, _APPLICATION})
 Document = dict[str, Any]
 
 
 class Variant(StrEnum):
+    """How Envoy asks for its secrets: state of the world or delta, on streams of their own or on the one of ADS."""
+
     SOTW = "sotw"
     DELTA = "delta"
     ADS = "ads"
+    DELTA_ADS = "delta-ads"
+
+    @property
+    def ads(self) -> bool:
+        return self in (Variant.ADS, Variant.DELTA_ADS)
+
+    @property
+    def api_type(self) -> str:
+        """envoy.config.core.v3.ApiConfigSource.ApiType; ADS has the same ones."""
+        return "DELTA_GRPC" if self in (Variant.DELTA, Variant.DELTA_ADS) else "GRPC"
+
+
+class Protocol(StrEnum):
+    """The HTTP of a connection. `auto` (mTLS only): what the other side offers by ALPN."""
+
+    AUTO = "auto"
+    HTTP1 = "http1"
+    HTTP2 = "http2"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A host and a port."""
+    """Where to listen or to connect to: a host and a port, or a unix socket (then `port` is 0)."""
 
     host: str
-    port: int
+    port: int = 0
+    socket: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read `host:port` or `[v6]:port`. Raises InvalidInput."""
+        """Read `host:port`, `[v6]:port` or `unix:/path`. Raises InvalidInput."""
+        if text.startswith("unix:"):
+            return cls.unix(text.removeprefix("unix:"))
         host, colon, port = text.rpartition(":")
         if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
-            raise InvalidInput(f"{text!r} is no address; expected host:port, as in 127.0.0.1:8080")
+            raise InvalidInput(f"{text!r} is no address; expected host:port or unix:/path, as in 127.0.0.1:8080")
+        if ":" in host and not (host.startswith("[") and host.endswith("]") and _is_ip(host[1:-1])):
+            raise InvalidInput(f"{text!r} is no address: an IPv6 address stands in brackets, as in [::1]:8080")
         return cls(host.strip("[]"), int(port))
+
+    @classmethod
+    def unix(cls, path: str) -> Address:
+        """The unix socket at `path`. Raises InvalidInput if it cannot be one (unix(7))."""
+        if not path.startswith("/") or "\0" in path or len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+            raise InvalidInput(
+                f"{path!r} is no path of a socket: expected an absolute one of {_MAX_SOCKET_PATH} bytes at the most"
+            )
+        return cls("", socket=path)
+
+    def __str__(self) -> str:
+        if self.socket:
+            return f"unix:{self.socket}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def resolved(self) -> bool:
+        """Whether there is nothing to look up in DNS."""
+        return bool(self.socket) or _is_ip(self.host)
 
     @property
     def envoy(self) -> Document:
+        if self.socket:
+            return {"pipe": {"path": self.socket}}
         return {"socket_address": {"address": self.host, "port_value": self.port}}
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +120,14 @@ class Upstream:
     listen: Address
     address: Address
     ids: tuple[SpiffeId, ...]
+    protocol: Protocol = Protocol.AUTO
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", self.name) or self.name in _OUR_CLUSTERS:
+            raise InvalidInput(
+                f"{self.name!r} cannot name an upstream",
+                mend=f"use letters, digits, '.', '_' and '-', but not {' or '.join(sorted(_OUR_CLUSTERS))}",
+            )
         if not self.ids:
             raise InvalidInput(
                 f"the upstream {self.name} names no SPIFFE ID: any workload could pose as it",
@@ -69,12 +139,15 @@ class Upstream:
 class Inbound:
     """Terminate mTLS on `listen` and pass on to the application at `application`.
 
-    `callers` are the SPIFFE IDs let in; empty: everybody of the trust domain.
+    `callers` are the SPIFFE IDs let in; empty: everybody of the trust domain. `permissive`: plain connections are let
+    in too, as while a mesh is moved to mTLS; these carry no identity, and `callers` says nothing of them.
     """
 
     listen: Address
     application: Address
     callers: tuple[SpiffeId, ...] = ()
+    permissive: bool = False
+    protocol: Protocol = Protocol.HTTP1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +166,13 @@ class Plan:
     max_connection_seconds: float = 900.0
     drain_seconds: float = 2.0
 
+    def __post_init__(self) -> None:
+        if self.max_connection_seconds <= 0 or self.drain_seconds <= 0:
+            raise InvalidInput("connections must last and be drained for longer than no time at all")
+        listens = [one.listen for one in self.upstreams] + ([self.inbound.listen] if self.inbound else [])
+        if twice := next((one for one in listens if listens.count(one) > 1), None):
+            raise InvalidInput(f"two listeners have the same address, {twice}")
+
 
 def bootstrap(plan: Plan) -> Document:
     """The whole bootstrap, as `envoy -c` takes it."""
@@ -101,15 +181,16 @@ def bootstrap(plan: Plan) -> Document:
     listeners = [_inbound(plan, plan.inbound)] if plan.inbound else []
     clusters = [_sds_cluster(plan)]
     if plan.inbound:
-        clusters.append(_plain_cluster("application", plan.inbound.application))
+        protocol = _http(plan, plan.inbound.protocol)
+        clusters.append(_cluster(_APPLICATION, plan.inbound.application, protocol))
     for upstream in plan.upstreams:
         listeners.append(_outbound(plan, upstream))
         clusters.append(_upstream_cluster(plan, upstream))
     document: Document = {"node": {"id": plan.node_id, "cluster": plan.trust_domain.name}}
     if plan.admin is not None:
         document["admin"] = {"address": plan.admin.envoy}
-    if plan.variant is Variant.ADS:
-        document["dynamic_resources"] = {"ads_config": _api_source("GRPC")}
+    if plan.variant.ads:
+        document["dynamic_resources"] = {"ads_config": _api_source(plan)}
     document["static_resources"] = {"listeners": listeners, "clusters": clusters}
     return document
 
@@ -122,14 +203,15 @@ def fragment(plan: Plan) -> Document:
     for upstream in plan.upstreams:
         sockets[upstream.name] = _upstream_socket(plan, upstream.ids)
     document: Document = {"clusters": [_sds_cluster(plan)], "transport_sockets": sockets}
-    if plan.variant is Variant.ADS:
-        document["dynamic_resources"] = {"ads_config": _api_source("GRPC")}
+    if plan.variant.ads:
+        document["dynamic_resources"] = {"ads_config": _api_source(plan)}
     return document
 
 
-def _api_source(kind: str) -> Document:
+def _api_source(plan: Plan) -> Document:
+    """Without the back-off Envoy needs 4 to 12 seconds to notice that Citadel is back; with it, 60 ms."""
     return {
-        "api_type": kind,
+        "api_type": plan.variant.api_type,
         "transport_api_version": "V3",
         "set_node_on_first_message_only": True,
         "grpc_services": [
@@ -145,40 +227,37 @@ def _api_source(kind: str) -> Document:
 
 def _sds_config(plan: Plan, *, ads: bool) -> Document:
     """Where secrets come from. Without `ads`, a stream of its own even where all else comes over ADS."""
-    match plan.variant:
-        case Variant.ADS if ads:
-            return {"resource_api_version": "V3", "ads": {}}
-        case Variant.DELTA:
-            return {"resource_api_version": "V3", "api_config_source": _api_source("DELTA_GRPC")}
-        case _:
-            return {"resource_api_version": "V3", "api_config_source": _api_source("GRPC")}
+    if ads and plan.variant.ads:
+        return {"resource_api_version": "V3", "ads": {}}
+    return {"resource_api_version": "V3", "api_config_source": _api_source(plan)}
 
 
-def _http2() -> Document:
-    return {
-        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-            "@type": _HTTP_OPTIONS,
-            "explicit_http_config": {"http2_protocol_options": {}},
-        }
-    }
+def _http(plan: Plan, protocol: Protocol, *, mtls: bool = False) -> Document:
+    """How Envoy speaks to a cluster. Connections to other Envoys are bounded: an old one keeps its old certificates."""
+    options: Document = {"@type": _HTTP_OPTIONS}
+    if mtls:
+        longest = _seconds(plan.max_connection_seconds * _CLIENT_SHARE)
+        options["common_http_protocol_options"] = {"max_connection_duration": longest}
+    match protocol:
+        case Protocol.AUTO:
+            options["auto_config"] = {"http_protocol_options": {}, "http2_protocol_options": {}}
+        case Protocol.HTTP1:
+            options["explicit_http_config"] = {"http_protocol_options": {}}
+        case Protocol.HTTP2:
+            options["explicit_http_config"] = {"http2_protocol_options": {}}
+    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
 
 
 def _sds_cluster(plan: Plan) -> Document:
-    endpoint = {"endpoint": {"address": {"pipe": {"path": plan.socket}}}}
-    return {
-        "name": SDS_CLUSTER,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "typed_extension_protocol_options": _http2(),
-        "load_assignment": {"cluster_name": SDS_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
-    }
+    return _cluster(SDS_CLUSTER, Address.unix(plan.socket), _http(plan, Protocol.HTTP2))
 
 
-def _plain_cluster(name: str, address: Address) -> Document:
+def _cluster(name: str, address: Address, protocol: Document) -> Document:
     return {
         "name": name,
-        "type": "STRICT_DNS",
+        "type": "STATIC" if address.resolved else "STRICT_DNS",
         "connect_timeout": "2s",
+        "typed_extension_protocol_options": protocol,
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address.envoy}}]}],
@@ -215,7 +294,7 @@ def _downstream_socket(plan: Plan, callers: Sequence[SpiffeId]) -> Document:
             "require_client_certificate": True,
             "disable_stateless_session_resumption": True,
             "disable_stateful_session_resumption": True,
-            "common_tls_context": _common_tls(plan, _exact(callers) or anybody, ads=True),
+            "common_tls_context": _common_tls(plan, _exact(callers) or anybody, ads=True) | {"alpn_protocols": _ALPN},
         },
     }
 
@@ -225,23 +304,24 @@ def _upstream_socket(plan: Plan, ids: Sequence[SpiffeId]) -> Document:
     context = _common_tls(plan, _exact(ids), ads=False)
     return {
         "name": "envoy.transport_sockets.tls",
-        "typed_config": {"@type": f"{_TLS}UpstreamTlsContext", "common_tls_context": context},
+        "typed_config": {"@type": f"{_TLS}UpstreamTlsContext", "max_session_keys": 0, "common_tls_context": context},
     }
 
 
 def _upstream_cluster(plan: Plan, upstream: Upstream) -> Document:
     return {
-        **_plain_cluster(upstream.name, upstream.address),
+        **_cluster(upstream.name, upstream.address, _http(plan, upstream.protocol, mtls=True)),
         "transport_socket": _upstream_socket(plan, upstream.ids),
     }
 
 
 def _seconds(value: float) -> str:
-    return f"{value:g}s"
+    """protobuf's Duration in JSON."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") + "s"
 
 
-def _connection_manager(plan: Plan, cluster: str, prefix: str, **extra: Any) -> Document:
-    route = {"match": {"prefix": "/"}, "route": {"cluster": cluster}}
+def _connection_manager(plan: Plan, cluster: str, prefix: str, route: Document, **extra: Any) -> Document:
+    routes = [{"match": {"prefix": "/"}, "route": {"cluster": cluster, **route}}]
     return {
         "name": "envoy.filters.network.http_connection_manager",
         "typed_config": {
@@ -253,26 +333,36 @@ def _connection_manager(plan: Plan, cluster: str, prefix: str, **extra: Any) -> 
             "common_http_protocol_options": {"max_connection_duration": _seconds(plan.max_connection_seconds)},
             "drain_timeout": _seconds(plan.drain_seconds),
             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
-            "route_config": {"virtual_hosts": [{"name": cluster, "domains": ["*"], "routes": [route]}]},
+            "route_config": {"virtual_hosts": [{"name": cluster, "domains": ["*"], "routes": routes}]},
             **extra,
         },
     }
 
 
 def _inbound(plan: Plan, inbound: Inbound) -> Document:
+    """SANITIZE_SET: what a caller says of its own certificate is thrown away, in plain connections too."""
     manager = _connection_manager(
         plan,
-        "application",
+        _APPLICATION,
         "inbound",
+        {},
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
     )
     chain = {"filters": [manager], "transport_socket": _downstream_socket(plan, inbound.callers)}
-    return {"name": "inbound", "address": inbound.listen.envoy, "filter_chains": [chain]}
+    listener: Document = {"name": "inbound", "address": inbound.listen.envoy, "filter_chains": [chain]}
+    if inbound.permissive:
+        plain = {"filter_chain_match": {"transport_protocol": "raw_buffer"}, "filters": [manager]}
+        inspector = {"name": "envoy.filters.listener.tls_inspector", "typed_config": {"@type": _TLS_INSPECTOR}}
+        listener["listener_filters"] = [inspector]
+        listener["filter_chains"] = [{"filter_chain_match": {"transport_protocol": "tls"}, **chain}, plain]
+    return listener
 
 
 def _outbound(plan: Plan, upstream: Upstream) -> Document:
-    manager = _connection_manager(plan, upstream.name, f"outbound_{upstream.name}")
+    """Only what the other side cannot have seen is tried again."""
+    again = {"retry_policy": {"retry_on": "connect-failure,refused-stream,reset-before-request", "num_retries": 2}}
+    manager = _connection_manager(plan, upstream.name, f"outbound_{upstream.name}", again)
     return {
         "name": f"outbound_{upstream.name}",
         "address": upstream.listen.envoy,

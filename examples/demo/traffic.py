@@ -20,15 +20,16 @@ def free_port() -> int:
 
 async def serve_upstream(port: int) -> asyncio.Server:
     """An HTTP/1.1 service that answers 200 to whatever it is asked."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await reader.readuntil(b"\r\n\r\n"):
-                writer.write(_ANSWER)
-                await writer.drain()
-        writer.close()
-
     return await asyncio.start_server(answer, "127.0.0.1", port)
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer every request of one connection, as `serve_upstream` does."""
+    with suppress(ConnectionError, asyncio.IncompleteReadError):
+        while await reader.readuntil(b"\r\n\r\n"):
+            writer.write(_ANSWER)
+            await writer.drain()
+    writer.close()
 
 
 @dataclass
