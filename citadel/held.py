@@ -43,11 +43,17 @@ class HeldBundle:
 class View:
     """All that one caller may have now.
 
-    `identities` are in the order in which `default` is chosen: the first one is the default (the entry that was created
-    first; equal times by entry id). A caller without a registration has neither identities nor bundles. `bundles`
-    holds our own trust domain's and those that any of the caller's entries federates with.
+    `identities` are in the order in which `default` is chosen: that of the entry that was created first (equal times by
+    entry id). A caller without a registration has neither identities nor bundles. `bundles` holds our own trust
+    domain's and those that any of the caller's entries federates with.
     """
 
     trust_domain: TrustDomain
     identities: tuple[HeldIdentity, ...]
     bundles: Mapping[TrustDomain, HeldBundle]
+    default_pending: bool = False  # the first entry's certificate is not there yet; another's never stands in for it
+
+    @property
+    def default(self) -> HeldIdentity | None:
+        """What the caller is if it does not say which of its identities it wants; None while there is none."""
+        return None if self.default_pending or not self.identities else self.identities[0]

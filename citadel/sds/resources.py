@@ -24,7 +24,7 @@ _VALIDATOR_TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3
 class Renderer:
     """Makes resources from what a caller holds. Share one among all streams.
 
-    `default` is the caller's first identity; a SPIFFE ID with a path is that identity; `ROOTCA` our own bundle;
+    `default` is the caller's default identity; a SPIFFE ID with a path is that identity; `ROOTCA` our own bundle;
     `spiffe://<trust domain>` that domain's; `ALL` all bundles of the caller, for Envoy's SPIFFE validator.
     """
 
@@ -41,7 +41,7 @@ class Renderer:
         """The resource, or None if there is none by that name (now)."""
         match name:
             case "default":
-                return self._identity(name, view.identities[0]) if view.identities else None
+                return self._identity(name, view.default) if view.default is not None else None
             case "ROOTCA":
                 own = view.bundles.get(view.trust_domain)
                 return self._bundle(name, own) if own is not None and own.roots else None

@@ -185,12 +185,15 @@ class Feeds:
         """Compute the feed's view. What it once had and may have no more it keeps until that expires: an Envoy that is
         left without a secret, or with an empty one, is worse off than one whose last certificate runs out."""
         now = self._clock.now()
-        current = {e.id: held for e in feed.entries if (held := self._identities.identity(e.id)) is not None}
-        kept = {i: held for i, held in feed.shown.items() if i not in current and held.not_after > now}
-        feed.shown = current | kept
+        lasting = {i: held for i, held in feed.shown.items() if held.not_after > now}
+        found = {e.id: self._identities.identity(e.id) or lasting.get(e.id) for e in feed.entries}
+        feed.shown = {i: held for i, held in found.items() if held is not None} | {
+            i: held for i, held in lasting.items() if i not in found
+        }
         if not feed.entries and not feed.shown:
             feed.put(View(self._trust_domain, (), {}))
             return
         wanted = {self._trust_domain}.union(*(e.federates_with for e in feed.entries))
         bundles = {name: bundle for name, bundle in self._identities.bundles.items() if name in wanted}
-        feed.put(View(self._trust_domain, tuple(feed.shown.values()), bundles))
+        pending = bool(feed.entries) and found[feed.entries[0].id] is None
+        feed.put(View(self._trust_domain, tuple(feed.shown.values()), bundles, default_pending=pending))

@@ -27,7 +27,7 @@ from tests.support.up import QUICK, Up
 
 WAIT_SECONDS = 30.0
 _STOP_SECONDS = 10.0
-_TRUST_DOMAIN = TrustDomain.parse("example.org")
+_LONGEST_CONNECTION = 3.0  # seconds: every renewal is soon seen on connections that are kept, too
 #: Counters that only grow when something went wrong, on either side of a connection.
 _FAILURES = re.compile(
     r"\.ssl\.(connection_error|fail_verify_\w+)$"
@@ -55,7 +55,6 @@ class Envoy:
         self.name = name
         self.program = own_copy(folder, name)
         self.serials: list[str] = []  # of its leaves, in the order in which they were seen
-        self.expires: dict[str, str] = {}
         self._folder = folder
         self._admin = folder / f"{name}.admin"
         document["admin"] = {"address": {"pipe": {"path": os.fspath(self._admin)}}}
@@ -90,10 +89,17 @@ class Envoy:
 
     def ready(self) -> bool:
         """Whether its listeners are up. Raises AssertionError with its log if it ended by itself."""
+        return self._answers("/ready")
+
+    def answers(self) -> bool:
+        """Whether its admin pages are there. Raises AssertionError with its log if it ended by itself."""
+        return self._answers("/server_info")
+
+    def _answers(self, path: str) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log
         try:
-            return bool(self._get("/ready"))
+            return bool(self._get(path))
         except OSError:
             return False
 
@@ -111,6 +117,10 @@ class Envoy:
             for name, value in self.stats().items()
             if value and _FAILURES.search(name) and not name.startswith(_NOT_THE_MESH)
         }
+
+    def streams(self) -> int:
+        """How many streams to Citadel are open."""
+        return self.total(".upstream_rq_active", f"cluster.{SDS_CLUSTER}")
 
     def look(self) -> None:
         """Note the leaf in use, if it is another than before."""
@@ -153,6 +163,7 @@ class _UnixConnection(http.client.HTTPConnection):
 class Pair:
     """An Envoy with the application behind it, and one that calls it, in one way a listener."""
 
+    name: str
     server: Envoy
     client: Envoy
     listeners: dict[str, Path]
@@ -160,6 +171,10 @@ class Pair:
     @property
     def both(self) -> tuple[Envoy, Envoy]:
         return self.server, self.client
+
+    def register(self, up: Up, ttl: str) -> None:
+        up.register(f"/{self.name}/server", self.server.selector, "--ttl", ttl)
+        up.register(f"/{self.name}/client", self.client.selector, "--ttl", ttl)
 
     def failures(self) -> dict[str, int]:
         return {f"{one.name}: {name}": value for one in self.both for name, value in one.failures().items()}
@@ -182,28 +197,31 @@ class Mesh:
         self._application = folder / "app.sock"
         stack.enter_context(Application(self._application))
 
-    def envoy(self, name: str, plan: Plan) -> Envoy:
-        """An Envoy that is not started yet."""
-        return self._made(name, bootstrap(plan))
+    def pair(self, name: str, variant: Variant = Variant.SOTW, *, ways: Sequence[str] = WAYS, ttl: str = "6s") -> Pair:
+        """A pair that is registered, started and ready."""
+        pair = self.unregistered(name, variant, ways=ways)
+        pair.register(self.up, ttl)
+        for one in pair.both:
+            one.start()
+        for one in pair.both:
+            wait_for(f"Envoy {one.name}", one.ready)
+        return pair
 
-    def pair(
-        self,
-        name: str,
-        variant: Variant = Variant.SOTW,
-        *,
-        ways: Sequence[str] = WAYS,
-        ttl: str = "6s",
-        expected: str | None = None,
-        longest: float = 3.0,
+    def unregistered(
+        self, name: str, variant: Variant = Variant.SOTW, *, ways: Sequence[str] = WAYS, expected: str = ""
     ) -> Pair:
-        """A pair that is registered, started and ready. `expected`: the path of the ID that the client insists on, if
+        """A pair that is neither started nor registered. `expected`: the path of the ID that the client insists on, if
         it is not the server's."""
-        server_id = f"/{name}/server"
-        socket = os.fspath(self.up.workload_socket)
-        plan = Plan(_TRUST_DOMAIN, name, socket, variant=variant, max_connection_seconds=longest)
+        plan = Plan(
+            trust_domain=TrustDomain.parse("example.org"),
+            node_id=name,
+            socket=os.fspath(self.up.workload_socket),
+            variant=variant,
+            max_connection_seconds=_LONGEST_CONNECTION,
+        )
         mtls = Address.unix(os.fspath(self.folder / f"{name}.mtls"))
         inbound = Inbound(mtls, Address.unix(os.fspath(self._application)))
-        pinned = SpiffeId.parse(f"spiffe://example.org{expected or server_id}")
+        pinned = SpiffeId.parse(f"spiffe://example.org{expected or f'/{name}/server'}")
         listeners = {way: self.folder / f"{name}.{way}" for way in ways}
         upstreams = [
             Upstream(
@@ -211,16 +229,9 @@ class Mesh:
             )
             for way, path in listeners.items()
         ]
-        server = self.envoy(f"{name}-s", replace(plan, node_id=f"{name}-s", inbound=inbound))
+        server = self._made(f"{name}-s", bootstrap(replace(plan, node_id=f"{name}-s", inbound=inbound)))
         client = self._made(f"{name}-c", _churned(bootstrap(replace(plan, node_id=f"{name}-c", upstreams=upstreams))))
-        self.up.register(server_id, server.selector, "--ttl", ttl)
-        self.up.register(f"/{name}/client", client.selector, "--ttl", ttl)
-        pair = Pair(server, client, listeners)
-        for one in pair.both:
-            one.start()
-        for one in pair.both:
-            wait_for(f"Envoy {one.name}", one.ready)
-        return pair
+        return Pair(name, server, client, listeners)
 
     def _made(self, name: str, document: dict[str, Any]) -> Envoy:
         envoy = Envoy(self.folder, name, document)
