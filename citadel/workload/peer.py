@@ -24,7 +24,7 @@ class Peer:
     uid: int
     gid: int
     pidfd: int = field(repr=False)
-    start_time: str = field(repr=False)
+    start_time: int = field(repr=False)  # clock ticks after boot
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class Peer:
 
     def same_process(self) -> bool:
         """Whether /proc/<pid> is still about this process."""
-        return self.alive() and _start_time(self.pid) == self.start_time
+        return self.alive() and start_time(self.pid) == self.start_time
 
     def close(self) -> None:
         os.close(self.pidfd)
@@ -54,20 +54,22 @@ def peer_of(connection: socket.socket) -> Peer:
         pidfd = os.pidfd_open(pid)
     except OSError as error:
         raise PermissionDenied(f"pid {pid} ended before it was looked at") from error
-    start = _start_time(pid)
-    if not start:
+    start = start_time(pid)
+    if start is None:
         os.close(pidfd)
         raise PermissionDenied(f"pid {pid} ended before it was looked at")
     return Peer(pid, uid, gid, pidfd, start)
 
 
-def _start_time(pid: int) -> str:
-    """Field 22 of /proc/<pid>/stat (proc(5)); the name before it may hold anything, so count from its last bracket."""
+def start_time(pid: int, proc: Path = Path("/proc")) -> int | None:
+    """When a process began, in clock ticks after boot: field 22 of /proc/<pid>/stat (proc(5)). None if it is gone.
+
+    The name before it may hold anything, so count from its last bracket."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        stat = (proc / str(pid) / "stat").read_bytes()
     except OSError:
-        return ""
-    return stat.rpartition(")")[2].split()[19]
+        return None
+    return int(stat.rpartition(b")")[2].split()[19])
 
 
 class PeerTable:

@@ -1,77 +1,174 @@
-"""docker: selectors: the container that a process runs in, by its cgroup and the Docker API on its unix socket."""
+"""Docker attestor: a container's labels, environment and image as selectors, asked of the Docker Engine API."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import structlog
 
-from citadel.workload.peer import Peer
+from citadel.errors import BadSelector, Unavailable
+from citadel.workload.attestors import cgroup
+from citadel.workload.attestors.answers import Answers
+from citadel.workload.peer import Peer, start_time
 from citadel.workload.upstream import Selector
 
-_CONTAINER = re.compile(r"(?:docker|cri-containerd)[-/]([0-9a-f]{64})(?:\.scope)?(?=[/\n]|\Z)")
-_MAX_ANSWER = 4 << 20
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_REMEMBERED_SECONDS = 3.0
+log = structlog.get_logger("citadel.workload")
+
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """What Docker says of a container. `first_pid`: of its first process; None if it does not run."""
+
+    first_pid: int | None
+    selectors: tuple[Selector, ...]
 
 
 class DockerAttestor:
+    """Selectors `docker:label:K:V`, `docker:env:K=V`, `docker:image_id`, `docker:image_config_digest` (SPIRE's names).
+
+    A claim that a control group makes holds only if the container's first process, as Docker names it, is in the very
+    same groups, and was there before the peer was: else a user could name a group of his own after a container.
+    Podman answers the same API; its socket must then be a trusted one (root's), as Docker's is.
+    """
+
     name = "docker"
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *, timeout: float = 5.0, proc: Path = cgroup.PROC) -> None:
+        """`timeout` in seconds bounds each question to Docker."""
         self._socket = socket
+        self._timeout = timeout
+        self._proc = proc
+        self._containers: Answers[str, _Container | None] = Answers(
+            self._inspect, seconds=_REMEMBERED_SECONDS, most=1024, at_once=16
+        )
 
     async def selectors(self, peer: Peer) -> list[Selector]:
-        groups = _cgroups(peer.pid)
-        container = container_of(groups)
-        if container is None or not self._present():
+        """None if the process runs in no container of this Docker. Raises Unavailable if Docker cannot be asked."""
+        if not self._socket.is_socket():
             return []
+        claimed = cgroup.container(cgroup.read(peer.pid, self._proc))
+        if claimed is None:
+            return []
+        container = await self._containers.get(claimed.id)
+        if container is None:
+            return []
+        if fault := self._doubt(container, claimed, peer):
+            log.info("a process is not in the container that its group names", peer=peer.name, why=fault)
+            return []
+        return list(container.selectors)
+
+    def _doubt(self, container: _Container, claimed: cgroup.Container, peer: Peer) -> str:
+        """Why the peer is not in the container after all; empty if it is."""
+        if container.first_pid is None:
+            return "the container does not run"
+        actual = cgroup.container(cgroup.read(container.first_pid, self._proc))
+        began = start_time(container.first_pid, self._proc)
+        if actual != claimed or began is None:
+            return "the container's first process is in another group"
+        if began > peer.start_time:
+            return "the process is older than the container's first"  # whose pid may be somebody else's by now
+        return ""
+
+    async def _inspect(self, container_id: str) -> _Container | None:
+        """ContainerInspect, and with it ImageInspect (Docker Engine API; unversioned is what the daemon prefers). None
+        if Docker has no such container."""
+        # No proxy that the environment names has any business between us and the socket.
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
-        async with httpx.AsyncClient(transport=transport, base_url="http://docker", timeout=5) as client:
-            facts = await _get(client, f"/containers/{container}/json")
-            main = (facts.get("State") or {}).get("Pid") or 0
-            if main <= 0 or not below(groups, _cgroups(main)):
-                raise ValueError(f"Docker does not run container {container} in the group that this process is in")
-            image = await _get(client, f"/images/{facts['Image']}/json")
-        config = facts.get("Config") or {}
-        found = [f"label:{key}:{value}" for key, value in (config.get("Labels") or {}).items()]
-        found += [f"env:{pair}" for pair in config.get("Env") or []]
-        found += [f"image_id:{config['Image']}"] if config.get("Image") else []
-        found += [f"image_config_digest:{image['Id']}"] if image.get("Id") else []
-        return [Selector.of(self.name, value) for value in found if value.isprintable()]
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://docker", trust_env=False, headers={"Accept-Encoding": "identity"}
+        ) as client:
+            facts = await self._get(client, f"/containers/{container_id}/json")
+            if facts is None:
+                return None
+            if facts.get("Id") != container_id:
+                raise Unavailable(f"{self._socket} answers about another container than {container_id[:12]}")
+            # By the digest that it was made from: its name may be another image's by now.
+            image = facts.get("Image")
+            known = isinstance(image, str) and _DIGEST.fullmatch(image)
+            image_id = await self._image_id(client, str(image)) if known else ""
+        state = _mapping(facts.get("State"))
+        pid = state.get("Pid")
+        runs = state.get("Running") is True and type(pid) is int and pid > 0
+        return _Container(pid if runs else None, tuple(_selectors(_mapping(facts.get("Config")), image_id)))
 
-    def _present(self) -> bool:
-        return self._socket.is_socket()
+    async def _image_id(self, client: httpx.AsyncClient, image: str) -> str:
+        """Empty if it is not to be had: an image may be deleted while its containers run."""
+        try:
+            answer = await self._get(client, f"/images/{image}/json")
+        except Unavailable as error:
+            log.warning("an image cannot be inspected", image=image, error=error.sentence())
+            return ""
+        found = (answer or {}).get("Id")
+        return found if isinstance(found, str) and _DIGEST.fullmatch(found) else ""
+
+    async def _get(self, client: httpx.AsyncClient, path: str) -> dict[str, Any] | None:
+        """None for 404. Raises Unavailable."""
+        try:
+            async with asyncio.timeout(self._timeout), client.stream("GET", path, timeout=self._timeout) as response:
+                if response.status_code == httpx.codes.NOT_FOUND:
+                    return None
+                if response.status_code != httpx.codes.OK:
+                    raise Unavailable(f"{self._socket} answers {response.status_code} to GET {path}")
+                body = await _read(response)
+        except TimeoutError:
+            raise Unavailable(f"{self._socket} did not answer within {self._timeout:g} s") from None
+        except (httpx.HTTPError, OSError) as error:
+            raise Unavailable(
+                f"{self._socket} cannot be asked: {str(error) or type(error).__name__}",
+                mend="check that Docker runs and that Citadel may use its socket, or set attestors.docker.enabled",
+            ) from None
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            raise Unavailable(f"the answer of {self._socket} to GET {path} is not JSON") from None
+        if not isinstance(answer, dict):
+            raise Unavailable(f"the answer of {self._socket} to GET {path} is not a JSON object")
+        return answer
 
 
-def _cgroups(pid: int) -> str:
-    return Path(f"/proc/{pid}/cgroup").read_text()
+async def _read(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_ANSWER_BYTES:
+            raise Unavailable(f"Docker's answer is longer than {MAX_ANSWER_BYTES} bytes")
+    return bytes(body)
 
 
-def below(groups: str, container: str) -> bool:
-    """Whether these groups (the text of /proc/<pid>/cgroup) are, or are below, those of the container's first process.
-
-    A group's name alone proves nothing: below a delegated group anybody makes one that looks like a container's.
-    """
-    mine = set(groups.splitlines())
-    return all(
-        any(line == other or line.startswith(f"{other.rstrip('/')}/") for line in mine)
-        for other in container.splitlines()
-    )
+def _selectors(config: dict[str, Any], image_id: str) -> Iterator[Selector]:
+    for value in _values(config, image_id):
+        try:
+            yield Selector.of(DockerAttestor.name, value)
+        except BadSelector:
+            # No entry can ask for what is no selector; the value may be a secret, so only its kind is told.
+            log.debug("a container's value makes no selector", kind=value.partition(":")[0])
 
 
-def container_of(cgroups: str) -> str | None:
-    """The container's id in the text of /proc/<pid>/cgroup, if it names exactly one."""
-    ids = set(_CONTAINER.findall(cgroups))
-    return ids.pop() if len(ids) == 1 else None
+def _values(config: dict[str, Any], image_id: str) -> Iterator[str]:
+    for label, value in _mapping(config.get("Labels")).items():
+        if isinstance(value, str):
+            yield f"label:{label}:{value}"
+    environment = config.get("Env")
+    for item in environment if isinstance(environment, list) else ():
+        if isinstance(item, str):
+            yield f"env:{item}"
+    image = config.get("Image")
+    if isinstance(image, str) and image:
+        yield f"image_id:{image}"
+    if image_id:
+        yield f"image_config_digest:{image_id}"
 
 
-async def _get(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
-    answer = await client.get(path)
-    answer.raise_for_status()
-    if len(answer.content) > _MAX_ANSWER:
-        raise ValueError(f"Docker's answer to {path} is larger than {_MAX_ANSWER} bytes")
-    body = answer.json()
-    if not isinstance(body, dict):
-        raise ValueError(f"Docker's answer to {path} is no object")
-    return body
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,98 +1,86 @@
-"""unix: selectors from the kernel: user, groups, and (if configured) the program's path and hash. SPIRE's names."""
+"""Unix attestor: user and groups from the kernel, and (if configured) the program's path and hash. SPIRE's names."""
 
 from __future__ import annotations
 
 import asyncio
 import grp
-import hashlib
-import os
 import pwd
-import stat
 from pathlib import Path
 
+import structlog
+
+from citadel.errors import CitadelError, Unavailable
+from citadel.workload.attestors.answers import Answers, in_thread
+from citadel.workload.attestors.cgroup import PROC
+from citadel.workload.attestors.executable import Executables
 from citadel.workload.peer import Peer
 from citadel.workload.upstream import Selector
 
-_CHUNK = 1 << 20
-_CACHE = 1024
-_Facts = tuple[int, int, int, int, int]
+_NAMES_SECONDS = 1.0  # what takes longer is left out, so that the rest is not lost with it
+_PROGRAM_SECONDS = 1.5
+_REMEMBERED_SECONDS = 30.0
+_MAX_STATUS_BYTES = 1 << 20  # with all 65,536 supplementary groups that a process may have
+log = structlog.get_logger("citadel.workload")
 
 
 class UnixAttestor:
-    """`discover_path`: also `unix:path` and, for programs up to `max_hash_size` bytes, `unix:sha256`."""
+    """`discover_path`: also `unix:path` and, for programs up to `max_hash_size` bytes (0: for none), `unix:sha256`."""
 
     name = "unix"
 
-    def __init__(self, *, discover_path: bool, max_hash_size: int) -> None:
-        self._discover_path = discover_path
-        self._max_hash_size = max_hash_size
-        self._hashes: dict[_Facts, str] = {}
+    def __init__(self, *, discover_path: bool, max_hash_size: int, proc: Path = PROC) -> None:
+        self._programs = Executables(size_limit=max_hash_size, proc=proc) if discover_path else None
+        self._proc = proc
+        self._names: Answers[tuple[str, int], str | None] = Answers(_ask_name, seconds=_REMEMBERED_SECONDS, most=4096)
 
     async def selectors(self, peer: Peer) -> list[Selector]:
-        return await asyncio.to_thread(self._look, peer)  # user databases may be on the network
+        """Never empty. Raises Unavailable if the process's groups cannot be read."""
+        supplementary = _supplementary(self._proc, peer.pid)
+        found = [f"uid:{peer.uid}", f"gid:{peer.gid}", *(f"supplementary_gid:{gid}" for gid in supplementary)]
+        asked = [("user", "user", peer.uid), ("group", "group", peer.gid)]
+        asked += [("supplementary_group", "group", gid) for gid in supplementary]
+        names, program = await asyncio.gather(self._named(peer, asked), self._program(peer))
+        return [Selector.of(self.name, value) for value in found + names + program if value.isprintable()]
 
-    def _look(self, peer: Peer) -> list[Selector]:
-        found = [f"uid:{peer.uid}", f"gid:{peer.gid}"]
-        found += [f"user:{name}" for name in _user(peer.uid)] + [f"group:{name}" for name in _group(peer.gid)]
-        for gid in _supplementary(peer.pid):
-            found.append(f"supplementary_gid:{gid}")
-            found += [f"supplementary_group:{name}" for name in _group(gid)]
-        if self._discover_path:
-            found += self._program(peer.pid)
-        return [Selector.of(self.name, value) for value in found]
+    async def _named(self, peer: Peer, asked: list[tuple[str, str, int]]) -> list[str]:
+        """The names of numbers; user databases may be on the network, and then they may be away."""
+        looking = {what: asyncio.ensure_future(self._names.get(what[1:])) for what in asked}
+        _, late = await asyncio.wait(looking.values(), timeout=_NAMES_SECONDS)
+        for one in late:
+            one.cancel()
+        if late:
+            log.warning("the user database did not answer in time: names are left out", peer=peer.name)
+        told = ((what[0], one.result()) for what, one in looking.items() if one not in late and not one.exception())
+        return [f"{selector}:{name}" for selector, name in told if name]
 
-    def _program(self, pid: int) -> list[str]:
-        link = f"/proc/{pid}/exe"
-        path = str(Path(link).readlink())
-        handle = os.open(link, os.O_RDONLY | os.O_CLOEXEC)  # the very file that runs, wherever its path leads now
+    async def _program(self, peer: Peer) -> list[str]:
+        if self._programs is None:
+            return []
         try:
-            facts = os.fstat(handle)
-            found = [f"path:{path}"] if _is_at(path, facts) else []
-            if stat.S_ISREG(facts.st_mode) and 0 < facts.st_size <= self._max_hash_size:
-                found.append(f"sha256:{self._hash(handle, facts)}")
-            return found
-        finally:
-            os.close(handle)
-
-    def _hash(self, handle: int, facts: os.stat_result) -> str:
-        key = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns)
-        known = self._hashes.get(key)
-        if known is None:
-            digest = hashlib.sha256()
-            while chunk := os.read(handle, _CHUNK):
-                digest.update(chunk)
-            known = digest.hexdigest()
-            if len(self._hashes) >= _CACHE:
-                self._hashes.clear()
-            self._hashes[key] = known
-        return known
-
-
-def _is_at(path: str, facts: os.stat_result) -> bool:
-    """Whether the program really is at `path`: in a mount namespace of its own anybody can run a file of his under any
-    path, and the kernel would name that."""
-    try:
-        return os.path.samestat(Path(path).stat(), facts)
-    except OSError:  # deleted, or only there in the process's own view
-        return False
-
-
-def _user(uid: int) -> list[str]:
-    try:
-        return [pwd.getpwuid(uid).pw_name]
-    except KeyError:  # a user that only has a number
+            async with asyncio.timeout(_PROGRAM_SECONDS):
+                return await self._programs.look(peer)
+        except TimeoutError:
+            log.warning("a program takes long to read: it is not known by path and hash yet", peer=peer.name)
+        except CitadelError as error:
+            log.warning("a program cannot be looked at", peer=peer.name, error=error.sentence())
         return []
 
 
-def _group(gid: int) -> list[str]:
+async def _ask_name(what: tuple[str, int]) -> str | None:
+    return await in_thread(lambda: _name(*what))
+
+
+def _name(database: str, number: int) -> str | None:
     try:
-        return [grp.getgrgid(gid).gr_name]
-    except KeyError:
-        return []
+        return pwd.getpwuid(number).pw_name if database == "user" else grp.getgrgid(number).gr_name
+    except KeyError:  # one that only has a number
+        return None
 
 
-def _supplementary(pid: int) -> list[int]:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("Groups:"):
-            return [int(gid) for gid in line.split()[1:]]
-    return []
+def _supplementary(proc: Path, pid: int) -> list[int]:
+    try:
+        with (proc / str(pid) / "status").open("rb") as file:
+            lines = file.read(_MAX_STATUS_BYTES).splitlines()
+    except OSError as error:
+        raise Unavailable(f"the groups of process {pid} cannot be read: {error.strerror}") from None
+    return [int(gid) for line in lines if line.startswith(b"Groups:") for gid in line.split()[1:]]

@@ -16,12 +16,8 @@ import pytest
 
 from citadel.errors import PermissionDenied
 from citadel.workload.attestors import Attestors, UnixAttestor
-from citadel.workload.attestors.docker import below, container_of
-from citadel.workload.attestors.systemd import unit_of
 from citadel.workload.peer import Peer, PeerTable, peer_of
 from citadel.workload.upstream import Selector
-
-ID = "a" * 64
 
 
 @contextmanager
@@ -60,7 +56,7 @@ async def test_a_program_that_was_replaced_at_its_path_has_no_path(tmp_path: Pat
             async with asyncio.timeout(5):
                 while Path(f"/proc/{child.pid}/exe").readlink() != program:
                     await asyncio.sleep(0.01)  # until it has exec'ed
-            peer = Peer(child.pid, os.getuid(), os.getgid(), pidfd, "")
+            peer = Peer(child.pid, os.getuid(), os.getgid(), pidfd, 0)
             attestor = UnixAttestor(discover_path=True, max_hash_size=0)
             assert Selector("unix", f"path:{program}") in await attestor.selectors(peer)
             program.unlink()
@@ -95,7 +91,7 @@ async def test_a_slow_and_a_broken_attestor_cost_nobody_the_others_selectors() -
 
 async def test_a_process_that_has_ended_is_refused() -> None:
     with subprocess.Popen(["/bin/sleep", "60"]) as child:
-        peer = Peer(child.pid, 0, 0, os.pidfd_open(child.pid), "")
+        peer = Peer(child.pid, 0, 0, os.pidfd_open(child.pid), 0)
         child.kill()
         child.wait()
         with pytest.raises(PermissionDenied):
@@ -113,39 +109,3 @@ def test_a_token_is_forgotten_when_its_connection_closes() -> None:
     for name in (f"unix-abstract:{token}", "unix:", "unix-abstract:", "ipv4:127.0.0.1:1", token):
         with pytest.raises(PermissionDenied):
             table.lookup(name)
-
-
-@pytest.mark.parametrize(
-    ("text", "unit"),
-    [
-        ("0::/system.slice/cart.service\n", "cart.service"),
-        ("0::/system.slice/cart.service/payload/x.service\n", "cart.service"),
-        ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/sshd.service\n", "user@1000.service"),
-        ("1:name=systemd:/system.slice/old.service\n0::/\n", "old.service"),
-        ("0::/\n", None),
-    ],
-)
-def test_the_unit_is_the_outermost_one_since_users_name_those_below(text: str, unit: str | None) -> None:
-    assert unit_of(text) == unit
-
-
-@pytest.mark.parametrize(
-    ("text", "container"),
-    [
-        (f"0::/system.slice/docker-{ID}.scope\n", ID),
-        (f"4:memory:/docker/{ID}\n3:cpu:/docker/{ID}\n", ID),
-        (f"0::/docker/{ID}/docker/{'b' * 64}\n", None),
-        ("0::/system.slice/docker.service\n", None),
-    ],
-)
-def test_a_container_is_named_only_if_there_is_one_name(text: str, container: str | None) -> None:
-    assert container_of(text) == container
-
-
-def test_a_group_that_only_looks_like_the_containers_is_not_below_it() -> None:
-    true = f"0::/system.slice/docker-{ID}.scope\n"
-    forged = f"0::/user.slice/user-1000.slice/user@1000.service/docker-{ID}.scope\n"
-    assert below(true, true)
-    assert below(f"0::/system.slice/docker-{ID}.scope/inner\n", true)
-    assert not below(forged, true)
-    assert not below(f"0::/system.slice/docker-{ID}.scopeevil\n", true)
