@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import resource
-import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import grpc
 import structlog
-import uvloop
 from grpc_health.v1 import health_pb2
 
 from citadel import __version__
@@ -32,8 +29,8 @@ from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
 from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.changes import Topic
-from citadel.clock import Clock, SystemClock
-from citadel.config import Settings, database_url, reloadable_changes
+from citadel.clock import Clock
+from citadel.config import Change, Settings, database_url
 from citadel.errors import CitadelError
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
@@ -99,6 +96,8 @@ class Server:
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
         )
         self.node: Agent | None = None
+        self.gate: Gate | None = None
+        self._pending: tuple[Change, ...] = ()
         self._folder: EntryFolder | None = None
 
     async def start(self) -> None:
@@ -117,12 +116,16 @@ class Server:
                 with suppress(CitadelError):  # the health check tells
                     await self.authorities.refresh()
 
-    def reconfigure(self, settings: Settings) -> None:
-        """Take the settings into use that may change while we run."""
+    def reconfigure(self, settings: Settings, *, pending: Sequence[Change] = ()) -> None:
+        """Take the settings into use that may change while we run. `pending`: what differs in the configuration, and
+        waits for a restart."""
         self.settings = settings
+        self._pending = tuple(pending)
         self.issuer.policy = _issuance_policy(settings)
         self.registry.policy = _registry_policy(settings)
         our_logging.configure(settings.log.level, settings.log.format)
+        if self.gate is not None:
+            self.gate.rules = _access_rules(settings)
         if self.node is not None:
             self.node.reconfigure(settings)
 
@@ -155,6 +158,12 @@ class Server:
     def streams(self) -> int:
         return self.node.service.streams if self.node else 0
 
+    def exposition(self) -> bytes:
+        """The metrics, with those that are only looked up when somebody asks."""
+        held = self.node.identities.status() if self.node else ()
+        self.metrics.expires("leaf", min((one.not_after for one in held if one.not_after), default=None))
+        return self.metrics.exposition()
+
     async def job_views(self) -> Sequence[JobView]:
         return [
             JobView(
@@ -181,7 +190,8 @@ class Server:
 
     def waiting(self) -> Sequence[str]:
         folder_fault = self._folder.fault if self._folder else ""
-        return [*self.authorities.waiting(), *([folder_fault] if folder_fault else [])]
+        restart = [f"a restart, for {change}" for change in self._pending]
+        return [*self.authorities.waiting(), *([folder_fault] if folder_fault else []), *restart]
 
 
 class _Situation:
@@ -223,6 +233,11 @@ def _registry_policy(settings: Settings) -> RegistryPolicy:
     return RegistryPolicy(settings.svid.min_ttl, settings.svid.max_ttl)
 
 
+def _access_rules(settings: Settings) -> AccessRules:
+    admin = settings.sockets.admin
+    return AccessRules(frozenset(admin.allow_uids), frozenset(admin.allow_gids))
+
+
 def _kek(settings: Settings) -> LocalKek:
     source = settings.keys.kek
     if source.kind == "file":
@@ -236,7 +251,7 @@ async def _admin(server: Server, private: Path) -> AsyncIterator[None]:
     settings = server.settings
     table = PeerTable()
     socket = settings.sockets.admin
-    gate = Gate(table.lookup, AccessRules(frozenset(socket.allow_uids), frozenset(socket.allow_gids)))
+    gate = server.gate = Gate(table.lookup, _access_rules(settings))
     cases = AdminUseCases(
         settings.trust_domain,
         server.node_id,
@@ -287,11 +302,11 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         stack.push_async_callback(server.jobs.stop)
         if (folder := server.entry_folder()) is not None:
             stack.push_async_callback(_cancelled, asyncio.create_task(folder.watch(), name="entry folder"))
-        await stack.enter_async_context(_admin(server, private))
         if settings.http.address is not None:
-            parts = HttpParts(server.health.look, server.metrics.exposition)
+            parts = HttpParts(server.health.look, server.exposition)
             await stack.enter_async_context(serving(parts, settings.http.address.host, settings.http.address.port))
         stack.push_async_callback(server.health.close)
+        await stack.enter_async_context(_admin(server, private))  # the last: who reaches it finds all of us
         yield server
 
 
@@ -301,53 +316,4 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
         await task
 
 
-def run_up(settings: Settings, load_again: Callable[[], Settings]) -> None:
-    """`citadel up`: run until SIGTERM or SIGINT; SIGHUP takes a changed configuration into use.
-
-    Raises CitadelErrors for everything that keeps it from starting.
-    """
-    our_logging.configure(settings.log.level, settings.log.format)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a relayed client costs four descriptors
-    os.umask(0o077)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_until_signalled(settings, load_again))
-
-
-async def _until_signalled(settings: Settings, load_again: Callable[[], Settings]) -> None:
-    loop = asyncio.get_running_loop()
-    ending, hangup = asyncio.Event(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
-    loop.add_signal_handler(signal.SIGHUP, hangup.set)
-    async with up(settings, SystemClock()) as server:
-        log.info(
-            "up",
-            version=__version__,
-            trust_domain=settings.trust_domain.name,
-            admin=str(settings.sockets.admin.path),
-            workload=str(settings.sockets.workload.path),
-        )
-        waits = [asyncio.create_task(ending.wait()), asyncio.create_task(hangup.wait())]
-        while not ending.is_set():
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if hangup.is_set() and not ending.is_set():
-                hangup.clear()
-                waits[1] = asyncio.create_task(hangup.wait())
-                _reload(server, load_again)
-        waits[1].cancel()
-        log.info("stopping")
-
-
-def _reload(server: Server, load_again: Callable[[], Settings]) -> None:
-    try:
-        new = load_again()
-    except CitadelError as error:
-        log.error("the changed configuration is not used", error=error.sentence())
-        return
-    changes = reloadable_changes(server.settings, new)
-    server.reconfigure(new)
-    log.info("configuration read again", changes=str(changes))
-
-
-__all__ = ["Server", "run_up", "up"]
+__all__ = ["Server", "up"]

@@ -49,6 +49,7 @@ def application(parts: HttpParts) -> Starlette:
         return JSONResponse({"ready": report.ready, "reasons": report.reasons}, 200 if report.ready else 503)
 
     async def metrics(_: Request) -> Response:
+        await parts.look()  # a monitor that asks only here must see the checks too
         return Response(parts.metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])

@@ -23,6 +23,6 @@ def up(config: ConfigOption = None) -> None:
     def load_again() -> Settings:
         return configuration.load(path, os.environ)
 
-    from citadel.server import run_up  # here: it imports everything, which the other commands need not
+    from citadel.cli.process import run_up  # here: it imports everything, which the other commands need not
 
     run_up(loaded.settings, load_again)

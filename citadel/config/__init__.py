@@ -8,7 +8,7 @@ from citadel.config.durations import format_duration, parse_duration
 from citadel.config.entry_files import EntryDraft, parse_entries, read_entry_files
 from citadel.config.find import FILE_NAME, default_data_dir, find_config, search_path
 from citadel.config.load import Loaded, load, load_with_origins, parse
-from citadel.config.reload import Change, Changes, flat, reloadable_changes
+from citadel.config.reload import Change, Changes, flat, reloadable_changes, with_reloadable
 from citadel.config.settings import Settings
 from citadel.config.values import MAX_SOCKET_PATH, ListenAddress, SecretSource
 
@@ -36,4 +36,5 @@ __all__ = [
     "reloadable_changes",
     "search_path",
     "secret_path",
+    "with_reloadable",
 ]

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import SecretStr
@@ -30,7 +31,7 @@ def database_url(settings: Settings, env: Mapping[str, str]) -> SecretStr:
         return SecretStr(url)
     parts = urlsplit(url)
     user, at, host = parts.netloc.rpartition("@")
-    password = quote(_read(secret_path(source, env)), safe="")
+    password = quote(_read(secret_path(source, env), source.kind), safe="")
     return SecretStr(urlunsplit(parts._replace(netloc=f"{user}:{password}{at or '@'}{host}")))
 
 
@@ -47,11 +48,14 @@ def secret_path(source: SecretSource, env: Mapping[str, str]) -> Path:
     return Path(folder) / source.where
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, kind: Literal["file", "credential"]) -> str:
+    """Raises CitadelErrors. For a service with User=, systemd grants that user by an access list on the credential,
+    which shows as group-readable."""
+    others = stat.S_IRWXO if kind == "credential" else stat.S_IRWXG | stat.S_IRWXO
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            if status.st_mode & others:
                 raise UnsafePermissions(f"{path} can be read by others", mend=f"run: chmod 600 {path}")
             raw = file.read(_MAX_PASSWORD_BYTES + 1)
     except FileNotFoundError:

@@ -40,6 +40,24 @@ def reloadable_changes(old: Settings, new: Settings) -> Changes:
     return Changes(tuple(reloadable), tuple(needs_restart))
 
 
+def with_reloadable(old: Settings, new: Settings) -> Settings:
+    """`old` with those values of `new` that SIGHUP takes into use: what is in force after a reload."""
+    taken = _with_reloadable(old, new, ())
+    assert isinstance(taken, Settings)
+    return taken
+
+
+def _with_reloadable(old: Section, new: Section, at: tuple[str, ...]) -> Section:
+    values: dict[str, Any] = {}
+    for name in type(old).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if isinstance(before, Section):
+            values[name] = _with_reloadable(before, after, (*at, name))
+        elif is_reloadable((*at, name)):
+            values[name] = after
+    return old.model_copy(update=values)
+
+
 def is_reloadable(where: tuple[str, ...]) -> bool:
     section: type[Section] = Settings
     for part in where[:-1]:

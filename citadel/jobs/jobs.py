@@ -59,6 +59,7 @@ class Jobs:
         self._running: dict[str, asyncio.Task[object]] = {}
         self._scheduler: AsyncIOScheduler | None = None
         self._watch: asyncio.Task[None] | None = None
+        self._fired: set[asyncio.Task[None]] = set()  # running, or still waiting for their lease
 
     async def start(self) -> None:
         """Begin. What was missed while we were down, or never ran, runs at once, and once. Raises Unavailable."""
@@ -82,11 +83,12 @@ class Jobs:
         if scheduler is None:
             return
         scheduler.remove_all_jobs()
+        await asyncio.sleep(0)  # what the scheduler has just fired begins, so that it is waited for and not cancelled
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
-        running = set(self._running.values())
+        running = set(self._fired)
         if running:
             _, late = await asyncio.wait(running, timeout=timeout.total_seconds())
             for task in late:
@@ -131,10 +133,15 @@ class Jobs:
 
     async def _fire(self, job: Job) -> None:
         """What the scheduler calls, never twice at once (`max_instances`). Raises nothing but cancellation."""
+        task = asyncio.current_task()
+        assert task is not None  # we are in a coroutine
+        self._fired.add(task)
         try:
             await self._run_if_ours(job)
         except Exception:  # the store failed around the run; the scheduler must live, and the log tells
             _log.exception("a job could not be run", job=job.name)
+        finally:
+            self._fired.discard(task)
 
     async def _run_if_ours(self, job: Job) -> None:
         if not job.cluster or self._leases is None:

@@ -3,5 +3,16 @@
 from citadel.telemetry.health import Finding, Health, HealthMeter, HealthReport, Severity
 from citadel.telemetry.logging import configure
 from citadel.telemetry.metrics import CONTENT_TYPE, Metrics
+from citadel.telemetry.systemd import Systemd
 
-__all__ = ["CONTENT_TYPE", "Finding", "Health", "HealthMeter", "HealthReport", "Metrics", "Severity", "configure"]
+__all__ = [
+    "CONTENT_TYPE",
+    "Finding",
+    "Health",
+    "HealthMeter",
+    "HealthReport",
+    "Metrics",
+    "Severity",
+    "Systemd",
+    "configure",
+]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Any, Literal, TextIO
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from citadel.telemetry.redact import redact
 
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["auto", "json", "console"]
+
+_FIRST = ("timestamp", "level", "logger", "event")
 
 #: Libraries say little that our own events do not say better. Some, at a lower level, would log what they transport
 #: (SQLAlchemy its parameters, hvac's HTTP client its headers), so `debug` does not loosen these.
@@ -49,7 +52,7 @@ def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None 
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    rendered: list[Processor] = [redact, _renderer(lines, out)]
+    rendered: list[Processor] = [redact, _in_order, _renderer(lines, out)]
     structlog.configure(
         processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -91,11 +94,16 @@ class _Lines:
     debug = info = warning = error = critical = fatal = exception = log = msg
 
 
+def _in_order(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """What a reader looks for first stands first; the rest as it was given."""
+    return {**{name: event.pop(name) for name in _FIRST if name in event}, **event}
+
+
 def _renderer(lines: bool, out: TextIO) -> Processor:
     if lines:
         return structlog.processors.JSONRenderer(sort_keys=False, default=_never)
     return structlog.dev.ConsoleRenderer(
-        colors=out.isatty(),
+        colors=out.isatty() and not os.environ.get("NO_COLOR"),  # no-color.org
         exception_formatter=structlog.dev.plain_traceback,  # the pretty ones show local variables: keys among them
     )
 

@@ -34,6 +34,7 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
+        self._ours: list[tuple[str, str, tuple[str, ...], str]] = []  # name, kind, labels, what it says
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -73,6 +74,13 @@ class Metrics:
     def exposition(self) -> bytes:
         """All of them in Prometheus' text format (CONTENT_TYPE)."""
         return generate_latest(self.registry)
+
+    def reference(self) -> str:
+        """The metrics of our own as a Markdown table, for docs/operations.md (scripts/generate-docs)."""
+        lines = ["| metric | kind | labels | |", "|---|---|---|---|"]
+        for name, kind, labels, text in self._ours:
+            lines.append(f"| `citadel_{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {text} |")
+        return "\n".join(lines) + "\n"
 
     # --- ca
     def issuance(self, result: str, seconds: float) -> None:
@@ -138,10 +146,13 @@ class Metrics:
         self._health.labels(name).set(1 if ok else 0)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        self._ours.append((f"{name}_total", "counter", labels, text))
         return Counter(f"citadel_{name}", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        self._ours.append((name, "gauge", labels, text))
         return Gauge(f"citadel_{name}", text, labels, registry=self.registry)
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        self._ours.append((name, "histogram", labels, text))
         return Histogram(f"citadel_{name}", text, labels, buckets=buckets, registry=self.registry)

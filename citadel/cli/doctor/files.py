@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from citadel.ca.kek import file_kek
+from citadel.ca.kek import credential_kek, file_kek
 from citadel.ca.model import AuthorityCertificate
 from citadel.ca.roots.cacerts import read_cacerts
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, skip, warn
@@ -40,7 +40,10 @@ def key_encryption_key(settings: Settings, env: Mapping[str, str]) -> Iterator[F
         yield skip("keys.kek", f"{settings.keys.kek} exists only inside the systemd service")
         return
     path = secret_path(settings.keys.kek, env)
-    file_kek(path)
+    if settings.keys.kek.kind == "credential":
+        credential_kek(settings.keys.kek.where, env["CREDENTIALS_DIRECTORY"])
+    else:
+        file_kek(path)
     yield ok("keys.kek", f"{path} is well formed and private")
 
 

@@ -256,6 +256,19 @@ def test_a_password_file_completes_the_database_url(tmp_path: Path) -> None:
         config.database_url(settings, {})
 
 
+def test_a_credential_may_be_group_readable_as_systemd_makes_it(tmp_path: Path) -> None:
+    text = SMALLEST + '[store]\nurl = "postgresql://citadel@db/ca"\npassword_file = "credential:db"\n'
+    settings = config.load(written(tmp_path, text), {})
+    secret = tmp_path / "db"
+    secret.write_text("x")
+    secret.chmod(0o440)
+    url = config.database_url(settings, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert url.get_secret_value() == "postgresql://citadel:x@db/ca"
+    secret.chmod(0o444)
+    with pytest.raises(UnsafePermissions):
+        config.database_url(settings, {"CREDENTIALS_DIRECTORY": str(tmp_path)})
+
+
 def test_a_credential_is_a_file_in_the_folder_that_systemd_names(tmp_path: Path) -> None:
     source = config.SecretSource("credential", "kek")
     assert config.secret_path(source, {"CREDENTIALS_DIRECTORY": str(tmp_path)}) == tmp_path / "kek"

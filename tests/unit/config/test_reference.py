@@ -10,7 +10,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 
 def test_the_configuration_reference_is_current() -> None:
-    assert PAGE.read_text() == reference(), "run scripts/generate-config-docs"
+    assert PAGE.read_text() == reference(), "run scripts/generate-docs"
 
 
 def test_every_setting_is_in_the_reference() -> None:

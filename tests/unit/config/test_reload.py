@@ -26,3 +26,12 @@ def test_a_changed_secret_is_noticed_and_not_shown(tmp_path: Path) -> None:
     (change,) = config.reloadable_changes(old, new).needs_restart
     assert change.field == "store.url"
     assert "hidden" not in str(change)
+
+
+def test_what_is_in_force_after_a_reload_has_only_the_reloadable_changes(tmp_path: Path) -> None:
+    old = config.parse(BASE, base=tmp_path)
+    new = config.parse(BASE | {"log": {"level": "debug", "format": "json"}, "ca": {"ttl": "8d"}}, base=tmp_path)
+    taken = config.with_reloadable(old, new)
+    assert (taken.log.level, taken.log.format, taken.ca.ttl) == ("debug", "auto", old.ca.ttl)
+    assert config.reloadable_changes(taken, new).reloadable == ()
+    assert [change.field for change in config.reloadable_changes(taken, new).needs_restart] == ["ca.ttl", "log.format"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -73,3 +74,8 @@ def test_prometheus_can_read_them_and_knows_what_runs(metrics: Metrics) -> None:
 def test_two_of_them_in_one_process_do_not_mix(metrics: Metrics) -> None:
     metrics.issuance("issued", 0.1)
     assert value(Metrics("1.2.3"), "issuances_total", result="issued") is None
+
+
+def test_the_metrics_in_the_documentation_are_current(metrics: Metrics) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+    assert metrics.reference() in page, "run scripts/generate-docs"

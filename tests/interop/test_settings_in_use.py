@@ -1,0 +1,103 @@
+"""No setting without effect: whatever can be set is read by what runs, not only by the configuration's own room."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from citadel import config
+from citadel.cli import init
+from citadel.clock import SystemClock
+from citadel.config.environment import leaves
+from citadel.config.reload import is_reloadable
+from citadel.config.settings import Section, Settings
+from citadel.server import up
+from citadel.spiffe import TrustDomain
+from tests.support.cacerts import Mint
+
+#: These read settings only to check, show and compare them.
+_JUST_LOOKING = tuple(f"citadel.config.{name}" for name in ("checks", "load", "reload", "reference", "settings"))
+#: Without effect yet.
+_OPEN: set[tuple[str, ...]] = {("svid", "key_type"), ("store", "timeout")}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="citadel-") as name:
+        yield Path(name) / "d"
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, ...]]:
+    """Settings that were read outside citadel.config since."""
+    place = {id(section): path for path, section in _sections(Settings, ())}
+    found: set[tuple[str, ...]] = set()
+    original: Callable[[Any, str], Any] = Section.__getattribute__
+
+    def noting(section: Section, name: str) -> Any:
+        if not name.startswith("_") and name in type(section).model_fields:
+            reader = sys._getframe(1).f_globals.get("__name__", "")
+            if reader.startswith("citadel.") and not reader.startswith(_JUST_LOOKING):
+                found.add((*place[id(type(section))], name))
+        return original(section, name)
+
+    monkeypatch.setattr(Section, "__getattribute__", noting)
+    return found
+
+
+def _sections(kind: type[Section], at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
+    yield at, kind
+    for name, inner in kind.sections().items():
+        yield from _sections(inner, (*at, name))
+
+
+def _settings(folder: Path, **more: Any) -> Settings:
+    """A new Citadel's; it follows a folder of entries, and has no HTTP port that another test may hold."""
+    init.lay_out(folder, TrustDomain("example.org"))
+    entries = folder / "entries"
+    entries.mkdir()
+    (entries / "a.yaml").write_text("- spiffe_id: spiffe://example.org/a\n  selectors: [unix:uid:4242]\n")
+    tables = {"trust_domain": "example.org", "data_dir": str(folder), "http": {"address": ""}}
+    return config.parse(tables | {"apply": {"directory": str(entries)}} | more, base=folder)
+
+
+async def _live(settings: Settings) -> None:
+    async with up(settings, SystemClock()) as server:
+        server.reconfigure(settings)
+        server._retention()  # what the job that prunes asks for at each run
+
+
+async def test_every_setting_is_read_by_what_runs(folder: Path, read: set[tuple[str, ...]]) -> None:
+    folder.mkdir()
+    Mint(TrustDomain("example.org")).write(folder / "cacerts")
+    plugged = {"kind": "cacerts", "cacerts_dir": str(folder / "cacerts")}
+    await _live(_settings(folder / "plugged", root=plugged))
+    await _live(_settings(folder / "made"))
+    password = folder / "password"
+    password.write_text("x")
+    password.chmod(0o600)
+    shared = config.parse(
+        {
+            "trust_domain": "example.org",
+            "data_dir": "/d",
+            "store": {"url": "postgresql://u@h/n", "password_file": f"file:{password}"},
+        },
+        base=folder,
+    )
+    config.database_url(shared, {})
+    assert set(leaves(Settings)) - read - _OPEN == set(), "settings that nothing reads"
+
+
+async def test_every_reloadable_setting_is_read_again_at_a_reload(folder: Path, read: set[tuple[str, ...]]) -> None:
+    settings = _settings(folder)
+    async with up(settings, SystemClock()) as server:
+        read.clear()
+        server.reconfigure(settings)
+        server._retention()
+    reloadable = {where for where in leaves(Settings) if is_reloadable(where)}
+    assert reloadable - read == set(), "said to be reloadable, and not read at a reload"
