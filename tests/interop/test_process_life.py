@@ -89,7 +89,7 @@ def test_a_reload_says_what_changed_and_what_waits_for_a_restart(home: Path, mon
         broken = reload(text + "[svid]\nmax_tll = 3\n")
         assert "did you mean svid.max_ttl?" in broken[-1]["error"]
         assert "x509_ttl" in citadel("entry", "create", "--spiffe-id", "spiffe://example.org/x", "--selector", MINE,
-                                     "--ttl", "3h").err  # fmt: skip
+                                     "--ttl", "3h", "--socket", home / "run" / "admin.sock").err  # fmt: skip
         changed = [line for line in reload(text) if line["event"] == "a setting changed"]
         assert [(line["setting"], line["new"]) for line in changed] == [("svid.max_ttl", "24h")]
         assert citadel("status", "-o", "json").json()["waiting"] == []
