@@ -1,0 +1,172 @@
+"""Rotation as a whole: random commands, time, acknowledgements, losses, restarts, clock jumps; nothing is ever lost."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import timedelta
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from citadel.ca.model import AuthorityKind, AuthorityState
+from citadel.ca.rotation import commands
+from citadel.ca.rotation.commands import Wish
+from citadel.errors import FailedPrecondition
+from tests.support.rotating import LEAF, POLICY, Mesh, MeshClient
+
+NAMES = ("cart", "shop", "bank")
+names = st.sampled_from(NAMES)
+seconds = st.integers(0, 900)
+OPERATOR = Wish("uid:0")
+
+
+class Rotations(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mesh = Mesh()
+
+    @initialize(present=st.sets(names))
+    def clients(self, present: set[str]) -> None:
+        for name in sorted(present):
+            self.mesh.join(name)
+
+    def _client(self, name: str) -> MeshClient | None:
+        return self.mesh.clients.get(name)
+
+    # --- the world goes on
+
+    @rule(by=seconds)
+    def time_passes(self, by: int) -> None:
+        self.mesh.advance(timedelta(seconds=by))
+
+    @rule(off=st.integers(-100_000, 0) | st.integers(-60, int(POLICY.clock_skew.total_seconds()) - 1))
+    def the_clock_is_set(self, off: int) -> None:
+        self.mesh.set_clock(timedelta(seconds=off))
+
+    @rule()
+    def the_server_restarts(self) -> None:
+        self.mesh.running_since = self.mesh.now
+
+    @rule(name=names, answers=st.booleans(), leaf=st.booleans())
+    def something_arrives(self, name: str, answers: bool, leaf: bool) -> None:
+        if client := self._client(name):
+            self.mesh.deliver(client, answers=answers, leaf=leaf)
+
+    @rule(name=names)
+    def a_client_comes(self, name: str) -> None:
+        client = self._client(name)
+        if client is None:
+            self.mesh.join(name)
+        else:
+            client.connected = True
+
+    @rule(name=names)
+    def a_client_goes(self, name: str) -> None:
+        if client := self._client(name):
+            self.mesh.disconnect(client)
+
+    @rule(name=names, frozen=st.booleans())
+    def a_client_freezes(self, name: str, frozen: bool) -> None:
+        if client := self._client(name):
+            client.frozen = frozen
+
+    @rule(name=names, rejects=st.booleans())
+    def a_client_rejects(self, name: str, rejects: bool) -> None:
+        if client := self._client(name):
+            client.rejects = rejects
+
+    @rule()
+    def the_machine_runs(self) -> None:
+        self.mesh.tick()
+
+    # --- operators
+
+    @rule(auto=st.booleans(), emergency=st.booleans(), replace=st.booleans())
+    def prepare(self, auto: bool, emergency: bool, replace: bool) -> None:
+        root, issuing = self.mesh.new_root()
+        with suppress(FailedPrecondition):
+            self.mesh.carry_out(
+                commands.prepare(
+                    self.mesh.world(),
+                    root,
+                    issuing,
+                    OPERATOR,
+                    plan_id=f"p{self.mesh.made}",
+                    longest_leaf=LEAF,
+                    auto=auto,
+                    emergency=emergency,
+                    replace=replace,
+                )
+            )
+
+    @rule()
+    def activate(self) -> None:
+        with suppress(FailedPrecondition):
+            self.mesh.carry_out(commands.activate(self.mesh.world(), POLICY, OPERATOR))
+
+    @rule(which=st.integers(0, 5))
+    def remove(self, which: int) -> None:
+        roots = [a for a in self.mesh.authorities if a.kind is AuthorityKind.ROOT]
+        with suppress(FailedPrecondition):
+            self.mesh.carry_out(commands.remove(self.mesh.world(), POLICY, roots[which % len(roots)].skid, OPERATOR))
+
+    @rule()
+    def abandon(self) -> None:
+        with suppress(FailedPrecondition):
+            self.mesh.carry_out(commands.abandon(self.mesh.world(), OPERATOR))
+
+    @rule()
+    def rollback(self) -> None:
+        with suppress(FailedPrecondition):
+            self.mesh.carry_out(commands.rollback(self.mesh.world(), OPERATOR))
+
+    @rule(which=st.integers(0, 5), then_revoke=st.booleans())
+    def taint(self, which: int, then_revoke: bool) -> None:
+        roots = [a for a in self.mesh.authorities if a.kind is AuthorityKind.ROOT]
+        skid = roots[which % len(roots)].skid
+        with suppress(FailedPrecondition):
+            step = commands.taint(self.mesh.world(), skid, OPERATOR)
+            if step is not None:
+                self.mesh.carry_out(step)
+            if then_revoke:
+                self.mesh.carry_out(commands.revoke(self.mesh.world(), POLICY, skid, OPERATOR))
+
+    # --- what holds at every moment
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        self.mesh.check()
+
+    @invariant()
+    def what_left_the_bundle_never_returns(self) -> None:
+        gone = {AuthorityState.REMOVED, AuthorityState.REVOKED, AuthorityState.ABANDONED}
+        for step in self.mesh.steps:
+            assert not [m for m in step.moves if m.expected in gone]
+
+    def teardown(self) -> None:
+        """Once everybody answers and time passes, every rotation ends; those that wait for commands get them."""
+        mesh = self.mesh
+        for client in mesh.clients.values():
+            client.connected, client.frozen, client.rejects = True, False, False
+        for _ in range(400):
+            for client in mesh.clients.values():
+                mesh.deliver(client)
+            mesh.check()
+            mesh.tick()
+            mesh.check()
+            open_plans = [p for p in mesh.plans.values() if p.is_open]
+            if not open_plans:
+                return
+            for plan in open_plans:
+                with suppress(FailedPrecondition):
+                    if plan.phase.value == "distributing":
+                        mesh.carry_out(commands.activate(mesh.world(), POLICY, OPERATOR))
+                    else:
+                        mesh.carry_out(commands.remove(mesh.world(), POLICY, plan.outgoing, OPERATOR))
+            mesh.advance(timedelta(seconds=5))
+        raise AssertionError(f"still open: {[p for p in mesh.plans.values() if p.is_open]}")
+
+
+Rotations.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRotations = Rotations.TestCase
