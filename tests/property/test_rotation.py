@@ -26,10 +26,11 @@ class Rotations(RuleBasedStateMachine):
         super().__init__()
         self.mesh = Mesh()
 
-    @initialize(present=st.sets(names))
-    def clients(self, present: set[str]) -> None:
-        for name in sorted(present):
-            self.mesh.join(name)
+    @initialize(late=st.sampled_from((*NAMES, "")))
+    def clients(self, late: str) -> None:
+        for name in NAMES:
+            if name != late:
+                self.mesh.join(name)
 
     def _client(self, name: str) -> MeshClient | None:
         return self.mesh.clients.get(name)
@@ -48,10 +49,25 @@ class Rotations(RuleBasedStateMachine):
     def the_server_restarts(self) -> None:
         self.mesh.running_since = self.mesh.now
 
+    @rule(lost=names, leaf=st.booleans())
+    def what_there_is_arrives_at_all_but_one(self, lost: str, leaf: bool) -> None:
+        for name in NAMES:
+            if name != lost and (client := self._client(name)):
+                self.mesh.deliver(client, leaf=leaf)
+
     @rule(name=names, answers=st.booleans(), leaf=st.booleans())
     def something_arrives(self, name: str, answers: bool, leaf: bool) -> None:
         if client := self._client(name):
             self.mesh.deliver(client, answers=answers, leaf=leaf)
+
+    @rule(by=st.integers(5, 40), count=st.integers(1, 8))
+    def all_is_well_for_a_while(self, by: int, count: int) -> None:
+        for _ in range(count):
+            for name in NAMES:
+                if client := self._client(name):
+                    self.mesh.deliver(client)
+            self.mesh.tick()
+            self.mesh.advance(timedelta(seconds=by))
 
     @rule(name=names)
     def a_client_comes(self, name: str) -> None:
@@ -82,7 +98,11 @@ class Rotations(RuleBasedStateMachine):
 
     # --- operators
 
-    @rule(auto=st.booleans(), emergency=st.booleans(), replace=st.booleans())
+    @rule(
+        auto=st.sampled_from((True, True, False)),
+        emergency=st.sampled_from((False, False, True)),
+        replace=st.booleans(),
+    )
     def prepare(self, auto: bool, emergency: bool, replace: bool) -> None:
         root, issuing = self.mesh.new_root()
         with suppress(FailedPrecondition):
