@@ -11,6 +11,7 @@ from datetime import datetime
 JsonScalar = str | int | bool | None  # what a detail may hold: flat, so that its canonical form is one line
 
 GENESIS = b"\x00" * 32
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class AuditEvent:
 
 def canonical(event: AuditEvent) -> bytes:
     """The one encoding of an event that is stored and hashed: JSON, sorted keys, no spaces, UTC microseconds."""
-    return json.dumps(
+    return _encode(
         {
             "at": event.at.isoformat(timespec="microseconds"),
             "actor": event.actor,
@@ -39,10 +40,7 @@ def canonical(event: AuditEvent) -> bytes:
             "subject": event.subject,
             "detail": dict(event.detail),
             "reason": event.reason,
-        },
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
+        }
     ).encode()
 
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from citadel.errors import CitadelError, FailedPrecondition, Unavailable
+from citadel.errors import Aborted, CitadelError, FailedPrecondition, Unavailable
+
+
+class Conflict(Aborted):
+    """What was to be written contradicts what is there: somebody was quicker."""
+
 
 _SQLITE = (
     ("database or disk is full", "the disk is full", "free some space; nothing was lost"),
@@ -21,6 +26,8 @@ _BROKEN = ("malformed", "file is not a database", "file is encrypted")
 
 def translate(error: Exception, where: str) -> CitadelError:
     """Our error for one of the driver's, without what it was asked to write."""
+    if isinstance(error, IntegrityError):
+        return Conflict(f"somebody else changed the database {where} first", mend="try again")
     cause = getattr(error, "orig", None) or error
     text = str(cause).splitlines()[0][:200] if str(cause) else type(cause).__name__
     if any(mark in text for mark in _BROKEN):

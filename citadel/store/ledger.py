@@ -7,22 +7,25 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import func, insert, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from citadel.audit import GENESIS, AuditEvent, canonical, link
 from citadel.changes import Topic
 from citadel.store.changes import LocalChanges
 from citadel.store.faults import our_errors
+from citadel.store.statements import inserting
 from citadel.store.tables import AuditRow
+
+_A: Any = AuditRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 
 
 class Transaction:
-    """What is inside one: the connection, and the audit records and topics that go with it."""
+    """What is inside one: the connection, and the audit records (audit.canonical) and topics that go with it."""
 
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
-        self.events: list[AuditEvent] = []
+        self.bodies: list[bytes] = []
         self.topics: set[Topic] = set()
 
     async def all(self, statement: Any) -> Sequence[Any]:
@@ -50,6 +53,7 @@ class Ledger:
         self.where = where
         self.writer = writer
         self._changes = changes
+        self._insert = inserting(_A, ("writer", "sequence", "hash", "body"), engine.dialect)
         self._turn = asyncio.Lock()
         self._sequence = 0
         self._tip = GENESIS
@@ -61,9 +65,9 @@ class Ledger:
             await self._find_end(transaction)
 
     async def _find_end(self, transaction: Transaction) -> None:
-        end = select(func.max(AuditRow.sequence)).where(AuditRow.writer == self.writer).scalar_subquery()  # type: ignore[arg-type]  # SQLModel types columns as values
+        end = select(func.max(_A.c.sequence)).where(_A.c.writer == self.writer).scalar_subquery()
         row = await transaction.first(
-            select(AuditRow.sequence, AuditRow.hash).where(AuditRow.writer == self.writer, AuditRow.sequence == end)  # type: ignore[call-overload]  # as above
+            select(_A.c.sequence, _A.c.hash).where(_A.c.writer == self.writer, _A.c.sequence == end)
         )
         self._sequence, self._tip = (row[0], bytes(row[1])) if row else (0, GENESIS)
         self._unsure = False
@@ -77,8 +81,13 @@ class Ledger:
                     yield Transaction(connection)
 
     @asynccontextmanager
-    async def writing(self, *events: AuditEvent, topics: Collection[Topic] = ()) -> AsyncIterator[Transaction]:
-        """All that is done inside, with `events`, becomes durable together when the context is left, or none of it."""
+    async def writing(
+        self, *events: AuditEvent, topics: Collection[Topic] = (), kind: str = "other"
+    ) -> AsyncIterator[Transaction]:
+        """All that is done inside, with `events`, becomes durable together when the context is left, or none of it.
+
+        `kind` names it among the metrics.
+        """
         async with self._turn:
             with our_errors(self.where):
                 async with self.engine.connect() as connection, connection.begin():
@@ -87,12 +96,11 @@ class Ledger:
                         await self._find_end(transaction)
                     # When the answer to a COMMIT is lost, only the database knows where our chain ends.
                     self._unsure = True
-                    transaction.events.extend(events)
+                    transaction.bodies.extend(map(canonical, events))
                     transaction.topics.update(topics)
                     yield transaction
-                    sequence, tip, rows = self._links(transaction.events)
-                    if rows:
-                        await connection.execute(insert(AuditRow), rows)
+                    sequence, tip, rows = self._links(transaction.bodies)
+                    await self._insert.run(connection, rows)
                     if connection.dialect.name == "postgresql":
                         for topic in transaction.topics:
                             await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
@@ -100,11 +108,10 @@ class Ledger:
             self._unsure = False
         self._changes.announce(*transaction.topics)
 
-    def _links(self, events: Sequence[AuditEvent]) -> tuple[int, bytes, list[dict[str, Any]]]:
-        sequence, tip, rows = self._sequence, self._tip, []
-        for event in events:
-            body = canonical(event)
+    def _links(self, bodies: Sequence[bytes]) -> tuple[int, bytes, list[tuple[Any, ...]]]:
+        sequence, tip, writer, rows = self._sequence, self._tip, self.writer, []
+        for body in bodies:
             sequence += 1
-            tip = link(tip, self.writer, sequence, body)
-            rows.append({"writer": self.writer, "sequence": sequence, "hash": tip, "body": body})
+            tip = link(tip, writer, sequence, body)
+            rows.append((writer, sequence, tip, body))
         return sequence, tip, rows

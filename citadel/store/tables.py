@@ -12,7 +12,8 @@ _BIG_KEY = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by i
 
 
 def to_micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+    since = moment - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_micros(value: int) -> datetime:

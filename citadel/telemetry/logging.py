@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -101,7 +102,7 @@ def _in_order(_logger: object, _method: str, event: EventDict) -> EventDict:
 
 def _renderer(lines: bool, out: TextIO) -> Processor:
     if lines:
-        return structlog.processors.JSONRenderer(sort_keys=False, default=_never)
+        return structlog.processors.JSONRenderer(lambda event, **_: _encode(event))
     return structlog.dev.ConsoleRenderer(
         colors=out.isatty() and not os.environ.get("NO_COLOR"),  # no-color.org
         exception_formatter=structlog.dev.plain_traceback,  # the pretty ones show local variables: keys among them
@@ -110,3 +111,6 @@ def _renderer(lines: bool, out: TextIO) -> Processor:
 
 def _never(value: Any) -> str:
     return f"<{type(value).__name__}>"  # redact leaves nothing that JSON cannot say; were it wrong, still no secret
+
+
+_encode = json.JSONEncoder(default=_never).encode  # one encoder for all lines

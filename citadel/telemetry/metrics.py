@@ -43,6 +43,7 @@ class Metrics:
 
         self._issuances = self._counter("issuances", "Requests for certificates that were answered.", "result")
         self._issuance_seconds = self._histogram("issuance_seconds", "From request to certificate.", _FAST, "result")
+        self._issuance_pairs: dict[str, tuple[Counter, Histogram]] = {}
         self._expiry = self._gauge(
             "not_after_timestamp_seconds", "When it ends (Unix time): of several, the soonest.", "what"
         )
@@ -85,8 +86,13 @@ class Metrics:
     # --- ca
     def issuance(self, result: str, seconds: float) -> None:
         """ca.ports.IssuanceMeter."""
-        self._issuances.labels(result).inc()
-        self._issuance_seconds.labels(result).observe(seconds)
+        pair = self._issuance_pairs.get(result)
+        if pair is None:  # looking a label up costs as much as counting
+            pair = self._issuances.labels(result), self._issuance_seconds.labels(result)
+            self._issuance_pairs[result] = pair
+        counter, histogram = pair
+        counter.inc()
+        histogram.observe(seconds)
 
     def expires(self, what: What, at: datetime | None) -> None:
         """The root, issuing CA or leaf that ends soonest ends `at`; None: there is none."""
