@@ -52,12 +52,12 @@ log = structlog.get_logger("citadel")
 class Server:
     """What is made once per process, in order of dependence."""
 
-    def __init__(self, settings: Settings, store: Store, kek: LocalKek, clock: Clock) -> None:
+    def __init__(self, settings: Settings, store: Store, kek: LocalKek, clock: Clock, metrics: Metrics) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
         self.started_at = clock.now()
-        self.metrics = Metrics(__version__)
+        self.metrics = metrics
         self.node_id = SpiffeId.of(settings.trust_domain, "spire", "agent", settings.node_name)
         keyring = Keyring(store.authorities, kek)
         root = DiskRoot(
@@ -287,13 +287,20 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
     async with AsyncExitStack() as stack:
         url = database_url(settings, os.environ).get_secret_value()
         kek = _kek(settings)
+        metrics = Metrics(__version__)
         private = settings.sockets.workload.path.parent / ".private"
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
         private.chmod(0o700)
         store = await stack.enter_async_context(
-            Store.open(url, writer=settings.audit.writer, pool_size=settings.store.pool_size)
+            Store.open(
+                url,
+                writer=settings.audit.writer,
+                pool_size=settings.store.pool_size,
+                timeout=settings.store.timeout,
+                meter=metrics,
+            )
         )
-        server = Server(settings, store, kek, clock)
+        server = Server(settings, store, kek, clock, metrics)
         await server.start()
         for name, work in (("authorities", server.follow_authorities()), ("directory", server.directory.run())):
             stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))

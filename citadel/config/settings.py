@@ -72,7 +72,10 @@ class StoreSettings(Section):
         "", "Password of the database user: `file:PATH` (mode 0600) or `credential:NAME` (systemd's LoadCredential=)."
     )
     pool_size: int = setting(10, "Connections to PostgreSQL that are held open.", ge=1, le=1000)
-    timeout: Duration = setting("10s", "How long a transaction may wait for the database.")
+    timeout: Duration = setting(
+        "10s",
+        "How long to wait for the database: for a connection to it, for a lock, for its answer to one statement.",
+    )
 
 
 class AdminSocketSettings(Section):

@@ -6,7 +6,9 @@ import asyncio
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from citadel.errors import FailedPrecondition, InvalidInput, NewerDatabase, PermissionDenied
 from citadel.store.faults import our_errors
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATION_PATIENCE = 30.0  # seconds, for a lock
 _MIGRATION_LOCK = 0x0C17ADE1  # an arbitrary number that all servers share: pg_advisory_lock
 
 
@@ -69,15 +73,32 @@ def parse_url(text_url: str) -> URL:
             )
 
 
-def create(url: URL, *, pool_size: int) -> AsyncEngine:
-    """An engine whose every transaction is durable once committed."""
+def create(url: URL, *, pool_size: int, timeout: float) -> AsyncEngine:
+    """An engine whose every transaction is durable once committed, and that waits for nothing longer than `timeout`
+    seconds: a free connection, a connection to be made, a lock, the answer to one statement."""
     if url.get_backend_name() == "sqlite":
-        engine = create_async_engine(url)
-        event.listen(engine.sync_engine, "connect", _sqlite_durable)
+        engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=timeout)
+        event.listen(engine.sync_engine, "connect", partial(_sqlite_durable, timeout))
         event.listen(engine.sync_engine, "begin", _sqlite_begin)
         return engine
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=timeout,
+        pool_pre_ping=True,
+        connect_args={"timeout": timeout, "command_timeout": timeout},
+    )
     event.listen(engine.sync_engine, "connect", _postgres_durable)
+    return engine
+
+
+def create_for_migrations(url: URL) -> AsyncEngine:
+    """An engine for one task that may take its time over a large table."""
+    engine = create_async_engine(url, poolclass=NullPool)
+    if url.get_backend_name() == "sqlite":
+        event.listen(engine.sync_engine, "connect", partial(_sqlite_durable, _MIGRATION_PATIENCE))
+        event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine
 
 
@@ -98,13 +119,13 @@ def prepare_file(path: Path) -> None:
             raise FailedPrecondition(f"the database {path} is corrupt ({verdict})", mend="restore it from a backup")
 
 
-def _sqlite_durable(connection: Any, _: Any) -> None:
+def _sqlite_durable(timeout: float, connection: Any, _: Any) -> None:
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
-        "busy_timeout=5000",
+        f"busy_timeout={int(timeout * 1000)}",
         "cache_size=-32768",  # KiB. Serials are random, so each insert may need another page of their index.
         "wal_autocheckpoint=4000",  # pages: those that change often are copied into the file less often
     ):
@@ -131,19 +152,30 @@ def alembic_config() -> Config:
     return config
 
 
-async def migrate(engine: AsyncEngine, where: str, *, to: str = "head") -> None:
+async def migrate(url: URL, where: str, *, to: str = "head") -> None:
     """Bring the tables to revision `to`. Raises NewerDatabase if a newer program has been here."""
-    with our_errors(where):
-        async with engine.connect() as connection:
-            if engine.dialect.name == "postgresql":  # several servers may start at once
-                await connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": _MIGRATION_LOCK})
-                await connection.commit()
-            try:
+    engine = create_for_migrations(url)
+    try:
+        with our_errors(where):
+            async with engine.connect() as connection, _alone(connection):
                 await _run(connection, lambda c: _upgrade(c, where, to))
-            finally:
-                if engine.dialect.name == "postgresql":
-                    await connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": _MIGRATION_LOCK})
-                    await connection.commit()
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def _alone(connection: AsyncConnection) -> AsyncIterator[None]:
+    """Several servers may start at once on one PostgreSQL: they migrate it one after the other."""
+    if connection.dialect.name != "postgresql":
+        yield
+        return
+    await connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": _MIGRATION_LOCK})
+    await connection.commit()
+    try:
+        yield
+    finally:
+        await connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": _MIGRATION_LOCK})
+        await connection.commit()
 
 
 async def _run(connection: AsyncConnection, work: Callable[[Connection], None]) -> None:
@@ -164,7 +196,7 @@ def _upgrade(connection: Connection, where: str, to: str) -> None:
     command.upgrade(config, to)
 
 
-async def downgrade(engine: AsyncEngine, to: str) -> None:
+async def downgrade(url: URL, to: str) -> None:
     """Take the tables back to revision `to` (tests, and operators who go back a version)."""
 
     def work(connection: Connection) -> None:
@@ -172,5 +204,9 @@ async def downgrade(engine: AsyncEngine, to: str) -> None:
         config.attributes["connection"] = connection
         command.downgrade(config, to)
 
-    async with engine.connect() as connection:
-        await asyncio.shield(_run(connection, work))
+    engine = create_for_migrations(url)
+    try:
+        async with engine.connect() as connection:
+            await asyncio.shield(_run(connection, work))
+    finally:
+        await engine.dispose()

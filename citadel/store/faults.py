@@ -21,6 +21,7 @@ _SQLITE = (
     ("disk I/O error", "the disk reports an error", "check the disk"),
     ("database is locked", "another program holds the database locked", "end what has it open"),
 )
+DRIVER_ERRORS = (DBAPIError, SQLAlchemyError, OSError, TimeoutError)
 _BROKEN = ("malformed", "file is not a database", "file is encrypted")
 
 
@@ -45,5 +46,5 @@ def our_errors(where: str) -> Iterator[None]:
         yield
     except CitadelError:
         raise
-    except (DBAPIError, SQLAlchemyError, OSError, TimeoutError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error, where) from error

@@ -1,4 +1,4 @@
-"""Group commit: many issuances share one durable transaction, so that a certificate does not cost a sync of the disk."""
+"""Group commit: many issuances share one durable transaction: a certificate does not cost a sync of the disk."""
 
 from __future__ import annotations
 

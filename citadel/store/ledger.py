@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -12,12 +13,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from citadel.audit import GENESIS, AuditEvent, canonical, link
 from citadel.changes import Topic
+from citadel.errors import CitadelError, Unavailable
 from citadel.store.changes import LocalChanges
-from citadel.store.faults import our_errors
+from citadel.store.faults import DRIVER_ERRORS, our_errors
+from citadel.store.ports import StoreMeter, TransactionKind, TransactionOutcome
 from citadel.store.statements import inserting
 from citadel.store.tables import AuditRow
 
 _A: Any = AuditRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def transaction(self, kind: TransactionKind, outcome: TransactionOutcome, seconds: float) -> None:
+        pass
 
 
 class Transaction:
@@ -48,8 +58,19 @@ class Ledger:
     (issuance) put many records into one transaction.
     """
 
-    def __init__(self, engine: AsyncEngine, changes: LocalChanges, *, writer: str, where: str) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        changes: LocalChanges,
+        *,
+        writer: str,
+        where: str,
+        timeout: float,
+        meter: StoreMeter | None = None,
+    ) -> None:
         self.engine = engine
+        self._timeout = timeout  # seconds
+        self._meter = meter or NoMeter()
         self.where = where
         self.writer = writer
         self._changes = changes
@@ -74,7 +95,8 @@ class Ledger:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
-        with our_errors(self.where):
+        """A transaction that sees one state of the database."""
+        with self._measured("read"), our_errors(self.where):
             async with self.engine.connect() as connection:
                 await connection.execution_options(citadel_reads=True)
                 async with connection.begin():
@@ -82,31 +104,61 @@ class Ledger:
 
     @asynccontextmanager
     async def writing(
-        self, *events: AuditEvent, topics: Collection[Topic] = (), kind: str = "other"
+        self, *events: AuditEvent, topics: Collection[Topic] = (), kind: TransactionKind = "write"
     ) -> AsyncIterator[Transaction]:
         """All that is done inside, with `events`, becomes durable together when the context is left, or none of it.
 
-        `kind` names it among the metrics.
+        `kind` names it among the metrics. Raises Unavailable if the database, or the writers before this one, take
+        longer than the store's timeout.
         """
-        async with self._turn:
-            with our_errors(self.where):
-                async with self.engine.connect() as connection, connection.begin():
-                    transaction = Transaction(connection)
-                    if self._unsure:
-                        await self._find_end(transaction)
-                    # When the answer to a COMMIT is lost, only the database knows where our chain ends.
-                    self._unsure = True
-                    transaction.bodies.extend(map(canonical, events))
-                    transaction.topics.update(topics)
-                    yield transaction
-                    sequence, tip, rows = self._links(transaction.bodies)
-                    await self._insert.run(connection, rows)
-                    if connection.dialect.name == "postgresql":
-                        for topic in transaction.topics:
-                            await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
-            self._sequence, self._tip = sequence, tip  # only now: what was rolled back is no part of the chain
-            self._unsure = False
+        with self._measured(kind):
+            async with self._turn_to_write():
+                with our_errors(self.where):
+                    async with self.engine.connect() as connection, connection.begin():
+                        transaction = Transaction(connection)
+                        if self._unsure:
+                            await self._find_end(transaction)
+                        # When the answer to a COMMIT is lost, only the database knows where our chain ends.
+                        self._unsure = True
+                        transaction.bodies.extend(map(canonical, events))
+                        transaction.topics.update(topics)
+                        yield transaction
+                        sequence, tip, rows = self._links(transaction.bodies)
+                        await self._insert.run(connection, rows)
+                        if connection.dialect.name == "postgresql":
+                            for topic in transaction.topics:
+                                await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
+                self._sequence, self._tip = sequence, tip  # only now: what was rolled back is no part of the chain
+                self._unsure = False
         self._changes.announce(*transaction.topics)
+
+    @asynccontextmanager
+    async def _turn_to_write(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise Unavailable(
+                f"the database {self.where} was busy for {self._timeout:g} s",
+                mend="see what else writes to it, or raise store.timeout",
+            ) from None
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def _measured(self, kind: TransactionKind) -> Iterator[None]:
+        began = time.monotonic()
+        outcome: TransactionOutcome = "ok"
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, CitadelError) or isinstance(error.__cause__, DRIVER_ERRORS):
+                outcome = "failed"
+            raise
+        finally:
+            self._meter.transaction(kind, outcome, time.monotonic() - began)
 
     def _links(self, bodies: Sequence[bytes]) -> tuple[int, bytes, list[tuple[Any, ...]]]:
         sequence, tip, writer, rows = self._sequence, self._tip, self.writer, []

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
+
+TransactionKind = Literal["read", "issuance", "write"]
+TransactionOutcome = Literal["ok", "failed"]
+
+
+class StoreMeter(Protocol):
+    """Counts transactions. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def transaction(self, kind: TransactionKind, outcome: TransactionOutcome, seconds: float) -> None:
+        """One ended, `seconds` after it was asked for. `failed`: the database did not carry it out. What our own rules
+        refused (a missing entry, a used serial) is `ok`: the database did its part."""
 
 
 class Report(Protocol):

@@ -1,4 +1,4 @@
-"""Statements that run thousands of times a second: SQLAlchemy writes their SQL once, then the driver gets plain tuples."""
+"""Statements that run thousands of times a second: SQLAlchemy writes their SQL once, the driver gets plain tuples."""
 
 from __future__ import annotations
 

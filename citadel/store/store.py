@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import insert, select, text
@@ -20,6 +21,7 @@ from citadel.store.faults import our_errors
 from citadel.store.issuance import SqlIssuanceLog
 from citadel.store.leases import SqlLeases
 from citadel.store.ledger import Ledger
+from citadel.store.ports import StoreMeter
 from citadel.store.records import SqlAuditLog, SqlClientStore, SqlJobStore
 from citadel.store.tables import MetaRow
 
@@ -43,11 +45,20 @@ class Store:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, *, writer: str, pool_size: int = 10) -> AsyncIterator[Store]:
+    async def open(
+        cls,
+        url: str,
+        *,
+        writer: str,
+        pool_size: int = 10,
+        timeout: timedelta = timedelta(seconds=10),
+        meter: StoreMeter | None = None,
+    ) -> AsyncIterator[Store]:
         """Open the database at `url` (`sqlite:////abs/path`, `postgresql://…`), its tables brought up to date.
 
-        `writer` names this server's audit chain; servers that share a database differ in it. Raises InvalidInput
-        (URL), FailedPrecondition (another server holds the SQLite directory; corrupt), NewerDatabase, Unavailable.
+        `writer` names this server's audit chain; servers that share a database differ in it. Nothing waits for the
+        database longer than `timeout`: see engine.create. Raises InvalidInput (URL), FailedPrecondition (another server
+        holds the SQLite directory; corrupt), NewerDatabase, Unavailable.
         """
         parsed = engines.parse_url(url)
         where = parsed.render_as_string(hide_password=True).replace("+aiosqlite", "").replace("+asyncpg", "")
@@ -63,12 +74,13 @@ class Store:
             except BaseException:
                 lock.release()
                 raise
-        engine = engines.create(parsed, pool_size=pool_size)
+        seconds = timeout.total_seconds()
+        engine = engines.create(parsed, pool_size=pool_size, timeout=seconds)
         listener: asyncio.Task[None] | None = None
         try:
-            await engines.migrate(engine, where)
+            await engines.migrate(parsed, where)
             changes = LocalChanges()
-            ledger = Ledger(engine, changes, writer=writer, where=where)
+            ledger = Ledger(engine, changes, writer=writer, where=where, timeout=seconds, meter=meter)
             await ledger.open()
             store = cls(engine, ledger, changes, kind=kind, where=where)
             if kind == "postgresql":

@@ -135,6 +135,7 @@ class Metrics:
 
     # --- store
     def transaction(self, kind: str, outcome: str, seconds: float) -> None:
+        """store.ports.StoreMeter."""
         self._transactions.labels(kind, outcome).inc()
         self._transaction_seconds.labels(kind).observe(seconds)
 

@@ -262,7 +262,7 @@ async def test_what_was_there_before_the_log_is_found_and_the_way_back_loses_not
     query = EntryQuery(hint="x", downstream=True, selectors=(full.selectors, Match.EXACT))
     async with Store.open(url, writer="a") as store:
         [stored] = await store.entries.edit(creating(full), NOW)
-        await engine.downgrade(store._engine, "0001")
+        await engine.downgrade(engine.parse_url(url), "0001")
     async with Store.open(url, writer="a") as store:
         assert await store.entries.find(query) == [stored]
         assert await store.entries.find(EntryQuery(federates_with=(full.federates_with, Match.ANY))) == [stored]
