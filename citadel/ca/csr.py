@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import (
     ExtendedKeyUsageOID,
     ObjectIdentifier,
+    PublicKeyAlgorithmOID,
     SignatureAlgorithmOID,
 )
 
@@ -32,6 +33,8 @@ _PEM = re.compile(
     rb"(?P<body>[A-Za-z0-9+/=\r\n]+)"
     rb"-----END (?P=label)-----\s*"
 )
+_PARSE_ERROR = re.compile(r"ParseError \{ kind: (?P<kind>\w+)(?:[^\[]*location: \[(?P<where>[^\]]*))?")
+_QUOTED = re.compile(r'"([^"]+)"')
 _CHALLENGE_PASSWORD = ObjectIdentifier("1.2.840.113549.1.9.7")  # RFC 2985, 5.4.1
 _EXTENSION_REQUEST = ObjectIdentifier("1.2.840.113549.1.9.14")  # RFC 2985, 5.4.2
 # What cryptography raises for what it cannot read.
@@ -76,17 +79,18 @@ def admit(request: bytes, entitled: Entitlement, policy: CsrPolicy) -> SubjectKe
 
     Raises BadCsr with the first thing that is wrong, the cheap checks first.
     """
-    if len(request) > policy.max_bytes:
-        raise BadCsr(f"the CSR has {len(request)} bytes; at most {policy.max_bytes} are allowed")
-    der = _unwrap(request)
+    der = _unwrap(request, policy)
     try:
         csr = x509.load_der_x509_csr(der)
         attributes = csr.attributes
         extensions = csr.extensions
+        kind = csr.public_key_algorithm_oid  # type: ignore[attr-defined]  # the library's own stubs lack it
         key = csr.public_key()
     except _UNREADABLE as error:
         raise BadCsr(f"the CSR cannot be read: {_one_line(error)}") from error
     _check_attributes(attributes)
+    if kind == PublicKeyAlgorithmOID.RSASSA_PSS:  # the library takes it for any RSA key, which its owner forbade
+        raise BadCsr("the CSR's key is RSA for PSS signatures only; expected one without that restriction")
     strong = _strong(key, policy.keys)
     for extension in extensions:
         _check_extension(extension, entitled, rsa_key=is_rsa(strong))
@@ -94,7 +98,24 @@ def admit(request: bytes, entitled: Entitlement, policy: CsrPolicy) -> SubjectKe
     return SubjectKey.of(strong)
 
 
-def _unwrap(request: bytes) -> bytes:
+def wanted_id(request: bytes, policy: CsrPolicy) -> SpiffeId:
+    """The one SPIFFE ID that a request asks for, where its caller may have any. Raises BadCsr, BadSpiffeId."""
+    der = _unwrap(request, policy)
+    try:
+        names = x509.load_der_x509_csr(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        raise BadCsr("the CSR names no SPIFFE ID; expected exactly one URI") from None
+    except _UNREADABLE as error:
+        raise BadCsr(f"the CSR cannot be read: {_one_line(error)}") from error
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise BadCsr(f"the CSR names {len(uris)} URIs; expected exactly one, a SPIFFE ID")
+    return SpiffeId.parse(uris[0])
+
+
+def _unwrap(request: bytes, policy: CsrPolicy) -> bytes:
+    if len(request) > policy.max_bytes:
+        raise BadCsr(f"the CSR has {len(request)} bytes; at most {policy.max_bytes} are allowed")
     if not request.lstrip().startswith(b"-----BEGIN"):
         return request
     match = _PEM.fullmatch(request)
@@ -214,4 +235,8 @@ def _shown(text: str) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    text = " ".join(str(error).split())[:300]
+    if parsed := _PARSE_ERROR.search(text):  # how the library writes what is wrong with the DER, and where
+        where = " of ".join(reversed(_QUOTED.findall(parsed["where"] or "")))
+        return f"its DER is malformed ({parsed['kind']}{' in ' + where if where else ''})"
+    return text or type(error).__name__

@@ -56,7 +56,8 @@ def _rsa_weakness(key: rsa.RSAPublicKey, policy: KeyPolicy) -> str:
     if not least <= key.key_size <= most:
         return f"is RSA with {key.key_size} bits; expected {least} to {most}"
     if numbers.e != _EXPONENT:
-        return f"is RSA with the public exponent {numbers.e}; expected {_EXPONENT}"
+        shown = str(numbers.e) if numbers.e < 2**64 else f"of {numbers.e.bit_length()} bits"  # a caller chose it
+        return f"is RSA with the public exponent {shown}; expected {_EXPONENT}"
     if numbers.n % 2 == 0 or math.gcd(numbers.n, _PRODUCT) != 1:
         return "is RSA with a modulus that has a small factor"
     if _has_roca_fingerprint(numbers.n):
@@ -86,8 +87,11 @@ def _has_roca_fingerprint(modulus: int) -> bool:
 
 
 def _has_close_primes(modulus: int) -> bool:
-    """Fermat's method: n = a² - b² with a just above the root of n."""
-    a = math.isqrt(modulus) + 1
+    """Fermat's method: n = a² - b² with a just above the root of n. A square is one prime twice."""
+    root = math.isqrt(modulus)
+    if root * root == modulus:
+        return True
+    a = root + 1
     for _ in range(_FERMAT_ROUNDS):
         square = a * a - modulus
         # squares end in one of four hexadecimal digits; this spares three roots of four

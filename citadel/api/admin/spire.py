@@ -10,8 +10,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from cryptography import x509
-
 from citadel.api.admin import convert
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
@@ -24,12 +22,13 @@ from citadel.api.proto.spire.api.types import bundle_pb2 as types_bundle
 from citadel.api.proto.spire.api.types import entry_pb2 as types_entry
 from citadel.api.proto.spire.api.types import status_pb2, x509svid_pb2
 from citadel.api.status import answering
+from citadel.ca.csr import wanted_id
 from citadel.ca.issuer import Issuer, IssueRequest
 from citadel.errors import BadCsr, CitadelError, NotFound
 from citadel.registry.model import Entry
 from citadel.registry.ports import EntryQuery, Match
 from citadel.registry.selectors import Selector
-from citadel.spiffe import SpiffeId, TrustDomain
+from citadel.spiffe import TrustDomain
 
 _PAGE = 500
 
@@ -153,7 +152,7 @@ class SvidService(svid_pb2_grpc.SVIDServicer):
     async def MintX509SVID(self, request: svid_pb2.MintX509SVIDRequest, context: Any) -> Any:
         async with answering(context):
             actor = self._gate.actor(context)
-            spiffe_id = _id_in(request.csr)
+            spiffe_id = wanted_id(request.csr, self._issuer.policy.csr)
             if spiffe_id.trust_domain != self._cases.trust_domain:
                 raise BadCsr(f"{spiffe_id} is not in our trust domain {self._cases.trust_domain}")
             svid = await self._issuer.issue(
@@ -246,13 +245,3 @@ def _query(wanted: Any) -> EntryQuery:
         hint=wanted.by_hint.value if wanted.HasField("by_hint") else None,
         downstream=wanted.by_downstream.value if wanted.HasField("by_downstream") else None,
     )
-
-
-def _id_in(csr: bytes) -> SpiffeId:
-    """The one SPIFFE ID that a CSR asks for: the administrator who mints says in it whom. Raises BadCsr."""
-    try:
-        names = x509.load_der_x509_csr(csr).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension) as error:
-        raise BadCsr("the request must be DER and name exactly one URI, the SPIFFE ID to mint") from error
-    return SpiffeId.parse(uri)

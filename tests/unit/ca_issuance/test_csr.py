@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, padding,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 from citadel.ca import keys
-from citadel.ca.csr import CsrPolicy, Entitlement, admit
+from citadel.ca.csr import CsrPolicy, Entitlement, admit, wanted_id
 from citadel.ca.strength import KeyPolicy
-from citadel.errors import BadCsr
+from citadel.errors import BadCsr, BadSpiffeId
 from tests.support.issuance import WEB, make_csr, pem
 
 ENTITLED = Entitlement(WEB, ("web.example.org", "www.example.org"))
@@ -359,3 +359,24 @@ def test_base64_with_rubbish_in_it_is_refused() -> None:
     refused(
         b"-----BEGIN CERTIFICATE REQUEST-----\n" + body[:-1] + b"\n-----END CERTIFICATE REQUEST-----\n", "base64|read"
     )
+
+
+def test_a_caller_who_may_have_any_id_says_which_in_the_request() -> None:
+    for request in (make_csr(KEY), pem(make_csr(KEY), "CERTIFICATE REQUEST")):
+        assert wanted_id(request, CsrPolicy()) == WEB
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "because"),
+    [
+        (make_csr(KEY, uris=()), BadCsr, "names no SPIFFE ID"),
+        (make_csr(KEY, uris=(), dns_names=("a.b",)), BadCsr, "names 0 URIs"),
+        (make_csr(KEY, uris=(WEB.uri, WEB.uri)), BadCsr, "names 2 URIs"),
+        (make_csr(KEY, uris=("https://example.org/web",)), BadSpiffeId, "is not a SPIFFE ID"),
+        (b"0" * 20_000, BadCsr, "has 20000 bytes"),
+        (b"rubbish", BadCsr, "cannot be read"),
+    ],
+)
+def test_a_request_for_no_id_or_several_is_refused(request_: bytes, error: type[BadCsr], because: str) -> None:
+    with pytest.raises(error, match=because):
+        wanted_id(request_, CsrPolicy())
