@@ -223,7 +223,7 @@ class Adoption:
                     raise FailedPrecondition(
                         f"ca-crl.pem has no CRL of {name_all(missing)}, of which {live[authority.skid]} leaves are in "
                         "use: Envoys would refuse them all",
-                        mend="add that CRL, or wait until these leaves have expired",
+                        mend="add that CRL, and its CA to cert-chain.pem, or wait until these leaves have expired",
                     )
         return tuple(map(to_pem, crls))
 

@@ -53,7 +53,7 @@ def crl_faults(
     for crl in crls:
         issuer = crl.issuer.rfc4514_string()
         if not any(is_of(crl, authority) for authority in authorities):
-            yield f"the CRL of {issuer} is not signed by a CA of this chain"
+            yield f"the CRL of {issuer} is not signed by a CA of this chain, nor by another in cert-chain.pem"
         if any(extension.critical for extension in crl.extensions):
             yield f"the CRL of {issuer} is a delta or a part of one (it has a critical extension); expected a whole one"
         if now < crl.last_update_utc:

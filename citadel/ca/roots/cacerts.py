@@ -98,7 +98,7 @@ def read_cacerts(folder: Path, trust_domain: TrustDomain, now: datetime) -> Plug
     usable = _check_roots(files, roots, now)
     line = _line(files, certificates[0], pool, roots, usable) if len(certificates) == 1 and usable else []
     _check_line(files, line, usable, trust_domain, now)
-    _check_crls(files, crls, line, usable, now)
+    _check_crls(files, crls, line, [*usable, *pool], now)
     if files.mistakes or key is None:
         raise BadFile(files.mistakes, mend="see docs/cacerts.md for what each file holds, and commands that make them")
     return _plugged(files, line, key, usable, crls, _warnings(line, roots, usable, crls, now))
@@ -304,12 +304,13 @@ def _check_crls(
     files: _Files,
     crls: Sequence[x509.CertificateRevocationList],
     line: Sequence[x509.Certificate],
-    roots: Sequence[x509.Certificate],
+    others: Sequence[x509.Certificate],
     now: datetime,
 ) -> None:
+    """One of every CA in `line`, and at most of `others`: other roots, and a CA that is on its way out, for example."""
     if not line:
         return  # then nobody can say whose they are
-    for fault in crl_faults(crls, [*line, *roots], now):
+    for fault in crl_faults(crls, [*line, *others], now):
         files.wrong(CRLS, fault)
     for missing in uncovered(crls, line):
         files.wrong(CRLS, f"there is no CRL of {name_of(missing)}; an Envoy that has one wants one of every CA")

@@ -517,6 +517,15 @@ def test_crls_of_every_ca_of_the_chain_are_taken(tmp_path: Path) -> None:
     assert len(load(tmp_path).crls) == 2
 
 
+def test_a_crl_of_a_ca_of_before_is_taken_if_that_ca_is_in_the_chain_file(tmp_path: Path) -> None:
+    before = make_ca("before", ROOT)
+    crls = [make_crl(one) for one in (CA, ROOT, before)]
+    plug(tmp_path, CA, crls=crls, cert_chain=CA.pem + before.pem)
+    assert len(load(tmp_path).crls) == 3
+    plug(tmp_path, CA, crls=crls)
+    assert "CN=before is not signed by" in faults(tmp_path)["ca-crl.pem"][0]
+
+
 @pytest.mark.parametrize(
     ("crls", "says"),
     [
