@@ -216,7 +216,7 @@ class Authorities:
         if issuing is not None and not self._renewal.is_due(issuing, root, now, ticks):
             return False
         await self._make_issuing(root, issuing, now)
-        self._renewal.made(ticks)
+        self._renewal.made(issuing, now, ticks)
         return True
 
     async def _make_issuing(self, root: Authority, old: Authority | None, now: datetime) -> None:

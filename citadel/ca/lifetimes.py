@@ -79,6 +79,7 @@ class Renewal:
     def _may_mend(self, ticks: float) -> bool:
         return self._mended_at is None or ticks - self._mended_at >= _BETWEEN_MENDS
 
-    def made(self, ticks: float) -> None:
-        """One was made just now."""
-        self._mended_at = ticks
+    def made(self, old: Authority | None, now: datetime, ticks: float) -> None:
+        """One was made just now, in the place of `old`."""
+        if old is not None and now < old.certificate.not_before:
+            self._mended_at = ticks
