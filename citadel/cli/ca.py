@@ -70,7 +70,8 @@ def authorities(client: Client) -> list[admin.Authority]:
 def chosen(among: list[admin.Authority], skid: str) -> admin.Authority:
     """The one whose SKID starts so. Raises NotFound, InvalidInput."""
     wanted = skid.replace(":", "").lower()
-    fitting = [one for one in among if one.skid.startswith(wanted)]
+    whole = [one for one in among if one.skid == wanted]  # a plugged-in CA's may be the beginning of another's
+    fitting = whole or [one for one in among if one.skid.startswith(wanted)]
     if not fitting:
         raise NotFound(f"there is no authority {skid!r}", mend="see: citadel ca list")
     if len(fitting) > 1:
