@@ -76,5 +76,9 @@ class MeshFacts:
     trusted_proxies: int = 0
     """`numTrustedProxies`: how many entries at the end of X-Forwarded-For were written by proxies of ours."""
 
+    several_providers: bool = False
+    """Extension: CUSTOM policies of one workload may name different providers, all of which must allow (Istio:
+    `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`). Without it, what they match is denied."""
+
     def provider(self, name: str) -> ExtensionProvider | None:
         return next((one for one in self.providers if one.name == name), None)

@@ -40,6 +40,8 @@ class HttpRequest:
     """
     jwt: Mapping[str, JsonValue] | None = None
     """The payload of the token, verified as RequestAuthentication demands; None: no verified token."""
+    path_normalized: bool = False
+    """A listener has normalised `path` before (normalising again changes nothing, but finds what must not be left)."""
 
 
 @dataclass(frozen=True, slots=True)
