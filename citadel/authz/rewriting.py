@@ -1,4 +1,4 @@
-"""What becomes of a rule before it is compiled: trust-domain aliases are expanded, and on TCP fields of HTTP dropped."""
+"""What becomes of a rule before it is compiled: trust-domain aliases are expanded; on TCP, fields of HTTP dropped."""
 
 from __future__ import annotations
 
