@@ -16,7 +16,7 @@ from citadel.authz.dimensions import Dimension
 from citadel.authz.rules import CompiledRule, Entry
 from citadel.authz.subject import Subject
 
-_FEW = 4
+FEW = 4
 """So few rules are tried one by one: a look at a dimension costs about as much."""
 
 Entries = list[tuple[CompiledRule, Entry]]
@@ -60,7 +60,7 @@ class _Node:
         entries = self.entries
         if entries is None:
             return
-        dimension = _best_dimension(entries) if len(entries) > _FEW else None
+        dimension = _best_dimension(entries) if len(entries) > FEW else None
         if dimension is None:
             self.rules = tuple(dict.fromkeys(rule for rule, _ in entries))
         else:
@@ -139,7 +139,7 @@ class _Starts:
 
 def _best_dimension(entries: Entries) -> Dimension | None:
     """The dimension that spares the most rules, if it spares more than a few. None of those that do not name it."""
-    best, most = None, float(_FEW)
+    best, most = None, float(FEW)
     for dimension, number in Counter(dimension for _, entry in entries for dimension in entry).most_common():
         if number <= most:
             break

@@ -29,7 +29,7 @@ from citadel.authz.selection import attached, namespaces_of
 
 MOST_WORKLOADS = 20_000
 """For so many workloads the applicable policies are kept; beyond that, those kept longest are worked out again."""
-_SMALL_GROUP = 64
+SMALL_GROUP = 64
 """Groups with fewer rules are indexed together, once per workload."""
 
 GroupKey = tuple[str, WorkloadSelector | None, tuple[TargetRef, ...]]
@@ -41,7 +41,7 @@ class _Group:
     def __init__(self, key: GroupKey, policies: tuple[CompiledPolicy, ...]) -> None:
         self.namespace, self.selector, self.target_refs = key
         self.policies = policies
-        self.small = sum(len(policy.http) for policy in policies) < _SMALL_GROUP
+        self.small = sum(len(policy.http) for policy in policies) < SMALL_GROUP
 
     @cached_property
     def http(self) -> Index:

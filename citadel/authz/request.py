@@ -29,7 +29,7 @@ class HttpRequest:
     method: str
     """`:method`, as sent."""
     path: str
-    """`:path` as sent: with query, not normalised, never decoded. The engine normalises it."""
+    """`:path` as sent: with query, not normalised, never decoded. The engine normalises it. Empty: absent (CONNECT)."""
     authority: str | None = None
     """`:authority` or Host, as sent, port included. None: absent (not the same as empty)."""
     headers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NOTHING)

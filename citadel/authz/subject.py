@@ -70,8 +70,9 @@ class Subject:
         if http is None:
             self.path = self.path_and_query = self.method = self.authority = None
         else:
-            self.path_and_query = normalize(http.path, facts.path_normalization, seen=http.path_normalized)
-            self.path = without_query(self.path_and_query)
+            path = normalize(http.path, facts.path_normalization, seen=http.path_normalized) or None
+            self.path_and_query = path
+            self.path = without_query(path) if path else None
             self.method = http.method
             self.authority = http.authority
 
