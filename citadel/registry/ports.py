@@ -15,11 +15,13 @@ from citadel.spiffe import SpiffeId, TrustDomain
 
 
 class Match(Enum):
-    """How a set of selectors is compared with an entry's (SPIRE's SelectorMatch.MatchBehavior, same numbers)."""
+    """How the selectors (or federated domains) of an entry are compared with those given; SPIRE's
+    SelectorMatch.MatchBehavior, same numbers. An entry that has none matches nothing, and nothing matches if none are
+    given."""
 
     EXACT = 0
-    SUBSET = 1  # the entry's are a subset of those given
-    SUPERSET = 2  # the entry's are a superset of those given
+    SUBSET = 1  # all that the entry has are among those given
+    SUPERSET = 2  # the entry has all of those given
     ANY = 3  # they share one
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -74,7 +75,9 @@ class Registry:
         if not apply_set:
             raise InvalidInput("an apply set needs a name")
         now = self._clock.now()
-        plan = apply.plan(wanted, await self._store.all(), apply_set, prune=prune)
+        plan = apply.plan(
+            wanted, await self._store.find(EntryQuery(apply_set=apply_set, limit=sys.maxsize)), apply_set, prune=prune
+        )
         plan = replace(plan, create=tuple(e if e.id else replace(e, id=self._new_id()) for e in plan.create))
         self._check([*plan.create, *(new for _, new in plan.update)], now)
         edit = Edit(

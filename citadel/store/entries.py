@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, select, update
 
 from citadel.changes import Topic
 from citadel.errors import Aborted, AlreadyExists, InvalidInput, NotFound
@@ -24,6 +24,7 @@ from citadel.store.tables import EntryChangeRow, EntryRow, EntryTermRow, from_mi
 _E: Any = EntryRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 _T: Any = EntryTermRow.__table__  # type: ignore[attr-defined]  # as above
 _C: Any = EntryChangeRow.__table__  # type: ignore[attr-defined]  # as above
+_NOTHING = timedelta(0)
 _PAGE = 500
 _CHUNK = 500  # values in one IN
 _LOG_KEPT = 100_000  # changes: who is farther behind reads every entry
@@ -61,20 +62,18 @@ class SqlEntryStore:
 
     async def find(self, query: EntryQuery) -> list[Entry]:
         found: list[Entry] = []
-        after = query.after
+        known: dict[Any, Any] = {}
         async with self._ledger.reading() as transaction:
-            while len(found) < query.limit:
-                statement = _narrowed(select(_E), query).where(_E.c.id > after).order_by(_E.c.id).limit(_PAGE)
-                rows = await transaction.all(statement)
-                found += [entry for entry in map(_entry, rows) if _matches(entry, query)]
-                if len(rows) < _PAGE:
+            while (room := query.limit - len(found)) > 0:
+                after = found[-1].id if found else query.after
+                statement = _narrowed(select(_E), query).where(_E.c.id > after).order_by(_E.c.id)
+                rows = await transaction.all(statement.limit(min(room, _PAGE)))
+                found += [_entry(row, known) for row in rows]
+                if len(rows) < min(room, _PAGE):
                     break
-                after = rows[-1].id
-        return found[: query.limit]
+        return found
 
     async def count(self, query: EntryQuery) -> int:
-        if query.selectors is not None or query.federates_with is not None:
-            return len(await self.find(replace(query, limit=1 << 30, after="")))
         async with self._ledger.reading() as transaction:
             row = await transaction.first(_narrowed(select(func.count()).select_from(_E), query))
         return int(row[0]) if row else 0
@@ -106,7 +105,7 @@ async def _everything(transaction: Transaction) -> list[Entry]:
     """Page after page, so that reading very many does not keep the process from all else."""
     found: list[Entry] = []
     after = ""
-    known: dict[str, Any] = {}
+    known: dict[Any, Any] = {}
     while rows := await transaction.all(select(_E).where(_E.c.id > after).order_by(_E.c.id).limit(_PAGE)):
         found += [_entry(row, known) for row in rows]
         after = rows[-1].id
@@ -221,32 +220,27 @@ def _narrowed(statement: Any, query: EntryQuery) -> Any:
         statement = statement.where(_E.c.hint == query.hint)
     if query.downstream is not None:
         statement = statement.where(_E.c.downstream == query.downstream)
-    if query.selectors is not None and query.selectors[0]:
-        statement = _sharing(statement, [f"s:{selector}" for selector in query.selectors[0]])
-    if query.federates_with is not None and query.federates_with[0]:
-        statement = _sharing(statement, [f"f:{name}" for name in query.federates_with[0]])
+    if query.selectors is not None:
+        given, match = query.selectors
+        statement = _matching(statement, "s:", map(str, given), match)
+    if query.federates_with is not None:
+        domains, match = query.federates_with
+        statement = _matching(statement, "f:", map(str, domains), match)
     return statement
 
 
-def _sharing(statement: Any, terms: Sequence[str]) -> Any:
-    """Narrowed to what has one of `terms`; every kind of match but with nothing implies it."""
-    return statement.where(_E.c.id.in_(select(_T.c.entry_id).where(_T.c.term.in_(terms))))
-
-
-_COMPARE: dict[Match, Callable[[frozenset[Any], frozenset[Any]], bool]] = {
-    Match.EXACT: lambda own, given: own == given,
-    Match.SUBSET: lambda own, given: own <= given,
-    Match.SUPERSET: lambda own, given: own >= given,
-    Match.ANY: lambda own, given: bool(own & given),
-}
-
-
-def _matches(entry: Entry, query: EntryQuery) -> bool:
-    """What `_narrowed` leaves open."""
-    if query.selectors and not _COMPARE[query.selectors[1]](entry.selectors, query.selectors[0]):
-        return False
-    federates = query.federates_with
-    return federates is None or _COMPARE[federates[1]](entry.federates_with, federates[0])
+def _matching(statement: Any, kind: str, given: Iterable[str], match: Match) -> Any:
+    """Narrowed to the entries whose terms of this kind match those given; see registry.ports.Match."""
+    terms = [kind + one for one in given]
+    mine = (_T.c.entry_id == _E.c.id) & _T.c.term.startswith(kind, autoescape=True)
+    if match is not Match.SUPERSET or not terms:
+        statement = statement.where(_E.c.id.in_(select(_T.c.entry_id).where(_T.c.term.in_(terms))))
+    if match in (Match.EXACT, Match.SUBSET):
+        statement = statement.where(~exists().where(mine, _T.c.term.not_in(terms)))
+    if match in (Match.EXACT, Match.SUPERSET):
+        for term in terms:
+            statement = statement.where(_E.c.id.in_(select(_T.c.entry_id).where(_T.c.term == term)))
+    return statement
 
 
 def _key(entry: Entry) -> str:
@@ -282,20 +276,26 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entry(row: Any, known: dict[str, Any] | None = None) -> Entry:
-    """The entry in a row. `known` keeps what many rows have in common, so that it is made once."""
+def _entry(row: Any, known: dict[Any, Any] | None = None) -> Entry:
+    """The entry in a row. `known` keeps what many rows have in common, so that it is made, and held, once."""
     known = {} if known is None else known
     body = json.loads(row.body)
     parent = known.get(row.parent_id)
     if parent is None:
         parent = known[row.parent_id] = SpiffeId.parse(row.parent_id)
+    selectors = []
+    for kind, value in body["selectors"]:
+        selector = known.get((kind, value))
+        if selector is None:
+            selector = known[kind, value] = Selector(kind, value)
+        selectors.append(selector)
     return Entry(
         id=row.id,
         spiffe_id=SpiffeId.parse(row.spiffe_id),
         parent_id=parent,
-        selectors=frozenset(Selector(kind, value) for kind, value in body["selectors"]),
-        x509_ttl=timedelta(seconds=body["x509_ttl"]),
-        jwt_ttl=timedelta(seconds=body["jwt_ttl"]),
+        selectors=frozenset(selectors),
+        x509_ttl=_seconds(body["x509_ttl"]),
+        jwt_ttl=_seconds(body["jwt_ttl"]),
         dns_names=tuple(body["dns_names"]),
         federates_with=frozenset(map(TrustDomain, body["federates_with"])),
         hint=body["hint"],
@@ -306,5 +306,9 @@ def _entry(row: Any, known: dict[str, Any] | None = None) -> Entry:
         revision=row.revision,
         created_at=from_micros(row.created_at),
         apply_set=row.apply_set,
-        labels=tuple((key, value) for key, value in body["labels"]),
+        labels=tuple(map(tuple, body["labels"])),
     )
+
+
+def _seconds(value: float) -> timedelta:
+    return timedelta(seconds=value) if value else _NOTHING

@@ -118,5 +118,5 @@ def _matches(e: Entry, query: EntryQuery) -> bool:
         (query.federates_with, e.federates_with),
     ]
     return all(given is None or given == own for given, own in wanted) and all(
-        given is None or _COMPARE[given[1]](own, given[0]) for given, own in sets
+        given is None or (own and given[0] and _COMPARE[given[1]](own, given[0])) for given, own in sets
     )
