@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -19,6 +20,7 @@ from citadel.server import Server, up
 from citadel.telemetry import Systemd
 from citadel.telemetry import logging as our_logging
 
+_GC_THRESHOLDS = (50_000, 20, 20)  # with CPython's 700, 10, 10 half the time of reading many entries is collecting
 log = structlog.get_logger("citadel")
 
 
@@ -31,8 +33,16 @@ def run_up(settings: Settings, load_again: Callable[[], Settings]) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a relayed client costs four descriptors
     os.umask(0o077)
+    gc.set_threshold(*_GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(settings, load_again))
+
+
+def settle_memory() -> None:
+    """Keep what is in memory now (modules, a registry of many thousand entries) out of garbage collections: they would
+    hold up everybody for as long as it takes to look through it, again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _until_signalled(settings: Settings, load_again: Callable[[], Settings]) -> None:
@@ -42,6 +52,8 @@ async def _until_signalled(settings: Settings, load_again: Callable[[], Settings
         loop.add_signal_handler(number, signals.put_nowait, number)
     systemd = Systemd(os.environ)
     async with up(settings, SystemClock()) as server:
+        await server.directory.loaded()
+        settle_memory()
         log.info(
             "up",
             version=__version__,

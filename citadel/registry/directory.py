@@ -62,14 +62,16 @@ class Directory:
 
     async def refresh(self) -> None:
         """Take in what has happened by now. Raises Unavailable."""
-        news = await self._store.news(self._position)
-        now = self._clock.now()
-        self._roster.update(news, now)
-        self._roster.expire(now)
-        self._position = news.position
-        self._loaded.set()
-        async with self._news:
-            self._news.notify_all()
+        more = True
+        while more:
+            news = await self._store.news(self._position)
+            now = self._clock.now()
+            self._roster.update(news, now)
+            self._roster.expire(now)
+            self._position, more = news.position, news.more
+            self._loaded.set()
+            async with self._news:
+                self._news.notify_all()
 
     def _longest_wait(self) -> float:
         """Seconds."""

@@ -56,13 +56,14 @@ class EntryNews:
 
     `changed` are those that were created or updated, as they are now (and so perhaps newer than `position`: the same
     change may come again), `gone` the ids of those that are no more. `whole`: `changed` is every entry that there is,
-    and whatever else was known is gone.
+    and whatever else was known is gone. `more`: this is not all yet, ask again.
     """
 
     position: int
     changed: tuple[Entry, ...]
     gone: frozenset[str] = frozenset()
     whole: bool = False
+    more: bool = False
 
 
 class EntryStore(Protocol):
@@ -92,8 +93,9 @@ class EntryStore(Protocol):
         """Every entry, in order of id."""
 
     async def news(self, since: int | None) -> EntryNews:
-        """What happened after the position `since`; everything if that is None, or so long ago that the log does not
-        reach back to it. No change is ever passed over, whichever server made it and in whichever order they end."""
+        """What happened after the position `since`, a bounded number of changes at a time; everything if that is None,
+        or so long ago that the log does not reach back to it. No change is ever passed over, whichever server made it
+        and in whichever order they end."""
 
     async def expired(self, at: datetime, limit: int) -> list[Entry]:
         """Entries whose expires_at is at or before `at`."""

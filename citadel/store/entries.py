@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,12 +27,14 @@ _C: Any = EntryChangeRow.__table__  # type: ignore[attr-defined]  # as above
 _NOTHING = timedelta(0)
 _PAGE = 500
 _CHUNK = 500  # values in one IN
+_NEWS = 1000  # changes told at once
 _LOG_KEPT = 100_000  # changes: who is farther behind reads every entry
 
 
 class SqlEntryStore:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._logged = _LOG_KEPT  # changes since the log was shortened; not known at start
 
     async def edit(self, edit: Edit, at: datetime) -> list[Entry]:
         events = [event for part in (edit.create, edit.update, edit.delete) for _, event in part]
@@ -43,14 +45,14 @@ class SqlEntryStore:
         async with self._ledger.writing(*events, topics=[Topic.ENTRIES]) as transaction:
             await transaction.one_at_a_time("entries")
             await _delete(transaction, gone)  # first: what is deleted is in nobody's way
-            before = await _rows_by(transaction, _E.c.id, [e.id for e in (*creations, *updates)])
+            present = await _in_the_way(transaction, [*creations, *updates])
             for entry in creations:
-                if entry.id in before:
+                if entry.id in present:
                     raise _taken(entry.id)
-            changed = [_counted_up(entry, before.get(entry.id)) for entry in updates]
-            await _refuse_duplicates(transaction, [*creations, *changed], {entry.id for entry in changed})
+            changed = [_counted_up(entry, present.get(entry.id)) for entry in updates]
+            _refuse_duplicates(present, [*creations, *changed], {entry.id for entry in changed})
             await _write(transaction, creations, changed)
-            await _log(transaction, [*gone, *(e.id for e in creations), *(e.id for e in changed)])
+            await self._log(transaction, [*gone, *(e.id for e in creations), *(e.id for e in changed)])
         return [*creations, *changed]
 
     async def get(self, entry_id: str) -> Entry:
@@ -90,15 +92,28 @@ class SqlEntryStore:
                 return EntryNews(last, ())
             if since is None or since > last or since < first - 1:  # a log that ends before it: another database
                 return EntryNews(last, tuple(await _everything(transaction)), whole=True)
-            newer = select(_C.c.entry_id).where(_C.c.number > since, _C.c.number <= last).distinct()
-            ids = [row.entry_id for row in await transaction.all(newer)]
-            rows = await _rows_by(transaction, _E.c.id, ids)
-        return EntryNews(last, tuple(map(_entry, rows.values())), frozenset(ids) - rows.keys())
+            position = min(last, since + _NEWS)
+            newer = select(_C.c.entry_id).where(_C.c.number > since, _C.c.number <= position).distinct().subquery()
+            rows = await transaction.all(select(newer.c.entry_id, _E).outerjoin(_E, _E.c.id == newer.c.entry_id))
+        known: dict[Any, Any] = {}
+        changed = tuple(_entry(row, known) for row in rows if row.id is not None)
+        gone = frozenset(row.entry_id for row in rows if row.id is None)
+        return EntryNews(position, changed, gone, more=position < last)
 
     async def expired(self, at: datetime, limit: int) -> list[Entry]:
         old = select(_E).where(_E.c.expires_at <= to_micros(at)).order_by(_E.c.expires_at).limit(limit)
         async with self._ledger.reading() as transaction:
             return [_entry(row) for row in await transaction.all(old)]
+
+    async def _log(self, transaction: Transaction, ids: Sequence[str]) -> None:
+        if not ids:
+            return
+        await transaction.connection.execute(insert(_C), [{"entry_id": entry_id} for entry_id in ids])
+        self._logged += len(ids)
+        if self._logged > _LOG_KEPT // 10:
+            self._logged = 0
+            old = select(func.max(_C.c.number) - _LOG_KEPT).scalar_subquery()
+            await transaction.connection.execute(delete(_C).where(_C.c.number <= old))
 
 
 async def _everything(transaction: Transaction) -> list[Entry]:
@@ -136,11 +151,23 @@ def _refuse_twins(creations: Sequence[Entry], updates: Sequence[Entry]) -> None:
             raise _duplicate(entry, twin.id)
 
 
-async def _refuse_duplicates(transaction: Transaction, entries: Sequence[Entry], updated: Collection[str]) -> None:
-    keys = {_key(entry): entry for entry in entries}
-    for row in (await _rows_by(transaction, _E.c.key, list(keys))).values():
-        if row.id not in updated:  # else it has another key afterwards, or is the same entry
-            raise _duplicate(keys[row.key], row.id)
+async def _in_the_way(transaction: Transaction, entries: Sequence[Entry]) -> dict[str, Any]:
+    """The rows, by id, that have the id or the key of one of `entries`."""
+    found: dict[str, Any] = {}
+    for start in range(0, len(entries), _CHUNK):
+        some = entries[start : start + _CHUNK]
+        alike = _E.c.id.in_([e.id for e in some]) | _E.c.key.in_([_key(e) for e in some])
+        found |= {row.id: row for row in await transaction.all(select(_E).where(alike))}
+    return found
+
+
+def _refuse_duplicates(present: Mapping[str, Any], entries: Sequence[Entry], updated: Collection[str]) -> None:
+    keys = {
+        row.key: row.id for row in present.values() if row.id not in updated
+    }  # those get other keys, or keep theirs
+    for entry in entries:
+        if (other := keys.get(_key(entry))) is not None:
+            raise _duplicate(entry, other)
 
 
 def _counted_up(entry: Entry, row: Any | None) -> Entry:
@@ -181,13 +208,6 @@ async def _write(transaction: Transaction, creations: Sequence[Entry], updates: 
         await execute(insert(_E), [_row(entry) for entry in creations])
     if terms := [{"term": term, "entry_id": entry.id} for entry in (*creations, *updates) for term in _terms(entry)]:
         await execute(insert(_T), terms)
-
-
-async def _log(transaction: Transaction, ids: Sequence[str]) -> None:
-    if ids:
-        await transaction.connection.execute(insert(_C), [{"entry_id": entry_id} for entry_id in ids])
-        old = select(func.max(_C.c.number) - _LOG_KEPT).scalar_subquery()
-        await transaction.connection.execute(delete(_C).where(_C.c.number <= old))
 
 
 def _terms(entry: Entry) -> list[str]:

@@ -154,6 +154,18 @@ async def test_the_log_tells_what_changed_after_a_position_and_what_is_gone(stor
     assert await store.news(news.position) == EntryNews(news.position, ())
 
 
+async def test_many_changes_are_told_in_parts(store: EntryStore) -> None:
+    begun = await store.news(None)
+    await store.edit(creating(*(entry(f"e{n}", f"unix:uid:{n}") for n in range(2500))), NOW)
+    seen: set[str] = set()
+    position, more = begun.position, True
+    while more:
+        news = await store.news(position)
+        seen |= {e.id for e in news.changed}
+        position, more = news.position, news.more
+    assert len(seen) == 2500
+
+
 async def test_a_position_that_the_log_does_not_know_gets_everything(store: EntryStore) -> None:
     [a] = await store.edit(creating(entry("a")), NOW)
     news = await store.news(1000)
