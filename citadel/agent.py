@@ -12,7 +12,8 @@ import grpc
 from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.sds.acks import AckQueue
-from citadel.sds.ports import Acknowledgement
+from citadel.sds.files import FileSecrets
+from citadel.sds.ports import Acknowledgement, StreamMeter
 from citadel.sds.service import SERVER_OPTIONS, SecretService
 from citadel.workload.attestors import Attestor, Attestors, DockerAttestor, SystemdAttestor, UnixAttestor
 from citadel.workload.feeds import Feeds
@@ -27,9 +28,12 @@ _GRACE_SECONDS = 2.0
 class Agent:
     """A running node: what `status` asks it, and what SIGHUP changes."""
 
-    def __init__(self, identities: Identities, feeds: Feeds, service: SecretService, relay: Relay) -> None:
+    def __init__(
+        self, identities: Identities, feeds: Feeds, service: SecretService, files: FileSecrets, relay: Relay
+    ) -> None:
         self.identities = identities
         self.service = service
+        self.files = files
         self._feeds = feeds
         self._relay = relay
 
@@ -40,7 +44,9 @@ class Agent:
 
 
 @asynccontextmanager
-async def running(settings: Settings, upstream: Upstream, clock: Clock, private: Path) -> AsyncIterator[Agent]:
+async def running(
+    settings: Settings, upstream: Upstream, clock: Clock, private: Path, *, meter: StreamMeter | None = None
+) -> AsyncIterator[Agent]:
     """Run the node's side inside the context. `private` is a 0700 folder for sockets that only we may reach."""
     table = PeerTable()
     identities = Identities(upstream, clock)
@@ -57,8 +63,10 @@ async def running(settings: Settings, upstream: Upstream, clock: Clock, private:
     async def report(items: Sequence[Acknowledgement]) -> None:
         await upstream.report([_report(item) for item in items])
 
-    acks = AckQueue(report)
-    service = SecretService(feeds, acks, clock, max_names=settings.sockets.workload.max_resources_per_stream)
+    acks = AckQueue(report, meter=meter)
+    files = FileSecrets(settings.files.directories if settings.files.enabled else (), clock)
+    names = settings.sockets.workload.max_resources_per_stream
+    service = SecretService(feeds, acks, clock, files=files, meter=meter, max_names=names)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     service.add_to(server)
     inner = private / "workload.sock"
@@ -70,8 +78,8 @@ async def running(settings: Settings, upstream: Upstream, clock: Clock, private:
     )
     try:
         async with relay, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (identities.run(), feeds.run(), acks.run())]
-            yield Agent(identities, feeds, service, relay)
+            tasks = [group.create_task(work) for work in (identities.run(), feeds.run(), acks.run(), files.run())]
+            yield Agent(identities, feeds, service, files, relay)
             for task in tasks:
                 task.cancel()
     finally:

@@ -304,7 +304,9 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         await server.start()
         for name, work in (("authorities", server.follow_authorities()), ("directory", server.directory.run())):
             stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
-        server.node = await stack.enter_async_context(node_side.running(settings, server.upstream, clock, private))
+        server.node = await stack.enter_async_context(
+            node_side.running(settings, server.upstream, clock, private, meter=server.metrics)
+        )
         await server.jobs.start()
         stack.push_async_callback(server.jobs.stop)
         if (folder := server.entry_folder()) is not None:

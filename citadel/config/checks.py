@@ -27,6 +27,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _lifetimes(settings)
     yield from _positive(settings)
     yield from _sockets(settings)
+    yield from _files(settings)
     yield from _root(settings)
     yield from _store(settings)
 
@@ -79,6 +80,16 @@ def _sockets(settings: Settings) -> Iterator[Conflict]:
             (("sockets", "admin", "mode"),),
             f"{settings.sockets.admin.mode:04o} lets everybody on the machine use the admin socket; use 0660",
         )
+
+
+def _files(settings: Settings) -> Iterator[Conflict]:
+    """What clients name must never reach what Citadel keeps for itself."""
+    directories, enabled = ("files", "directories"), ("files", "enabled")
+    if settings.files.enabled and not settings.files.directories:
+        yield Conflict((directories, enabled), "files.enabled is true, and no folder is allowed")
+    for folder in settings.files.directories:
+        if settings.data_dir.is_relative_to(folder) or folder.is_relative_to(settings.data_dir):
+            yield Conflict((directories, ("data_dir",)), f"{folder} and data_dir, {settings.data_dir}, share files")
 
 
 def _root(settings: Settings) -> Iterator[Conflict]:

@@ -17,6 +17,7 @@ from citadel.config.values import (
     OptionalListen,
     OptionalPath,
     OptionalSecret,
+    Paths,
     Secret,
     Size,
     SocketPath,
@@ -108,6 +109,17 @@ class SocketsSettings(Section):
 
     admin: AdminSocketSettings
     workload: WorkloadSocketSettings
+
+
+class FilesSettings(Section):
+    """Certificates from files that an Envoy names itself, as with Istio: `file-cert:CERT~KEY` and `file-root:CERTS`."""
+
+    enabled: bool = setting(False, "Whether such names are served.")
+    directories: Paths = setting(
+        [],
+        "The folders that files may lie in, links followed. A caller gets only what it could read itself by the "
+        "file's owner, group and mode; a key that everybody can read is refused.",
+    )
 
 
 class HttpSettings(Section):
@@ -247,6 +259,7 @@ class Settings(Section):
     node_name: NodeName = setting("local", "Name of this machine's node, below which workloads are registered.")
     store: StoreSettings
     sockets: SocketsSettings
+    files: FilesSettings
     http: HttpSettings
     keys: KeysSettings
     root: RootSettings

@@ -128,6 +128,13 @@ def _path(value: Any, info: ValidationInfo) -> Path:
         raise ValueError(str(error)) from error
 
 
+def _paths(value: Any, info: ValidationInfo) -> tuple[Path, ...]:
+    items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"expected a list of paths, not {value!r}")
+    return tuple(dict.fromkeys(_path(item, info) for item in items))
+
+
 def _optional_path(value: Any, info: ValidationInfo) -> Path | None:
     return None if value in (None, "") else _path(value, info)
 
@@ -227,6 +234,10 @@ def _write_size(size: ByteSize) -> str:
     return str(int(size))
 
 
+def _write_paths(paths: tuple[Path, ...]) -> list[str]:
+    return list(map(str, paths))
+
+
 def _or_empty(value: object) -> str:
     return "" if value is None else str(value)
 
@@ -244,6 +255,7 @@ NodeName = Annotated[str, PlainValidator(_from_text(_node_name))]
 FileMode = Annotated[int, PlainValidator(_mode), _MODE_AS_TEXT]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _AS_TEXT]
 OptionalPath = Annotated[Path | None, PlainValidator(_optional_path), _AS_TEXT]
+Paths = Annotated[tuple[Path, ...], PlainValidator(_paths), PlainSerializer(_write_paths, return_type=list)]
 SocketPath = Annotated[Path, PlainValidator(_socket_path), _AS_TEXT]
 Secret = Annotated[SecretSource, PlainValidator(_secret_source), _AS_TEXT]
 OptionalSecret = Annotated[SecretSource | None, PlainValidator(_optional_secret_source), _AS_TEXT]

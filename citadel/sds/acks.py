@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from citadel.errors import CitadelError
-from citadel.sds.ports import Acknowledgement
+from citadel.sds.ports import Acknowledgement, NoMeter, StreamMeter
 
 _BATCH = 1000
 _PAUSE_SECONDS = 0.05
@@ -22,9 +22,16 @@ class AckQueue:
     An acknowledgement or a rejection is never displaced by a mere "sent" or "gone" of the same client and resource.
     """
 
-    def __init__(self, report: Callable[[Sequence[Acknowledgement]], Awaitable[None]], *, bound: int = 50_000) -> None:
+    def __init__(
+        self,
+        report: Callable[[Sequence[Acknowledgement]], Awaitable[None]],
+        *,
+        bound: int = 50_000,
+        meter: StreamMeter | None = None,
+    ) -> None:
         self._report = report
         self._bound = bound
+        self._meter = meter or NoMeter()
         self._waiting: dict[tuple[str, str, bool], Acknowledgement] = {}
         self._wake = asyncio.Event()
         self.dropped = 0
@@ -33,6 +40,7 @@ class AckQueue:
         key = (item.client, item.resource, item.kind in ("ack", "nack"))
         if key not in self._waiting and len(self._waiting) >= self._bound:
             self.dropped += 1
+            self._meter.report_lost()
             return
         self._waiting.pop(key, None)  # so that it moves to the end: reports keep the order of events
         self._waiting[key] = item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,9 @@ __all__ = [
     "Feed",
     "HeldBundle",
     "HeldIdentity",
+    "NoMeter",
     "Secrets",
+    "StreamMeter",
     "View",
 ]
 
@@ -26,12 +29,13 @@ class Feed(Protocol):
 
     @property
     def view(self) -> View:
-        """The newest view. The same object as long as nothing changed."""
-
-    async def changed(self, seen: View) -> View:
-        """Wait until the newest view is not `seen` and return it. Any number of changes in between are one.
+        """The newest view. The same object as long as nothing changed.
 
         Raises PermissionDenied once the caller is not who it was (it ended, or its pid was reused)."""
+
+    def follow(self, told: Callable[[], None] | None) -> None:
+        """From now on `told` (None: nobody) is called each time that `view` would answer something else. It is called
+        in the event loop, and must neither wait nor raise."""
 
 
 class Caller(Protocol):
@@ -39,6 +43,9 @@ class Caller(Protocol):
 
     @property
     def uid(self) -> int: ...
+
+    @property
+    def gid(self) -> int: ...
 
     @property
     def name(self) -> str:
@@ -79,3 +86,40 @@ class Acknowledgements(Protocol):
     and resource the newest wins."""
 
     def put(self, item: Acknowledgement) -> None: ...
+
+
+class StreamMeter(Protocol):
+    """Counts what streams do. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def stream_opened(self, method: str) -> None:
+        """`method`: `StreamSecrets`, `DeltaSecrets`, `StreamAggregatedResources` or `DeltaAggregatedResources`."""
+
+    def stream_closed(self, method: str) -> None: ...
+
+    def stream_refused(self, reason: str) -> None:
+        """We ended one, or answered none. `reason` is the gRPC code's name, in small letters."""
+
+    def response(self, kind: str) -> None:
+        """One resource was `sent`, or answered with `ack` or `nack`."""
+
+    def report_lost(self) -> None:
+        """An acknowledgement was not recorded: the queue is full."""
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def stream_opened(self, method: str) -> None:
+        pass
+
+    def stream_closed(self, method: str) -> None:
+        pass
+
+    def stream_refused(self, reason: str) -> None:
+        pass
+
+    def response(self, kind: str) -> None:
+        pass
+
+    def report_lost(self) -> None:
+        pass

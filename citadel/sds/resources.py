@@ -79,7 +79,7 @@ def _identity(name: str, held: HeldIdentity) -> Resource:
     secret.tls_certificate.certificate_chain.inline_bytes = pem("CERTIFICATE", held.chain)
     secret.tls_certificate.private_key.inline_bytes = pem("PRIVATE KEY", [held.private_key])
     return replace(
-        _resource(name, secret),
+        resource(name, secret),
         spiffe_id=held.spiffe_id.uri,
         serial=f"{held.serial:032x}",
         authority=held.authority,
@@ -92,7 +92,7 @@ def _bundle(name: str, bundle: HeldBundle) -> Resource:
     secret.validation_context.trusted_ca.inline_bytes = pem("CERTIFICATE", bundle.roots)
     if bundle.crls:
         secret.validation_context.crl.inline_bytes = b"".join(bundle.crls)
-    return replace(_resource(name, secret), sequence=bundle.sequence)
+    return replace(resource(name, secret), sequence=bundle.sequence)
 
 
 def _all_bundles(bundles: tuple[HeldBundle, ...]) -> Resource:
@@ -105,9 +105,10 @@ def _all_bundles(bundles: tuple[HeldBundle, ...]) -> Resource:
     validator = secret.validation_context.custom_validator_config
     validator.name = _SPIFFE_VALIDATOR
     validator.typed_config.CopyFrom(Any(type_url=_VALIDATOR_TYPE, value=config.SerializeToString(deterministic=True)))
-    return replace(_resource("ALL", secret), sequence=max(bundle.sequence for bundle in bundles))
+    return replace(resource("ALL", secret), sequence=max(bundle.sequence for bundle in bundles))
 
 
-def _resource(name: str, secret: secret_pb2.Secret) -> Resource:
+def resource(name: str, secret: secret_pb2.Secret) -> Resource:
+    """`secret`, ready to be sent."""
     body = Any(type_url=SECRET_TYPE, value=secret.SerializeToString(deterministic=True)).SerializeToString()
     return Resource(name, hashlib.sha256(body).hexdigest()[:16], body)

@@ -7,7 +7,7 @@ until the content changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -95,6 +95,8 @@ Action = Send | Acked | Nacked | End
 class Subscription:
     """A stream's subscription to secrets, in either variant. Feed it `request`s and `changed`; do what it returns."""
 
+    __slots__ = ("_count", "_has", "_max_names", "_names", "_rejected", "_unanswered")
+
     def __init__(self, *, max_names: int) -> None:
         self._max_names = max_names
         self._names: dict[str, None] = {}  # in order of subscription
@@ -102,6 +104,11 @@ class Subscription:
         self._rejected: dict[str, str] = {}  # name: the version that it would not take
         self._unanswered: Send | None = None
         self._count = 0
+
+    @property
+    def names(self) -> Collection[str]:
+        """What is subscribed to."""
+        return self._names.keys()
 
     def request(self, request: SotwRequest | DeltaRequest, catalog: Catalog) -> list[Action]:
         if fault := self._fault(request):

@@ -109,6 +109,7 @@ class Metrics:
 
     # --- sds
     def stream_opened(self, method: str) -> None:
+        """sds.ports.StreamMeter."""
         self._streams.labels(method).inc()
         self._streams_opened.labels(method).inc()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -33,28 +33,41 @@ class Feed:
         self.shown: dict[str, HeldIdentity] = {}
         self._view = View(trust_domain, (), {})
         self._ended = False
-        self._news = asyncio.Event()
+        self._told: Callable[[], None] | None = None
 
     @property
     def view(self) -> View:
-        return self._view
-
-    async def changed(self, seen: View) -> View:
-        while self._view is seen and not self._ended:
-            self._news.clear()
-            await self._news.wait()
         if self._ended:
             raise PermissionDenied(f"{self.peer.name} is not who it was")
         return self._view
 
+    def follow(self, told: Callable[[], None] | None) -> None:
+        self._told = told
+
+    async def changed(self, seen: View) -> View:
+        """Wait until the newest view is not `seen`, and return it; for those who follow nothing else."""
+        news = asyncio.Event()
+        self.follow(news.set)
+        try:
+            while self.view is seen:
+                news.clear()
+                await news.wait()
+        finally:
+            self.follow(None)
+        return self.view
+
     def put(self, view: View) -> None:
         if view != self._view:
             self._view = view
-            self._news.set()
+            self._tell()
 
     def end(self) -> None:
         self._ended = True
-        self._news.set()
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._told is not None:
+            self._told()
 
 
 class Feeds:
