@@ -115,6 +115,7 @@ class Session:
     def _changed(self) -> None:
         """What the caller may have is another, or it may have nothing any more."""
         try:
+            _ = self._feed.view  # raises if the caller is not who it was, whatever the stream waits for
             self._do(self._subscription.changed(self._find))
         except CitadelError as error:
             self._end(error)
