@@ -113,7 +113,8 @@ class Stream:
     async def ask(self, *names: str, answer: Any = None, error: str = "", type_url: str = SECRET_TYPE) -> None:
         request: Any
         if self._delta:
-            request = discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=names, type_url=type_url)
+            new = names if answer is None else ()
+            request = discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=new, type_url=type_url)
         else:
             request = discovery_pb2.DiscoveryRequest(resource_names=names, type_url=type_url)
         request.node.id = "one"
