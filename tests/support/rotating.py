@@ -162,12 +162,14 @@ class Mesh:
             self.carry_out(step)
         raise AssertionError("the machine does not come to rest")
 
-    def new_root(self) -> tuple[NewAuthority, NewAuthority]:
+    def new_root(self) -> tuple[Skid, NewAuthority]:
+        """A root that is written down with its key, and an issuing CA for it."""
         self.made += 1
         name = f"r{self.made}"
-        root = authority(name, AuthorityKind.ROOT, AuthorityState.DISTRIBUTING, name, self.now)
+        root = authority(name, AuthorityKind.ROOT, AuthorityState.PREPARED, name, self.now)
+        self.authorities = (*self.authorities, root)
         ca = authority(f"{name}-ca", AuthorityKind.ISSUING, AuthorityState.PREPARED, name, self.now)
-        return NewAuthority(root, None), NewAuthority(ca, None)
+        return root.skid, NewAuthority(ca, None)
 
     # --- what the node and the clients do
 

@@ -48,7 +48,7 @@ def may_prepare(world: World, *, replace: bool) -> Plan | None:
 
 def prepare(
     world: World,
-    root: NewAuthority,
+    skid: Skid,
     issuing: NewAuthority,
     wish: Wish,
     *,
@@ -59,18 +59,18 @@ def prepare(
     unasked: bool = False,
     replace: bool = False,
 ) -> Step:
-    """Begin: the new root goes into the bundle.
+    """Begin: the prepared root `skid` goes into the bundle; `issuing` is to sign under it.
 
-    Raises FailedPrecondition if another is on its way, its key is in use, or its certificate does not fit the time.
+    Raises FailedPrecondition if another is on its way, its key was in use, or its certificate does not fit the time.
     """
     replaced = may_prepare(world, replace=replace)
-    _check_new(world, root.authority, longest_leaf)
+    _check_new(world, _root(world, skid), longest_leaf)
     active = world.active(AuthorityKind.ROOT)
     assert active is not None  # may_prepare saw it
     plan = Plan(
         id=plan_id,
         revision=1,
-        incoming=root.authority.skid,
+        incoming=skid,
         outgoing=active.skid,
         phase=Phase.DISTRIBUTING,
         sequence=0,
@@ -82,7 +82,7 @@ def prepare(
         emergency=emergency,
         unasked=unasked,
     )
-    return transitions.begin(plan, root, issuing, world, replaces=replaced)
+    return transitions.begin(plan, issuing, world, replaces=replaced)
 
 
 def activate(world: World, policy: RotationPolicy, wish: Wish) -> Step:
@@ -185,10 +185,9 @@ def taint(world: World, skid: Skid, wish: Wish, *, unasked: bool = False) -> Ste
 
 def _check_new(world: World, root: Authority, longest_leaf: timedelta) -> None:
     certificate = root.certificate
-    known = world.find(root.skid)
-    if known is not None:
+    if root.state is not A.PREPARED:
         raise FailedPrecondition(
-            f"the key {root.skid} of {certificate.subject} is in use already, or was (it is {known.state})",
+            f"the key {root.skid} of {certificate.subject} is in use already, or was (it is {root.state})",
             mend="make a new key: a root is known by its key",
         )
     if certificate.not_before > world.now:

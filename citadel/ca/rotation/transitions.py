@@ -14,9 +14,9 @@ A = AuthorityState
 _SIGNS_NEXT = (A.PREPARED, A.RETIRING)
 
 
-def begin(plan: Plan, root: NewAuthority, issuing: NewAuthority, world: World, *, replaces: Plan | None) -> Step:
-    """The new root goes into the bundle, in one transaction with its keys; an issuing CA waits under it."""
-    moves: list[Move] = []
+def begin(plan: Plan, issuing: NewAuthority, world: World, *, replaces: Plan | None) -> Step:
+    """The new root, which is durable with its key, goes into the bundle; an issuing CA waits under it."""
+    moves = [Move(plan.incoming, A.PREPARED, A.DISTRIBUTING)]
     plans = [plan]
     if replaces is not None:
         moves += _withdrawn(replaces, world, A.ABANDONED)
@@ -29,7 +29,7 @@ def begin(plan: Plan, root: NewAuthority, issuing: NewAuthority, world: World, *
         subject=plan.incoming,
         plans=plans,
         moves=moves,
-        new=[root, issuing],
+        new=[issuing],
         reason=plan.reason,
         detail={"plan": plan.id, "emergency": plan.emergency},
     )

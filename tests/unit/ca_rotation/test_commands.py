@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from citadel.ca.model import AuthorityKind, AuthorityState, Skid
-from citadel.ca.rotation import NewAuthority, commands
+from citadel.ca.rotation import commands
 from citadel.ca.rotation.commands import Wish
 from citadel.errors import FailedPrecondition, NotFound
 from tests.support.rotating import LEAF, POLICY, Mesh, authority
@@ -95,7 +95,7 @@ def test_two_operators_the_second_sees_the_firsts_plan(mesh: Mesh) -> None:
     with pytest.raises(FailedPrecondition, match=r"root r1 is on its way already \(plan p1 of uid:0\)"):
         prepare(mesh)
     prepare(mesh, replace=True)
-    assert states(mesh) == {"r0": A.ACTIVE, "r1": A.ABANDONED, "r3": A.DISTRIBUTING}
+    assert states(mesh) == {"r0": A.ACTIVE, "r1": A.ABANDONED, "r2": A.PREPARED, "r3": A.DISTRIBUTING}
 
 
 def test_abandon_takes_the_new_root_out_again(mesh: Mesh) -> None:
@@ -185,9 +185,9 @@ def test_what_is_not_known_is_named(mesh: Mesh, skid: str) -> None:
 def test_a_key_that_was_ever_in_use_cannot_be_prepared_again(mesh: Mesh) -> None:
     prepare(mesh)
     mesh.carry_out(commands.abandon(mesh.world(), OPERATOR))
-    mesh.made = 0
+    _, issuing = mesh.new_root()
     with pytest.raises(FailedPrecondition, match=r"the key r1 .* is in use already, or was \(it is abandoned\)"):
-        prepare(mesh)
+        commands.prepare(mesh.world(), R1, issuing, OPERATOR, plan_id="p", longest_leaf=LEAF)
 
 
 @pytest.mark.parametrize(
@@ -195,10 +195,11 @@ def test_a_key_that_was_ever_in_use_cannot_be_prepared_again(mesh: Mesh) -> None
     [(timedelta(hours=2), "is not valid before"), (-timedelta(days=3650) + LEAF, "too soon for leaves")],
 )
 def test_a_root_whose_time_does_not_fit_is_refused(mesh: Mesh, off: timedelta, why: str) -> None:
-    made = NewAuthority(authority("r9", AuthorityKind.ROOT, A.DISTRIBUTING, "r9", mesh.now + off), None)
+    odd = authority("r9", AuthorityKind.ROOT, A.PREPARED, "r9", mesh.now + off)
+    mesh.authorities = (*mesh.authorities, odd)
     _, issuing = mesh.new_root()
     with pytest.raises(FailedPrecondition, match=why):
-        commands.prepare(mesh.world(), made, issuing, OPERATOR, plan_id="p", longest_leaf=LEAF)
+        commands.prepare(mesh.world(), odd.skid, issuing, OPERATOR, plan_id="p", longest_leaf=LEAF)
 
 
 def test_an_emergency_goes_on_after_its_short_gate_only_if_it_was_told_to(mesh: Mesh) -> None:
