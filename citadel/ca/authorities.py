@@ -12,11 +12,12 @@ import structlog
 from citadel.ca import keys
 from citadel.ca.adoption import Adoption
 from citadel.ca.in_force import InForce
-from citadel.ca.keyring import Keyring, new_key
+from citadel.ca.keyring import Keyring
 from citadel.ca.lifetimes import Renewal, check_lifetimes, endings
 from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource, TrustBundle
 from citadel.ca.ports import AuthorityMeter, AuthorityStore, RootAuthority, SigningAuthority
 from citadel.ca.records import Book, Records
+from citadel.ca.roots.issuing import new_issuing_ca
 from citadel.clock import Clock
 from citadel.errors import Aborted, AlreadyExists, CitadelError, InvalidInput, Unavailable
 from citadel.spiffe import TrustDomain
@@ -220,24 +221,11 @@ class Authorities:
         return True
 
     async def _make_issuing(self, root: Authority, old: Authority | None, now: datetime) -> None:
-        private = await new_key(self._policy.issuing_key)
-        grant = await self._disk.sign_issuing_ca(root, private.public_key())
-        skid = keys.skid(private.public_key())
-        issuing = Authority(
-            skid=skid,
-            kind=AuthorityKind.ISSUING,
-            state=AuthorityState.ACTIVE,
-            trust_domain=self._records.trust_domain,
-            key_source=KeySource.SEALED,
-            certificates=(grant.certificate,),
-            root_skid=grant.root_skid,
-            created_at=now,
-            changed_at=now,
-            chain=grant.chain,
+        issuing, sealed = await new_issuing_ca(
+            self._disk, root, self._keyring, self._policy.issuing_key, AuthorityState.ACTIVE, now
         )
-        sealed = await self._keyring.seal(skid, private)
         await self._records.add(issuing, sealed, "ca.activate", retire=old.skid if old else None)
-        log.info("made an issuing CA", skid=skid.hex, not_after=grant.certificate.not_after.isoformat())
+        log.info("made an issuing CA", skid=issuing.skid.hex, not_after=issuing.certificate.not_after.isoformat())
 
     async def _clear_away(self) -> None:
         """What has nothing left to do: issuing CAs that retired and expired, first roots that another one outran."""

@@ -159,3 +159,13 @@ class JobRow(SQLModel, table=True):
     finished_at: int = Field(sa_column=big())
     ok: bool
     detail: str = ""
+
+
+class RotationRow(SQLModel, table=True):
+    """Plans of rotation. `body` is the plan in JSON; `number` gives the order."""
+
+    __tablename__ = "rotations"
+    number: int | None = Field(default=None, primary_key=True)
+    id: str = Field(unique=True)
+    revision: int
+    body: str

@@ -1,6 +1,6 @@
 """Roots: where trust begins. Ours on disk (its key sealed in the store), or the user's own files (Istio's cacerts)."""
 
 from citadel.ca.roots.cacerts import CacertsRoot, Plugged, read_cacerts
-from citadel.ca.roots.disk import DiskRoot
+from citadel.ca.roots.disk import DiskRoot, DiskRootMaker
 
-__all__ = ["CacertsRoot", "DiskRoot", "Plugged", "read_cacerts"]
+__all__ = ["CacertsRoot", "DiskRoot", "DiskRootMaker", "Plugged", "read_cacerts"]

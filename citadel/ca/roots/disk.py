@@ -13,6 +13,8 @@ from citadel.ca.keyring import Keyring, new_key
 from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource
 from citadel.ca.ports import AuthorityStore, IssuingGrant, RootState
 from citadel.ca.profile import Parent, Validity
+from citadel.ca.roots.issuing import new_issuing_ca
+from citadel.ca.rotation.step import NewAuthority
 from citadel.ca.signers import SoftwareSigner
 from citadel.ca.signing import sign_certificate
 from citadel.clock import Clock
@@ -48,7 +50,7 @@ class DiskRoot:
 
     async def load(self) -> RootState:
         """See ports.RootAuthority: the active root of ours; else the one that is nearest to it; else a new one."""
-        root = _foremost(await self._store.authorities()) or await self._make()
+        root = _foremost(await self._store.authorities()) or await self.make(MADE_FIRST)
         return RootState(root.certificates, root.skid)
 
     async def sign_issuing_ca(self, root: Authority, public_key: keys.PublicKey) -> IssuingGrant:
@@ -76,8 +78,8 @@ class DiskRoot:
         certificate = read_certificate(await sign_certificate(spec, SoftwareSigner(key)))
         return IssuingGrant(certificate, (), root.skid)
 
-    async def _make(self) -> Authority:
-        """A new root in state PREPARED, durable with its key."""
+    async def make(self, note: str = "") -> Authority:
+        """A new root in state PREPARED, durable with its key. `note` says what it waits for. Raises Unavailable."""
         now = self._clock.now()
         private = await new_key(self._key_type)
         spec = profile.root(
@@ -98,12 +100,30 @@ class DiskRoot:
             root_skid=skid,
             created_at=now,
             changed_at=now,
-            note=MADE_FIRST,
+            note=note,
         )
         detail = {"fingerprint": certificate.fingerprint, "not_after": certificate.not_after.isoformat()}
         event = AuditEvent(now, "system:ca", "root.prepare", skid.hex, detail)
         await self._store.add(root, await self._keyring.seal(skid, private), event)
         return root
+
+
+class DiskRootMaker:
+    """Contract: rotation.ports.RootMaker."""
+
+    def __init__(self, root: DiskRoot, keyring: Keyring, clock: Clock, issuing_key: keys.KeyType) -> None:
+        self._root = root
+        self._keyring = keyring
+        self._clock = clock
+        self._issuing_key = issuing_key
+
+    async def make(self) -> Authority:
+        return await self._root.make()
+
+    async def make_issuing(self, root: Authority) -> NewAuthority:
+        now = self._clock.now()
+        made = await new_issuing_ca(self._root, root, self._keyring, self._issuing_key, AuthorityState.PREPARED, now)
+        return NewAuthority(*made)
 
 
 def _foremost(authorities: Sequence[Authority]) -> Authority | None:

@@ -1,0 +1,236 @@
+"""Rotations: the use cases around the machine. Reads the world, asks the machine, has the store carry out the step."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from citadel.ca.model import Authority, AuthorityState, Skid
+from citadel.ca.ports import AuthorityStore
+from citadel.ca.rotation import commands
+from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
+from citadel.ca.rotation.machine import tick
+from citadel.ca.rotation.plan import Phase, Plan
+from citadel.ca.rotation.policy import RotationPolicy
+from citadel.ca.rotation.ports import ClientRecord, RootMaker, RotationStore
+from citadel.ca.rotation.step import Step
+from citadel.ca.rotation.world import World
+from citadel.clock import Clock
+from citadel.errors import Aborted, AlreadyExists, Unavailable
+from citadel.spiffe import TrustDomain
+
+_ATTEMPTS = 8
+_STEPS_AT_ONCE = 64
+log = structlog.get_logger("citadel.rotation")
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """A plan with its gate as it stands now; `asks`: an emergency whose short gate has ended, waiting for a word."""
+
+    plan: Plan
+    gate: Gate
+    asks: bool = False
+
+
+class _RunTime:
+    """Since when our clock has run without a jump: what was timed before a jump is not to be relied upon."""
+
+    def __init__(self, clock: Clock, skew: timedelta) -> None:
+        self._clock = clock
+        self._skew = skew.total_seconds()
+        self.since = clock.now()
+        self._off = clock.now().timestamp() - clock.monotonic()
+
+    def look(self) -> None:
+        now, off = self._clock.now(), self._clock.now().timestamp() - self._clock.monotonic()
+        if abs(off - self._off) > self._skew or now < self.since:
+            log.warning("the clock jumped; gates wait as after a start", seconds=round(off - self._off))
+            self.since = now
+        self._off = off
+
+
+class Rotations:
+    """Rotation of the root of one trust domain.
+
+    Commands return what was done, as a sentence; with `dry_run`, what would be. They raise FailedPrecondition (why not,
+    and the mend), NotFound, Unavailable. Several servers may run this on one store: whoever comes second finds the
+    state changed (Aborted), reads it again, and decides again.
+    """
+
+    def __init__(
+        self,
+        store: RotationStore,
+        authorities: AuthorityStore,
+        clients: ClientRecord,
+        maker: RootMaker,
+        clock: Clock,
+        trust_domain: TrustDomain,
+        policy: RotationPolicy,
+        *,
+        longest_leaf: timedelta,
+        changed: Callable[[], Awaitable[None]],
+        new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:12],
+    ) -> None:
+        """`changed` is called after each step, so that who signs is read again at once."""
+        self._store = store
+        self._authorities = authorities
+        self._clients = clients
+        self._maker = maker
+        self._clock = clock
+        self._trust_domain = trust_domain
+        self._longest_leaf = longest_leaf
+        self._changed = changed
+        self._new_id = new_id
+        self._run = _RunTime(clock, policy.clock_skew)
+        self.policy = policy
+
+    async def world(self) -> World:
+        """Everything, as it is written down now. The bundle is read before the authorities (see Records.publish)."""
+        self._run.look()
+        now = self._clock.now()
+        bundle = await self._authorities.bundle(self._trust_domain)
+        plans = await self._store.plans()
+        authorities = await self._authorities.authorities()
+        under_way = any(plan.is_open for plan in plans)
+        return World(
+            now=now,
+            running_since=self._run.since,
+            bundle=bundle,
+            authorities=tuple(authorities),
+            plans=tuple(plans),
+            holdings=tuple(await self._clients.holdings()) if under_way else (),
+            leaves=tuple(await self._store.leaves(now - self.policy.clock_skew)) if under_way else (),
+        )
+
+    async def views(self) -> list[PlanView]:
+        """Every plan, oldest first."""
+        world = await self.world()
+        return [self._view(plan, world) for plan in world.plans]
+
+    async def run_due(self) -> list[str]:
+        """Carry out all that is due; a sentence for each step. Raises Unavailable."""
+        done: list[str] = []
+        while len(done) < _STEPS_AT_ONCE:
+            step = tick(await self.world(), self.policy)
+            if step is None:
+                break
+            try:
+                await self._carry_out(step)
+            except Aborted:  # another server took it
+                continue
+            done.append(step.sentence)
+        return done
+
+    async def prepare(
+        self,
+        wish: Wish,
+        *,
+        auto: bool = True,
+        emergency: bool = False,
+        unasked: bool = False,
+        replace: bool = False,
+        dry_run: bool = False,
+    ) -> str:
+        """Make a root and begin to distribute it; what was done, as a sentence, or with `dry_run` would be.
+
+        Raises FailedPrecondition, Unavailable.
+        """
+        world = await self.world()
+        replaced = commands.may_prepare(world, replace=replace)
+        if dry_run:
+            instead = f", in the place of root {replaced.incoming}" if replaced else ""
+            return f"a new root would be made and go into the trust bundle{instead}"
+        root = next(iter(orphans(world)), None) or await self._maker.make()
+        issuing = await self._maker.make_issuing(root)
+        plan_id = self._new_id()
+        return await self._command(
+            lambda world: commands.prepare(
+                world,
+                root.skid,
+                issuing,
+                wish,
+                plan_id=plan_id,
+                longest_leaf=self._longest_leaf,
+                auto=auto,
+                emergency=emergency,
+                unasked=unasked,
+                replace=replace,
+            ),
+            dry_run=dry_run,
+        )
+
+    async def activate(self, wish: Wish, *, dry_run: bool = False) -> str:
+        return await self._command(lambda world: commands.activate(world, self.policy, wish), dry_run=dry_run)
+
+    async def remove(self, skid: Skid, wish: Wish, *, dry_run: bool = False) -> str:
+        return await self._command(lambda world: commands.remove(world, self.policy, skid, wish), dry_run=dry_run)
+
+    async def revoke(self, skid: Skid, wish: Wish, *, dry_run: bool = False) -> str:
+        return await self._command(lambda world: commands.revoke(world, self.policy, skid, wish), dry_run=dry_run)
+
+    async def abandon(self, wish: Wish, *, dry_run: bool = False) -> str:
+        return await self._command(lambda world: commands.abandon(world, wish), dry_run=dry_run)
+
+    async def rollback(self, wish: Wish, *, dry_run: bool = False) -> str:
+        return await self._command(lambda world: commands.rollback(world, wish), dry_run=dry_run)
+
+    async def taint(self, skid: Skid, wish: Wish, *, unasked: bool = False, dry_run: bool = False) -> str:
+        """One command for the whole emergency: of the root that signs now, another is prepared to take its place."""
+        step = commands.taint(await self.world(), skid, wish, unasked=unasked)
+        if step is None:
+            return await self.prepare(wish, emergency=True, unasked=unasked, dry_run=dry_run)
+
+        def again(world: World) -> Step:
+            found = commands.taint(world, skid, wish, unasked=unasked)
+            if found is None:
+                raise Aborted(f"root {skid} came into force meanwhile", mend="look at: citadel root status")
+            return found
+
+        return await self._command(again, dry_run=dry_run)
+
+    # --- steps
+
+    async def _command(self, decide: Callable[[World], Step], *, dry_run: bool) -> str:
+        for _ in range(_ATTEMPTS):
+            step = decide(await self.world())
+            if dry_run:
+                return step.sentence
+            try:
+                await self._carry_out(step)
+                return step.sentence
+            except Aborted:  # the world changed between reading and writing: decide again
+                continue
+        raise Unavailable("the authorities keep being changed by another server", mend="try again in a minute")
+
+    async def _carry_out(self, step: Step) -> None:
+        try:
+            await self._store.carry_out(step)
+        except AlreadyExists as error:
+            raise Aborted(error.message) from error
+        log.info("rotation", step=step.sentence, actor=step.audit.actor, reason=step.audit.reason)
+        await self._changed()
+
+    def _view(self, plan: Plan, world: World) -> PlanView:
+        if plan.phase is Phase.DISTRIBUTING:
+            gate = activation_gate(plan, world, self.policy)
+            over = world.now - plan.phase_at >= self.policy.emergency_gate
+            return PlanView(plan, gate, asks=plan.emergency and not plan.unasked and over and not gate.open)
+        if plan.phase is Phase.RETIRING:
+            return PlanView(plan, removal_gate(plan, world, self.policy))
+        return PlanView(plan, Gate(open=False))
+
+
+def orphans(world: World) -> list[Authority]:
+    """Prepared roots of ours that no plan knows: a start was cut off between making one and beginning its plan."""
+    known = {plan.incoming for plan in world.plans}
+    return [
+        a
+        for a in world.authorities
+        if a.state is AuthorityState.PREPARED and a.root_skid == a.skid and a.skid not in known and not a.note
+    ]

@@ -1,0 +1,147 @@
+"""Plans of rotation, and their steps as transactions. Contract: ca.rotation.ports.RotationStore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+
+from citadel.ca.model import AuthorityKind, AuthorityState, Outcome, Skid
+from citadel.ca.rotation import Excused, LeafGroup, Phase, Plan, Step
+from citadel.changes import Topic
+from citadel.errors import Aborted
+from citadel.store.authorities import SqlAuthorityStore
+from citadel.store.ledger import Ledger, Transaction
+from citadel.store.tables import AuthorityRow, IssuanceRow, RotationRow, from_micros, to_micros
+
+_R: Any = RotationRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
+_A: Any = AuthorityRow.__table__  # type: ignore[attr-defined]  # as above
+_I: Any = IssuanceRow.__table__  # type: ignore[attr-defined]  # as above
+_AGENTS = "/spire/agent/"
+
+
+class SqlRotationStore:
+    def __init__(self, ledger: Ledger, authorities: SqlAuthorityStore) -> None:
+        self._ledger = ledger
+        self._authorities = authorities
+
+    async def plans(self) -> list[Plan]:
+        async with self._ledger.reading() as transaction:
+            return [_plan(row.body) for row in await transaction.all(select(_R.c.body).order_by(_R.c.number))]
+
+    async def leaves(self, at: datetime) -> list[LeafGroup]:
+        live = (
+            select(
+                _I.c.authority,
+                _I.c.requester,
+                _I.c.entry_id,
+                _I.c.spiffe_id,
+                func.count().label("count"),
+                func.max(_I.c.not_after).label("not_after"),
+                func.max(_I.c.number).label("newest"),
+            )
+            .where(_I.c.not_after > to_micros(at), _I.c.outcome != str(Outcome.FAILED))
+            .group_by(_I.c.authority, _I.c.requester, _I.c.entry_id, _I.c.spiffe_id)
+        )
+        # What is on record and not known to be signed replaces nothing: perhaps nobody ever got it.
+        issued = (
+            select(_I.c.requester, _I.c.entry_id, _I.c.authority, func.max(_I.c.number).label("newest"))
+            .where(_I.c.not_after > to_micros(at), _I.c.outcome == str(Outcome.ISSUED))
+            .group_by(_I.c.requester, _I.c.entry_id, _I.c.authority)
+        )
+        async with self._ledger.reading() as transaction:
+            groups = await transaction.all(live)
+            newest = await transaction.all(issued)
+        last: dict[tuple[str, str], tuple[int, str]] = {}
+        for row in newest:
+            key = (row.requester, row.entry_id)
+            last[key] = max(last.get(key, (0, "")), (row.newest, row.authority))
+        return [_group(row, last.get((row.requester, row.entry_id), (0, ""))) for row in groups]
+
+    async def carry_out(self, step: Step) -> None:
+        topics = {Topic.ROTATION}
+        if step.moves or step.new:
+            topics.add(Topic.AUTHORITIES)
+        async with self._ledger.writing(step.audit, topics=topics) as transaction:
+            # The same order everywhere (authorities, bundles), so that two servers never wait for one another.
+            await transaction.one_at_a_time("authorities")
+            await self._move(transaction, step)
+            for new in step.new:
+                await self._authorities.insert(transaction, new.authority, new.key)
+            if step.moves or step.new:
+                await _check_one_signs(transaction)
+            for plan in step.plans:
+                await _write_plan(transaction, plan)
+            if step.bundle is not None:
+                await self._authorities.write_bundle(transaction, step.bundle)
+
+    async def _move(self, transaction: Transaction, step: Step) -> None:
+        """Those that stop signing first: at no moment are there two."""
+        for move in sorted(step.moves, key=lambda m: m.to is AuthorityState.ACTIVE):
+            await self._authorities.move(transaction, move.skid, move.expected, move.to, step.audit.at, move.note)
+
+
+async def _check_one_signs(transaction: Transaction) -> None:
+    for kind in AuthorityKind:
+        active = select(func.count()).where(_A.c.kind == str(kind), _A.c.state == str(AuthorityState.ACTIVE))
+        row = await transaction.first(active)
+        if row is None or row[0] != 1:
+            raise Aborted(f"there would be {row[0] if row else 0} active {kind} authorities instead of one")
+
+
+async def _write_plan(transaction: Transaction, plan: Plan) -> None:
+    values = {"id": plan.id, "revision": plan.revision, "body": _body(plan)}
+    if plan.revision == 1:
+        if await transaction.first(select(_R.c.id).where(_R.c.id == plan.id)):
+            raise Aborted(f"the rotation {plan.id} is known already")
+        await transaction.connection.execute(insert(_R), [values])
+        return
+    mine = (_R.c.id == plan.id) & (_R.c.revision == plan.revision - 1)
+    if (await transaction.connection.execute(update(_R).where(mine).values(values))).rowcount != 1:
+        raise Aborted(f"the rotation {plan.id} has changed meanwhile")
+
+
+def _group(row: Any, last: tuple[int, str]) -> LeafGroup:
+    number, authority = last
+    return LeafGroup(
+        authority=Skid(row.authority),
+        requester=row.requester,
+        entry_id=row.entry_id,
+        spiffe_id=row.spiffe_id,
+        count=row.count,
+        not_after=from_micros(row.not_after),
+        replaced=number > row.newest and authority != row.authority,
+        by_node=_AGENTS in row.requester,
+    )
+
+
+_TIMES = ("started_at", "phase_at", "replaced_at")
+
+
+def _body(plan: Plan) -> str:
+    values = asdict(plan)
+    values["incoming"], values["outgoing"] = plan.incoming.hex, plan.outgoing.hex
+    for name in _TIMES:
+        values[name] = None if values[name] is None else to_micros(values[name])
+    values["excused"] = [[e.node, e.client, to_micros(e.since), to_micros(e.at)] for e in plan.excused]
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _plan(body: str) -> Plan:
+    values = json.loads(body)
+    for name in _TIMES:
+        values[name] = None if values[name] is None else from_micros(values[name])
+    values["incoming"], values["outgoing"] = Skid(values["incoming"]), Skid(values["outgoing"])
+    values["phase"] = Phase(values["phase"])
+    values["excused"] = tuple(_excused(e) for e in values["excused"])
+    values["left_behind"] = tuple(values["left_behind"])
+    return Plan(**values)
+
+
+def _excused(values: Sequence[Any]) -> Excused:
+    node, client, since, at = values
+    return Excused(node, client, from_micros(since), from_micros(at))
