@@ -12,6 +12,7 @@ class Topic(StrEnum):
     ENTRIES = "entries"  # registration entries were added, changed or removed
     AUTHORITIES = "authorities"  # an authority, its state or a certificate of it changed
     BUNDLES = "bundles"  # a trust bundle (own or federated) or its CRL changed
+    ROTATION = "rotation"  # a plan of rotation changed
     CLIENTS = "clients"  # what a client holds or acknowledged changed
 
 

@@ -60,19 +60,12 @@ class SqlAuthorityStore:
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
             await transaction.one_at_a_time("authorities")
-            if await transaction.first(select(_A.c.skid).where(_A.c.skid == authority.skid.hex)):
-                raise AlreadyExists(f"the authority {authority.skid} is known already")
+            await self._refuse_known(transaction, authority.skid)
             if retire is not None:
-                await self._move(transaction, retire, AuthorityState.ACTIVE, AuthorityState.RETIRING, audit.at, "")
+                await self.move(transaction, retire, AuthorityState.ACTIVE, AuthorityState.RETIRING, audit.at, "")
             if authority.state is AuthorityState.ACTIVE:
                 await self._refuse_second(transaction, authority.kind)
-            await transaction.connection.execute(insert(_A), [_row(authority)])
-            for ordinal, certificate in enumerate(reversed(authority.certificates)):
-                newest = ordinal == len(authority.certificates) - 1
-                await self._insert(transaction, authority.skid, certificate, authority.chain if newest else (), ordinal)
-            if key is not None:
-                values = {"skid": key.skid.hex, "kek_id": key.kek_id, "ciphertext": key.ciphertext}
-                await transaction.connection.execute(insert(_K), [values])
+            await self._write(transaction, authority, key)
 
     async def add_certificate(
         self,
@@ -108,12 +101,12 @@ class SqlAuthorityStore:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
             await transaction.one_at_a_time("authorities")
             if retire is not None:
-                await self._move(transaction, retire, AuthorityState.ACTIVE, AuthorityState.RETIRING, audit.at, "")
+                await self.move(transaction, retire, AuthorityState.ACTIVE, AuthorityState.RETIRING, audit.at, "")
             if to is AuthorityState.ACTIVE:
                 row = await transaction.first(select(_A.c.kind).where(_A.c.skid == skid.hex))
                 if row:
                     await self._refuse_second(transaction, AuthorityKind(row.kind))
-            await self._move(transaction, skid, expected, to, audit.at, note)
+            await self.move(transaction, skid, expected, to, audit.at, note)
 
     async def sealed_key(self, skid: Skid) -> SealedKey:
         async with self._ledger.reading() as transaction:
@@ -148,6 +141,18 @@ class SqlAuthorityStore:
             return [_bundle(row) for row in await transaction.all(select(_B).order_by(_B.c.trust_domain))]
 
     async def put_bundle(self, bundle: TrustBundle, audit: AuditEvent) -> None:
+        async with self._ledger.writing(audit) as transaction:
+            await self.write_bundle(transaction, bundle)
+
+    # --- within a transaction, for this store's neighbours
+
+    async def insert(self, transaction: Transaction, authority: Authority, key: SealedKey | None) -> None:
+        """A new authority with its key. Raises AlreadyExists."""
+        await self._refuse_known(transaction, authority.skid)
+        await self._write(transaction, authority, key)
+
+    async def write_bundle(self, transaction: Transaction, bundle: TrustBundle) -> None:
+        """Contract: put_bundle, but for the audit record."""
         if not bundle.roots:
             raise InvalidInput(f"the bundle of {bundle.trust_domain} has no root: nobody could be verified with it")
         values = {
@@ -158,14 +163,14 @@ class SqlAuthorityStore:
             "crls": b"".join(bundle.crls),
             "tainted": "\n".join(sorted(bundle.tainted)),
         }
-        async with self._ledger.writing(audit, topics=[Topic.BUNDLES]) as transaction:
-            await transaction.one_at_a_time("bundles")
-            mine = _B.c.trust_domain == bundle.trust_domain.name
-            row = await transaction.first(select(_B.c.sequence).where(mine).with_for_update())
-            if bundle.sequence != (row.sequence if row else 0) + 1:
-                raise Aborted(f"the bundle of {bundle.trust_domain} has changed meanwhile")
-            statement = update(_B).where(mine).values(values) if row else insert(_B).values(values)
-            await transaction.connection.execute(statement)
+        transaction.topics.add(Topic.BUNDLES)
+        await transaction.one_at_a_time("bundles")
+        mine = _B.c.trust_domain == bundle.trust_domain.name
+        row = await transaction.first(select(_B.c.sequence).where(mine).with_for_update())
+        if bundle.sequence != (row.sequence if row else 0) + 1:
+            raise Aborted(f"the bundle of {bundle.trust_domain} has changed meanwhile")
+        statement = update(_B).where(mine).values(values) if row else insert(_B).values(values)
+        await transaction.connection.execute(statement)
 
     async def live_leaves(self, at: datetime) -> dict[Skid, int]:
         live = (
@@ -176,12 +181,25 @@ class SqlAuthorityStore:
         async with self._ledger.reading() as transaction:
             return {Skid(row[0]): row[1] for row in await transaction.all(live)}
 
+    async def _refuse_known(self, transaction: Transaction, skid: Skid) -> None:
+        if await transaction.first(select(_A.c.skid).where(_A.c.skid == skid.hex)):
+            raise AlreadyExists(f"the authority {skid} is known already")
+
+    async def _write(self, transaction: Transaction, authority: Authority, key: SealedKey | None) -> None:
+        await transaction.connection.execute(insert(_A), [_row(authority)])
+        for ordinal, certificate in enumerate(reversed(authority.certificates)):
+            newest = ordinal == len(authority.certificates) - 1
+            await self._insert(transaction, authority.skid, certificate, authority.chain if newest else (), ordinal)
+        if key is not None:
+            values = {"skid": key.skid.hex, "kek_id": key.kek_id, "ciphertext": key.ciphertext}
+            await transaction.connection.execute(insert(_K), [values])
+
     async def _refuse_second(self, transaction: Transaction, kind: AuthorityKind) -> None:
         query = select(_A.c.skid).where(_A.c.kind == str(kind), _A.c.state == str(AuthorityState.ACTIVE))
         if row := await transaction.first(query):
             raise Aborted(f"the {kind} authority {row.skid} is active, and there can be only one")
 
-    async def _move(
+    async def move(
         self,
         transaction: Transaction,
         skid: Skid,
@@ -190,6 +208,7 @@ class SqlAuthorityStore:
         at: datetime,
         note: str,
     ) -> None:
+        """Raises NotFound, Aborted."""
         row = await transaction.first(select(_A.c.state).where(_A.c.skid == skid.hex).with_for_update())
         if row is None:
             raise NotFound(f"no authority has the SKID {skid}", mend="see: citadel ca list")

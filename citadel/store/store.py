@@ -23,6 +23,7 @@ from citadel.store.leases import SqlLeases
 from citadel.store.ledger import Ledger
 from citadel.store.ports import StoreMeter
 from citadel.store.records import SqlAuditLog, SqlClientStore, SqlJobStore
+from citadel.store.rotation import SqlRotationStore
 from citadel.store.tables import MetaRow
 
 
@@ -34,6 +35,7 @@ class Store:
         self.where = where
         self.changes = changes
         self.authorities = SqlAuthorityStore(ledger)
+        self.rotation = SqlRotationStore(ledger, self.authorities)
         self.issuance = SqlIssuanceLog(ledger)
         self.entries = SqlEntryStore(ledger)
         self.clients = SqlClientStore(ledger)

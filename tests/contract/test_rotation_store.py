@@ -1,0 +1,229 @@
+"""What ca.rotation.ports promises, on both databases; and a whole rotation over them, with real keys."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from citadel.api.holdings import Holdings
+from citadel.audit import AuditEvent
+from citadel.ca.authorities import Authorities, AuthorityPolicy
+from citadel.ca.kek import LocalKek
+from citadel.ca.keyring import Keyring
+from citadel.ca.keys import KeyType
+from citadel.ca.model import AuthorityKind, AuthorityState, IssuanceIntent, IssuanceOutcome, Outcome, Skid
+from citadel.ca.roots import DiskRoot, DiskRootMaker
+from citadel.ca.rotation import Phase, RotationPolicy, Step, commands
+from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.rotations import Rotations
+from citadel.errors import Aborted, FailedPrecondition
+from citadel.spiffe import SpiffeId, TrustDomain
+from citadel.store import Store
+from citadel.workload.upstream import AckKind, AckReport
+from tests.support import postgres
+from tests.support.clock import ManualClock
+
+TD = TrustDomain.parse("example.org")
+NODE = f"spiffe://{TD}/spire/agent/local"
+CART = SpiffeId.parse(f"spiffe://{TD}/cart")
+LEAF = timedelta(hours=1)
+POLICY = RotationPolicy(
+    reconnect_window=timedelta(seconds=5), session_life=timedelta(seconds=10), clock_skew=timedelta(seconds=1)
+)
+OPERATOR = Wish("uid:0", "drill")
+
+
+@pytest.fixture(scope="module")
+def postgres_url() -> Iterator[str]:
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/db/citadel.db"
+    base = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+asyncpg")
+    return await postgres.new_database(base.render_as_string(hide_password=False))
+
+
+@dataclass
+class Site:
+    """One server, without a network: its store, its authorities, its rotations."""
+
+    store: Store
+    clock: ManualClock
+    authorities: Authorities
+    rotations: Rotations
+
+    async def reports(self, *reports: AckReport) -> None:
+        await self.store.clients.record(NODE, reports)
+
+    async def acknowledges(self, client: str) -> None:
+        """A client takes everything as it is now, with a leaf of whoever signs."""
+        bundle = await self.store.authorities.bundle(TD)
+        assert bundle is not None
+        now = self.clock.now()
+        signer = self.authorities.current().authority.skid
+        serial = secrets.randbits(120)
+        intent = IssuanceIntent(serial, CART, client, signer, now, now + LEAF, (), "00", NODE, now)
+        await self.store.issuance.intend(intent, event(now))
+        await self.store.issuance.settle(IssuanceOutcome(serial, Outcome.ISSUED))
+        base = AckReport(now, client, "1", AckKind.ACK, "ROOTCA", "type", "v", sequence=bundle.sequence)
+        leaf = replace(
+            base,
+            resource="default",
+            sequence=0,
+            spiffe_id=CART.uri,
+            serial=f"{serial:x}",
+            authority=signer.hex,
+            not_after=now + LEAF,
+        )
+        await self.reports(base, leaf)
+        async with asyncio.timeout(10):
+            while (await self.store.issuance.get(serial)).outcome is None:  # outcomes may lag
+                await asyncio.sleep(0.01)
+
+    async def roots(self) -> dict[Skid, AuthorityState]:
+        return {a.skid: a.state for a in await self.authorities.all() if a.kind is AuthorityKind.ROOT}
+
+
+def event(at: object) -> AuditEvent:
+    return AuditEvent(at, "test", "x.y", "z")  # type: ignore[arg-type]  # a datetime
+
+
+@pytest.fixture
+async def sites(url: str) -> AsyncIterator[list[Site]]:
+    """One site on SQLite; two on one PostgreSQL."""
+    clock = ManualClock()
+    kek = LocalKek(secrets.token_bytes(32))
+    async with AsyncExitStack() as stack:
+        made = []
+        for name in ("one", "two") if url.startswith("postgres") else ("one",):
+            store = await stack.enter_async_context(Store.open(url, writer=name))
+            keyring = Keyring(store.authorities, kek)
+            root = DiskRoot(
+                store.authorities, keyring, clock, TD, ttl=timedelta(days=3650), issuing_ttl=timedelta(days=7)
+            )
+            policy = AuthorityPolicy(timedelta(days=7), LEAF)
+            authorities = Authorities(store.authorities, keyring, root, clock, TD, policy)
+            await authorities.ensure()
+            rotations = Rotations(
+                store.rotation,
+                store.authorities,
+                Holdings(store.clients, TD),
+                DiskRootMaker(root, keyring, clock, KeyType.EC_P256),
+                clock,
+                TD,
+                POLICY,
+                longest_leaf=LEAF,
+                changed=authorities.refresh,
+            )
+            made.append(Site(store, clock, authorities, rotations))
+        yield made
+
+
+async def test_a_whole_rotation_from_prepare_to_remove_by_whichever_server_looks_next(sites: list[Site]) -> None:
+    first, last = sites[0], sites[-1]
+    before = first.authorities.current().authority
+    await first.acknowledges("cart")
+    await first.rotations.prepare(OPERATOR)
+    first.clock.advance(timedelta(seconds=6))
+    assert await last.rotations.run_due() == []
+    with pytest.raises(FailedPrecondition, match=r"not acknowledged by cart \(silent"):
+        await last.rotations.activate(OPERATOR)
+    await first.acknowledges("cart")
+    [done] = await last.rotations.run_due()
+    assert "signs; certificates of" in done
+    await first.authorities.refresh()
+    after = first.authorities.current().authority
+    assert after.root_skid != before.root_skid
+    [view] = await first.rotations.views()
+    assert view.plan.phase is Phase.RETIRING
+    assert view.gate.leaves_left == 2
+    await first.acknowledges("cart")
+    await first.rotations.run_due()
+    first.clock.advance(timedelta(seconds=11))
+    await last.rotations.run_due()
+    assert await first.roots() == {before.root_skid: AuthorityState.REMOVED, after.root_skid: AuthorityState.ACTIVE}
+    bundle = await first.store.authorities.bundle(TD)
+    assert bundle is not None
+    assert len(bundle.roots) == 1
+
+
+async def test_of_two_that_take_one_step_at_once_one_is_refused_and_nothing_is_half_done(sites: list[Site]) -> None:
+    site = sites[0]
+    await site.rotations.prepare(OPERATOR, auto=False)
+    step = commands.abandon(await site.rotations.world(), OPERATOR)
+    await site.store.rotation.carry_out(step)
+    roots, plans = await site.roots(), await site.store.rotation.plans()
+    with pytest.raises(Aborted):
+        await sites[-1].store.rotation.carry_out(step)
+    assert (await site.roots(), await site.store.rotation.plans()) == (roots, plans)
+
+
+async def test_what_would_leave_two_or_none_that_sign_is_refused_whole(sites: list[Site]) -> None:
+    site = sites[0]
+    await site.rotations.prepare(OPERATOR, auto=False)
+    whole = commands.activate(await site.rotations.world(), POLICY, Wish("uid:0", force=True))
+    roots = await site.roots()
+    for kept in (whole.moves[:2], whole.moves[2:]):
+        half: Step = replace(whole, moves=kept)
+        with pytest.raises(Aborted, match="instead of one"):
+            await site.store.rotation.carry_out(half)
+    assert await site.roots() == roots
+    assert [p.phase for p in await site.store.rotation.plans()] == [Phase.DISTRIBUTING]
+
+
+async def test_a_plan_reads_back_as_it_was_written(sites: list[Site]) -> None:
+    site = sites[0]
+    await site.acknowledges("cart")
+    await site.rotations.prepare(OPERATOR, emergency=True)
+    await site.rotations.activate(Wish("uid:7", "hurry", force=True))
+    [plan] = await sites[-1].store.rotation.plans()
+    assert (plan.actor, plan.reason, plan.revision, plan.emergency) == ("uid:0", "drill", 2, True)
+    assert plan.left_behind[0].startswith("cart (silent")
+    assert plan.phase_at == site.clock.now()
+
+
+async def test_a_dry_run_changes_nothing(sites: list[Site]) -> None:
+    site = sites[0]
+    assert "a new root would be made" in await site.rotations.prepare(OPERATOR, dry_run=True)
+    assert len(await site.roots()) == 1
+    await site.rotations.prepare(OPERATOR, auto=False)
+    roots = await site.roots()
+    await site.rotations.abandon(OPERATOR, dry_run=True)
+    await site.rotations.activate(Wish("uid:0", force=True), dry_run=True)
+    assert await site.roots() == roots
+
+
+async def test_a_root_that_was_made_and_never_begun_with_is_taken_up(sites: list[Site]) -> None:
+    site = sites[0]
+    made = await site.rotations._maker.make()
+    await site.rotations.prepare(OPERATOR)
+    assert (await site.roots())[made.skid] is AuthorityState.DISTRIBUTING
+
+
+async def test_a_leaf_that_was_only_intended_replaces_nothing(sites: list[Site]) -> None:
+    site = sites[0]
+    await site.acknowledges("cart")
+    old = site.authorities.current().authority.skid
+    now = site.clock.now()
+    newer = IssuanceIntent(99, CART, "cart", Skid("ab"), now, now + LEAF, (), "00", NODE, now)
+    await site.store.issuance.intend(newer, event(now))
+    groups = {g.authority: g for g in await site.store.rotation.leaves(now)}
+    assert not groups[old].replaced
+    await site.store.issuance.settle(IssuanceOutcome(99, Outcome.ISSUED))
+    await site.store.issuance.intend(replace(newer, serial=100, entry_id="other"), event(now))  # so that it is written
+    groups = {g.authority: g for g in await site.store.rotation.leaves(now) if g.entry_id == "cart"}
+    assert groups[old].replaced
+    assert not groups[Skid("ab")].replaced
+    assert groups[old].by_node
