@@ -1,7 +1,9 @@
 """Adoption: takes what a root authority brought into use, as far as every client can verify it already.
 
-At the first start nobody trusts anything yet: then its roots go into the bundle first, and into force second. Later a
-root that is not in the bundle waits (its change is a rotation), and what is in force stays so.
+At the first start nobody trusts anything yet: then its roots go into the bundle first, and into force second. Later
+another root waits, since its change is a rotation: it is written down as PREPARED with its CA and key, so that a
+rotation has only to move them, and what is in force stays so. Only a root that everybody has had from the first start
+comes into force at once.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ from citadel.errors import Aborted, FailedPrecondition
 
 _WAITS = "plugged in, not distributed yet: nobody trusts it"
 _TRUSTED = "plugged in and trusted; signs nothing"
-_SIGNS_AGAIN = frozenset({AuthorityState.PREPARED, AuthorityState.RETIRING, AuthorityState.REMOVED})
-_TRUSTED_STATES = (AuthorityState.ACTIVE, AuthorityState.DISTRIBUTING, AuthorityState.RETIRING)
+_SIGNS_AGAIN = frozenset(
+    {AuthorityState.PREPARED, AuthorityState.ABANDONED, AuthorityState.RETIRING, AuthorityState.REMOVED}
+)
+_ON_ITS_WAY = (AuthorityState.PREPARED, AuthorityState.DISTRIBUTING)
 
 log = structlog.get_logger("citadel.ca")
 
@@ -61,7 +65,7 @@ class Adoption:
 
         Raises FailedPrecondition if it contradicts what is known; Aborted, AlreadyExists (read again, try again).
         """
-        if state.version and state.version == self._in_use:
+        if state.version and state.version == self._in_use == self._seen:
             return ""
         book = await self._records.read()
         if book.is_new:
@@ -107,9 +111,7 @@ class Adoption:
         """Write down roots and root certificates that are new, and forget those that are plugged in no more."""
         wanted = _by_skid(state)
         if state.version != self._seen:
-            for root in book.roots(AuthorityState.PREPARED):
-                if root.note == _WAITS and root.skid not in wanted:
-                    await self._records.move(root, AuthorityState.ABANDONED, note="plugged in no more")
+            await self._forget(state, book)
         for skid, certificates in wanted.items():
             known = book.find(skid)
             if known is None:
@@ -122,16 +124,50 @@ class Adoption:
             if known.state is AuthorityState.ABANDONED:
                 await self._records.move(known, AuthorityState.PREPARED, note=_WAITS)
 
+    async def _forget(self, state: RootState, book: Book) -> None:
+        """Roots and CAs that waited, and are plugged in no more; not those that a rotation has taken up."""
+        kept = {*_by_skid(state), *([state.issuing.skid] if state.issuing else [])}
+        for one in book.authorities:
+            root = book.find(one.root_skid)
+            waits = one.note == _WAITS and one.state is AuthorityState.PREPARED
+            if waits and one.skid not in kept and root is not None and root.state is AuthorityState.PREPARED:
+                await self._records.move(one, AuthorityState.ABANDONED, note="plugged in no more")
+
+    async def _wait(self, state: RootState, issuing: PluggedCa, book: Book) -> str:
+        """Have it ready for the rotation of its root; what it waits for."""
+        root = _known(book, state.skid)
+        if root.state in _ON_ITS_WAY:
+            await self._prepare(issuing, root, book)
+        about = f"the plugged-in CA {issuing.skid} chains to the root {root.skid}, which"
+        if root.state is AuthorityState.PREPARED:
+            return f"{about} has not been distributed yet; the present CA stays in force until it is"
+        if root.state is not AuthorityState.DISTRIBUTING:
+            return f"{about} is {root.state}; the present CA stays in force"
+        if book.bundle is not None and book.bundle.crls:  # else they come when the leaves of now are gone
+            if not state.crls:
+                return f"{about} is being distributed; add its ca-crl.pem: Envoys have CRLs, and want one of every CA"
+            await self._records.publish(await self._crls(state, issuing, book))  # Envoys want them with its first leaf
+        return f"{about} is being distributed; the present CA stays in force until everybody has it"
+
+    async def _prepare(self, issuing: PluggedCa, root: Authority, book: Book) -> None:
+        """The CA stands under its root with its key, PREPARED."""
+        known = book.find(issuing.skid)
+        if issuing.skid == root.skid:
+            await self._give_key(issuing, root)
+        elif known is None:
+            await self._add_issuing(issuing, root, issuing.chain, AuthorityState.PREPARED, _WAITS)
+        else:
+            _check_same_key(known, issuing.certificate, AuthorityKind.ISSUING)
+            if known.state is AuthorityState.ABANDONED:
+                known = await self._records.move(known, AuthorityState.PREPARED, note=_WAITS)
+            if known.state is AuthorityState.PREPARED:
+                await self._note_certificate(known, issuing, issuing.chain, root)
+
     async def _use(self, state: RootState, issuing: PluggedCa) -> str:
         book = await self._records.read()
         way = self._way(issuing, book)
         if way is None:
-            root = _known(book, state.skid)
-            if root.state in (AuthorityState.PREPARED, AuthorityState.DISTRIBUTING):
-                why = "has not been distributed yet; the present CA stays in force until it is"
-            else:
-                why = f"is {root.state}; the present CA stays in force"
-            return f"the plugged-in CA {issuing.skid} chains to the root {state.skid}, which {why}"
+            return await self._wait(state, issuing, book)
         known = book.find(issuing.skid)
         itself = issuing.skid == way.root.skid
         if known is not None and not itself:
@@ -159,12 +195,15 @@ class Adoption:
             await self._records.give_key(await self._keyring.seal(root.skid, issuing.private_key), KeySource.FILES)
 
     def _way(self, issuing: PluggedCa, book: Book) -> _Way | None:
-        """From the plugged-in CA to a root that is in the bundle already and may be built upon."""
+        """From the plugged-in CA to the root in force, or to one that everybody has had from the first start. What
+        comes into the bundle later, a rotation brings into force."""
         if book.bundle is None:
             return None
         now = self._clock.now()
         trusted: dict[x509.Certificate, Authority] = {}
-        for root in book.roots(*_TRUSTED_STATES):
+        for root in book.roots(AuthorityState.ACTIVE, AuthorityState.DISTRIBUTING):
+            if root.state is not AuthorityState.ACTIVE and root.note != _TRUSTED:
+                continue
             for one in root.certificates:
                 if one.der in book.bundle.roots and one.not_after >= now:
                     trusted[parse(one.der)] = root
@@ -176,31 +215,51 @@ class Adoption:
 
     async def _switch(self, issuing: PluggedCa, way: _Way, known: Authority | None, active: Authority | None) -> None:
         """The plugged-in CA signs, and the one before retires, in one transaction."""
-        now = self._clock.now()
-        sealed = await self._keyring.seal(issuing.skid, issuing.private_key)
+        retire = active.skid if active else None
         if known is None:
-            authority = Authority(
-                skid=issuing.skid,
-                kind=AuthorityKind.ISSUING,
-                state=AuthorityState.ACTIVE,
-                trust_domain=self._records.trust_domain,
-                key_source=KeySource.FILES,
-                certificates=(issuing.certificate,),
-                root_skid=way.root.skid,
-                created_at=now,
-                changed_at=now,
-                chain=way.chain,
-            )
-            await self._records.add(authority, sealed, "ca.plug", retire=active.skid if active else None)
+            await self._add_issuing(issuing, way.root, way.chain, AuthorityState.ACTIVE, "", retire=retire)
             log.info("a plugged-in CA signs", skid=issuing.skid.hex, root=way.root.skid.hex)
             return
-        if not await self._keyring.holds(issuing.skid):
-            await self._records.reseal(sealed)
-        if issuing.certificate.fingerprint not in {c.fingerprint for c in known.certificates}:
-            await self._records.renew(known, issuing.certificate, way.chain, way.root.skid)
+        await self._note_certificate(known, issuing, way.chain, way.root)
         if known.state is not AuthorityState.ACTIVE:
-            await self._records.move(known, AuthorityState.ACTIVE, retire=active.skid if active else None)
+            await self._records.move(known, AuthorityState.ACTIVE, retire=retire)
             log.info("a plugged-in CA signs again", skid=issuing.skid.hex)
+
+    async def _add_issuing(
+        self,
+        issuing: PluggedCa,
+        root: Authority,
+        chain: tuple[bytes, ...],
+        state: AuthorityState,
+        note: str,
+        *,
+        retire: Skid | None = None,
+    ) -> None:
+        now = self._clock.now()
+        authority = Authority(
+            skid=issuing.skid,
+            kind=AuthorityKind.ISSUING,
+            state=state,
+            trust_domain=self._records.trust_domain,
+            key_source=KeySource.FILES,
+            certificates=(issuing.certificate,),
+            root_skid=root.skid,
+            created_at=now,
+            changed_at=now,
+            chain=chain,
+            note=note,
+        )
+        sealed = await self._keyring.seal(issuing.skid, issuing.private_key)
+        await self._records.add(authority, sealed, "ca.plug", retire=retire)
+
+    async def _note_certificate(
+        self, known: Authority, issuing: PluggedCa, chain: tuple[bytes, ...], root: Authority
+    ) -> None:
+        """A known CA was plugged in again, perhaps with another certificate."""
+        if not await self._keyring.holds(known.skid):
+            await self._records.reseal(await self._keyring.seal(issuing.skid, issuing.private_key))
+        if issuing.certificate.fingerprint not in {c.fingerprint for c in known.certificates}:
+            await self._records.renew(known, issuing.certificate, chain, root.skid)
 
     async def _crls(self, state: RootState, issuing: PluggedCa, book: Book) -> tuple[bytes, ...]:
         """The CRLs to serve: those plugged in, and of the present ones those that leaves in use need.
@@ -216,10 +275,10 @@ class Adoption:
         present = [crl for crl in present if crl.next_update_utc and crl.next_update_utc > now]
         live = await self._records.live_leaves(now)
         for authority in book.authorities:
-            if authority.skid != issuing.skid and live.get(authority.skid):
+            if authority.skid != issuing.skid and (live.get(authority.skid) or authority == book.signer):
                 line = _line(authority, book)
                 crls += [crl for crl in present if any(is_of(crl, one) for one in uncovered(crls, line))]
-                if missing := uncovered(crls, line):
+                if live.get(authority.skid) and (missing := uncovered(crls, line)):
                     raise FailedPrecondition(
                         f"ca-crl.pem has no CRL of {name_all(missing)}, of which {live[authority.skid]} leaves are in "
                         "use: Envoys would refuse them all",

@@ -64,6 +64,7 @@ _OF_AN_ISSUING_CA = _OF_A_ROOT | {ExtensionOID.AUTHORITY_KEY_IDENTIFIER}
 _EXTENSIONS = {
     Purpose.ROOT: _OF_A_ROOT,
     Purpose.ISSUING_CA: _OF_AN_ISSUING_CA,
+    Purpose.CROSS_SIGNED: _OF_AN_ISSUING_CA,
     Purpose.LEAF: _OF_AN_ISSUING_CA | {ExtensionOID.EXTENDED_KEY_USAGE},
 }
 
@@ -109,6 +110,12 @@ def _meaning(spec: CertificateSpec) -> Iterator[str]:
         yield "a leaf has no path length"
     if spec.purpose is Purpose.ISSUING_CA and (spec.path_length != 0 or parent.path_length == 0):
         yield "an issuing CA has path length 0, and stands under one with more"
+    if spec.purpose is Purpose.CROSS_SIGNED and not _has_room(parent.path_length, spec.path_length):
+        yield "a cross-signed CA has a path length below that of the one that signs it"
+
+
+def _has_room(above: int | None, below: int | None) -> bool:
+    return above is None or (below is not None and below < above)
 
 
 def _names_meant(spec: CertificateSpec) -> Iterator[str]:
@@ -198,7 +205,9 @@ _Values = dict[x509.ObjectIdentifier, x509.ExtensionType]
 def _key_ids(values: _Values, spec: CertificateSpec) -> Iterator[str]:
     """RFC 5280, 4.2.1.1 and 4.2.1.2."""
     own, parents = values[ExtensionOID.SUBJECT_KEY_IDENTIFIER], values.get(ExtensionOID.AUTHORITY_KEY_IDENTIFIER)
-    if not isinstance(own, x509.SubjectKeyIdentifier) or own.digest != keys.key_id(spec.key.spki):
+    # Another's key keeps the identifier that its own certificate gave it: what it signed names that one.
+    meant = spec.key.key_id if spec.purpose is Purpose.CROSS_SIGNED else keys.key_id(spec.key.spki)
+    if not isinstance(own, x509.SubjectKeyIdentifier) or own.digest != meant:
         yield "its subject key identifier is not that of its key"
     if parents is None:
         return  # a root: which extensions there are was checked before

@@ -31,6 +31,7 @@ _COMMON_NAME_LENGTH = 64  # RFC 5280 appendix A.1, ub-common-name-length
 class Purpose(StrEnum):
     ROOT = "root"
     ISSUING_CA = "issuing CA"
+    CROSS_SIGNED = "cross-signed CA"
     LEAF = "leaf"
 
 
@@ -120,7 +121,7 @@ class Validity:
 
 @dataclass(frozen=True, slots=True)
 class CertificateSpec:
-    """What one certificate is to say. Made by `leaf`, `issuing_ca` and `root` only.
+    """What one certificate is to say. Made by `leaf`, `issuing_ca`, `root` and `cross_signed` only.
 
     `subject` is the DER of a Name. `dns_names` are in order, after the URI.
     """
@@ -208,6 +209,37 @@ def root(
         path_length,
     )
     return _authority(Purpose.ROOT, itself, key, trust_domain, validity, serial, path_length=path_length)
+
+
+def cross_signed(
+    *, parent: Parent, certificate: bytes, trust_domain: TrustDomain, validity: Validity, serial: int
+) -> CertificateSpec:
+    """A further certificate for the key of an authority, signed by another one: whoever trusts only that one's root
+    then verifies what the key signs. Name and key identifier are those of `certificate` (DER), the authority's own, so
+    that what it signed fits under either.
+
+    Raises InvalidInput if `parent`'s path length leaves no room for it and the CAs under it. A root of ours (path
+    length 1) has room for an issuing CA, not for another root.
+    """
+    own = Parent.of(certificate)
+    room = None if parent.path_length is None else parent.path_length - 1
+    needed = 0 if own.path_length == 0 else 1  # a CA that may have others under it has some
+    if room is not None and room < needed:
+        raise InvalidInput(
+            f"the signing certificate has path length {parent.path_length}; "
+            f"to cross-sign this one it needs {needed + 1}"
+        )
+    lengths = [length for length in (own.path_length, room) if length is not None]
+    return CertificateSpec(
+        purpose=Purpose.CROSS_SIGNED,
+        parent=parent,
+        serial=serial,
+        validity=validity,
+        subject=own.name,
+        key=keys.SubjectKey(own.public_key, keys.spki(own.public_key), own.key_id),
+        spiffe_id=trust_domain.id,
+        path_length=min(lengths, default=None),
+    )
 
 
 def _authority(

@@ -25,8 +25,11 @@ EXPLAINED = frozenset(
 )
 
 
-def openssl_verify(leaf: bytes, intermediates: Sequence[bytes], root: bytes, *, purpose: str, at: datetime) -> None:
-    """`openssl verify -x509_strict` of DER certificates at a moment, for `purpose` (sslserver, sslclient).
+def openssl_verify(
+    leaf: bytes, intermediates: Sequence[bytes], root: bytes, *, purpose: str, at: datetime, crls: Sequence[bytes] = ()
+) -> None:
+    """`openssl verify -x509_strict` of DER certificates at a moment, for `purpose` (sslserver, sslclient). With `crls`
+    (PEM), one of every CA is wanted, as Envoy does.
 
     Fails the test with what OpenSSL says; skips it where there is no openssl command.
     """
@@ -38,10 +41,14 @@ def openssl_verify(leaf: bytes, intermediates: Sequence[bytes], root: bytes, *, 
         for name, certificates in files.items():
             Path(folder, name).write_bytes(b"".join(map(_pem, certificates)))
         untrusted = ["-untrusted", f"{folder}/between"] if intermediates else []
+        revocation = []
+        if crls:
+            Path(folder, "crls").write_bytes(b"".join(crls))
+            revocation = ["-crl_check_all", "-CRLfile", f"{folder}/crls"]
         result = subprocess.run(
             [
                 *(openssl, "verify", "-x509_strict", "-check_ss_sig", "-purpose", purpose),
-                *("-attime", str(int(at.timestamp())), "-no-CApath", "-no-CAstore"),
+                *("-attime", str(int(at.timestamp())), "-no-CApath", "-no-CAstore", *revocation),
                 *("-CAfile", f"{folder}/root", *untrusted, f"{folder}/leaf"),
             ],
             capture_output=True,

@@ -49,8 +49,8 @@ class World:
 
     def leaves_of(self, root: Skid, skew: timedelta) -> list[LeafGroup]:
         """Leaves in use that chain to `root`, by any clock that is at most `skew` behind ours."""
-        issuing = frozenset(a.skid for a in self.issuing_under(root))
-        return in_use(self.leaves, issuing, self.holdings, self.now - skew)
+        signers = frozenset({root, *(a.skid for a in self.issuing_under(root))})  # a plugged-in root may sign itself
+        return in_use(self.leaves, signers, self.holdings, self.now - skew)
 
     def expected(self, policy: RotationPolicy) -> list[Client]:
         """The clients that must acknowledge."""

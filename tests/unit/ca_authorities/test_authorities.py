@@ -21,7 +21,7 @@ from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.errors import BadFile, Unavailable
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
-from tests.support.cacerts import Ca, Mint, make_ca, plug
+from tests.support.cacerts import Ca, Mint, make_ca, make_crl, plug
 
 TD = TrustDomain("example.org")
 
@@ -251,29 +251,102 @@ async def test_another_root_that_signs_itself_waits_also_across_a_restart(
     assert any("not been distributed" in sentence for sentence in two.waiting())
     waits = [a for a in await two.all() if a.certificate.der == new.der]
     assert [(a.kind, a.state, a.key_source) for a in waits] == [
-        (AuthorityKind.ROOT, AuthorityState.PREPARED, KeySource.NONE)
+        (AuthorityKind.ROOT, AuthorityState.PREPARED, KeySource.FILES)  # its key is durable, should a rotation take it
     ]
 
 
-async def test_a_waiting_root_is_taken_into_use_once_it_was_distributed(
-    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+@pytest.mark.parametrize("itself", [False, True])
+async def test_a_waiting_root_and_its_ca_lie_ready_and_come_into_force_by_a_rotation_alone(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path, itself: bool
 ) -> None:
-    old, new = make_ca("old root"), make_ca("new root")
-    one = plugged(store.authorities, kek, clock, tmp_path / "c", old)
+    old, new_root = make_ca("old root"), make_ca("new root")
+    first, new = make_ca("first", old), new_root if itself else make_ca("new", new_root)
+    one = plugged(store.authorities, kek, clock, tmp_path / "c", first)
     await one.ensure()
-    first = one.current().authority
+    before = one.current().authority
     plug(tmp_path / "c", new)
     await one.reload_plugged()
-    skid = next(a.skid for a in await one.all() if a.certificate.der == new.der)
-    event = AuditEvent(clock.now(), "test", "root.distribute", skid.hex)
-    await store.authorities.transition(skid, AuthorityState.PREPARED, AuthorityState.DISTRIBUTING, event)
+    of = {a.certificate.der: a.skid for a in await one.all()}
+
+    async def move(ca: Ca, expected: AuthorityState, to: AuthorityState, retire: Ca | None = None) -> None:
+        """What a rotation does."""
+        event = AuditEvent(clock.now(), "test", "rotation", of[ca.der].hex)
+        retired = of[retire.der] if retire else None
+        await store.authorities.transition(of[ca.der], expected, to, event, retire=retired)
+
+    ready = {(a.certificate.der, a.state) for a in await one.all() if a.state is AuthorityState.PREPARED}
+    assert ready == {(ca.der, AuthorityState.PREPARED) for ca in {new_root, new}}
+    for ca in {new_root, new} - ({new_root} - {new}):
+        assert (await store.authorities.sealed_key(of[ca.der])).kek_id == kek.id, "its key is durable before it signs"
+    await move(new_root, AuthorityState.PREPARED, AuthorityState.DISTRIBUTING)
     await one.renew_if_due()  # publishes what the states call for
     assert len((await one.bundle()).roots) == 2
     await one.reload_plugged()
+    assert "is being distributed; the present CA stays in force" in one.plugged_fault
+    assert one.current().authority == before, "who has acknowledged it, only the rotation knows"
+    await move(new_root, AuthorityState.DISTRIBUTING, AuthorityState.ACTIVE, old)
+    if itself:
+        await move(first, AuthorityState.ACTIVE, AuthorityState.RETIRING)
+    else:
+        await move(new, AuthorityState.PREPARED, AuthorityState.ACTIVE, first)
+    await one.reload_plugged()
     assert one.plugged_fault == ""
-    assert one.current().authority.skid == skid
-    assert (await states(one))[first.skid][1] is AuthorityState.RETIRING
+    assert one.current().authority.certificate.der == new.der
     assert len((await one.bundle()).roots) == 2, "leaves of the old one are in use"
+    plug(tmp_path / "c", first)
+    await one.reload_plugged()
+    assert one.current().authority.certificate.der == new.der, "putting the old files back is no rollback by itself"
+    assert "is retiring; the present CA stays in force" in one.plugged_fault
+
+
+async def test_what_waited_and_is_plugged_in_no_more_is_abandoned_and_may_come_again(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    first, other = make_ca("first", make_ca("root")), make_ca("other", make_ca("other root"))
+    one = plugged(store.authorities, kek, clock, tmp_path / "c", first)
+    await one.ensure()
+    for _ in range(2):
+        for ca, state in ((other, AuthorityState.PREPARED), (first, AuthorityState.ABANDONED)):
+            plug(tmp_path / "c", ca)
+            await one.reload_plugged()
+            ders = {other.der, other.root.der}
+            assert {a.state for a in await one.all() if a.certificate.der in ders} == {state}
+
+
+async def test_a_root_that_everybody_has_had_from_the_start_comes_into_force_at_once(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    one_root, other_root = make_ca("one root"), make_ca("other root")
+    plug(tmp_path / "c", make_ca("one", one_root), roots=[other_root])
+    one = authorities(store.authorities, kek, clock, plugged=tmp_path / "c")
+    await one.ensure()
+    assert len((await one.bundle()).roots) == 2
+    plug(tmp_path / "c", other := make_ca("other", other_root), roots=[one_root])
+    await one.reload_plugged()
+    assert one.plugged_fault == ""
+    assert one.current().authority.certificate.der == other.der
+    assert len((await one.bundle()).roots) == 2
+
+
+async def test_crls_of_a_root_on_its_way_are_served_before_its_first_leaf(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    first, other = make_ca("first", make_ca("root")), make_ca("other", make_ca("other root"))
+    plug(tmp_path / "c", first, crls=[make_crl(first), make_crl(first.root)])
+    one = authorities(store.authorities, kek, clock, plugged=tmp_path / "c")
+    await one.ensure()
+    plug(tmp_path / "c", other)
+    await one.reload_plugged()
+    skid = next(a.skid for a in await one.all() if a.certificate.der == other.root.der)
+    event = AuditEvent(clock.now(), "test", "rotation", skid.hex)
+    await store.authorities.transition(skid, AuthorityState.PREPARED, AuthorityState.DISTRIBUTING, event)
+    await one.reload_plugged()
+    assert "add its ca-crl.pem" in one.plugged_fault
+    assert len((await one.bundle()).crls) == 2
+    plug(tmp_path / "c", other, crls=[make_crl(other), make_crl(other.root)])
+    await one.reload_plugged()
+    assert "is being distributed" in one.plugged_fault
+    assert len((await one.bundle()).crls) == 4
 
 
 @pytest.mark.parametrize("after", [False, True])

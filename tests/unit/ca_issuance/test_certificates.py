@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from citadel.ca import keys, profile
@@ -17,6 +18,7 @@ from citadel.ca.signers import SoftwareSigner
 from citadel.ca.signing import sign_certificate
 from citadel.errors import InternalFault, InvalidInput, Unavailable
 from citadel.spiffe import SpiffeId, TrustDomain
+from tests.support.cacerts import Ca, make_ca, make_crl
 from tests.support.issuance import NOW, TRUST_DOMAIN, WEB, Chain, make_chain
 from tests.support.verdicts import assert_pkilint_content, openssl_verify
 
@@ -75,6 +77,125 @@ async def test_pkilint_finds_nothing_that_is_not_explained(kind: keys.KeyType) -
     leaf = await make_leaf(chain, key=keys.generate(kind), dns_names=("web.example.org", "web.default.svc"))
     for certificate in (chain.root, chain.issuing, leaf):
         assert_pkilint_content(certificate)
+
+
+OF_OTHERS: dict[str, Any] = {
+    "RSA 2048": lambda: rsa.generate_private_key(65537, 2048),
+    "RSA 3072": lambda: rsa.generate_private_key(65537, 3072),
+    "P-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "P-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+}
+LEAF_KEYS = [keys.generate(kind) for kind in KINDS]
+
+
+@pytest.mark.openssl
+@pytest.mark.parametrize("make", OF_OTHERS.values(), ids=OF_OTHERS.keys())
+@pytest.mark.parametrize("between", [0, 1, 3])
+async def test_leaves_of_every_key_under_cas_that_others_made_pass_with_crls_too(make: Any, between: int) -> None:
+    now = datetime.now(UTC)
+    line = [make_ca("root", key=make())]
+    for number in range(between):  # none: the root signs leaves itself
+        line.append(make_ca(f"ca {number}", line[-1], key=ec.generate_private_key(ec.SECP256R1())))
+    crls = [make_crl(one) for one in line]
+    for key in LEAF_KEYS:
+        leaf = await leaf_under(line[-1], key, now)
+        above = [one.der for one in reversed(line[1:])]
+        openssl_verify(leaf, above, line[0].der, purpose="sslserver", at=now)
+        openssl_verify(leaf, above, line[0].der, purpose="sslclient", at=now, crls=crls)
+        assert_pkilint_content(leaf)
+    revoked = [*crls[:-1], make_crl(line[-1], revoked=[read(leaf).serial_number])]
+    with pytest.raises(AssertionError, match="revoked"):
+        openssl_verify(leaf, above, line[0].der, purpose="sslclient", at=now, crls=revoked)
+
+
+async def leaf_under(ca: Ca, key: keys.PrivateKey, now: datetime) -> bytes:
+    parent = Parent.of(ca.der)
+    spec = profile.leaf(
+        parent=parent,
+        key=keys.SubjectKey.of(key.public_key()),
+        spiffe_id=WEB,
+        dns_names=("web.example.org",),
+        validity=Validity.starting(now, HOUR, backdate=timedelta(minutes=1)).within(
+            parent, now, shortest=timedelta(seconds=10)
+        ),
+        serial=profile.serial(secrets.token_bytes),
+    )
+    return await sign_certificate(spec, SoftwareSigner(ca.key))
+
+
+@pytest.mark.openssl
+async def test_an_issuing_ca_of_ours_under_an_rsa_root_of_others_passes() -> None:
+    now, root = datetime.now(UTC), make_ca("root", key=rsa.generate_private_key(65537, 2048))
+    parent, key = Parent.of(root.der), keys.generate()
+    spec = profile.issuing_ca(
+        parent=parent,
+        public_key=key.public_key(),
+        trust_domain=TRUST_DOMAIN,
+        validity=Validity.starting(now, HOUR, backdate=timedelta(minutes=1)).within(parent, now, shortest=HOUR),
+        serial=profile.serial(secrets.token_bytes),
+    )
+    der = await sign_certificate(spec, SoftwareSigner(root.key))
+    issuing = Ca(read(der), key, root)
+    leaf = await leaf_under(issuing, LEAF_KEYS[0], now)
+    crls = [make_crl(issuing), make_crl(root)]
+    openssl_verify(leaf, [der], root.der, purpose="sslserver", at=now, crls=crls)
+    assert_pkilint_content(der)
+
+
+async def cross(parent: bytes, key: keys.PrivateKey, certificate: bytes, now: datetime = NOW) -> bytes:
+    above = Parent.of(parent)
+    spec = profile.cross_signed(
+        parent=above,
+        certificate=certificate,
+        trust_domain=TRUST_DOMAIN,
+        validity=Validity.starting(now, HOUR, backdate=timedelta(0)).within(above, now, shortest=timedelta(0)),
+        serial=profile.serial(secrets.token_bytes),
+    )
+    return await sign_certificate(spec, SoftwareSigner(key))
+
+
+@pytest.mark.openssl
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_a_cross_signed_issuing_ca_signs_verifies_under_either_root(kind: keys.KeyType) -> None:
+    old, new = await make_chain(), await make_chain(kind=kind)
+    crossed = await cross(old.root, old.root_key, new.issuing)
+    leaf = await make_leaf(new)
+    for between, root in (([new.issuing], new.root), ([crossed], old.root)):
+        for purpose in ("sslserver", "sslclient"):
+            openssl_verify(leaf, between, root, purpose=purpose, at=NOW)
+    assert_pkilint_content(crossed)
+    assert read(crossed).subject == read(new.issuing).subject
+    assert read(crossed).public_key() == read(new.issuing).public_key()
+
+
+@pytest.mark.openssl
+async def test_a_cross_signed_root_stands_between_its_issuing_ca_and_the_old_root() -> None:
+    now, new = datetime.now(UTC), await make_chain(now=datetime.now(UTC))
+    for path_length, left in ((None, 1), (3, 1), (2, 1)):
+        old = make_ca("old root", path_length=path_length)
+        crossed = await cross(old.der, old.key, new.root, now)
+        leaf = await make_leaf(new, now=now)
+        openssl_verify(leaf, [new.issuing, crossed], old.der, purpose="sslserver", at=now)
+        openssl_verify(leaf, [new.issuing], new.root, purpose="sslserver", at=now)
+        assert_pkilint_content(crossed)
+        assert read(crossed).extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == left
+
+
+async def test_a_root_without_room_for_another_refuses_to_cross_sign_it() -> None:
+    old, new = await make_chain(), await make_chain()
+    with pytest.raises(InvalidInput, match="has path length 1; to cross-sign this one it needs 2"):
+        await cross(old.root, old.root_key, new.root)
+    with pytest.raises(InvalidInput, match="has path length 0; to cross-sign this one it needs 1"):
+        await cross(old.issuing, old.issuing_key, new.issuing)
+
+
+async def test_a_cross_signed_ca_keeps_the_identifier_that_its_own_certificate_has() -> None:
+    odd = make_ca("odd", identifiers=False, more=[(x509.SubjectKeyIdentifier(b"\x07" * 8), False)])
+    old = make_ca("old root")
+    crossed = read(await cross(old.der, old.key, odd.der, datetime.now(UTC)))
+    assert crossed.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest == b"\x07" * 8
+    (own,) = [e for e in crossed.extensions if isinstance(e.value, x509.AuthorityKeyIdentifier)]
+    assert own.value.key_identifier == x509.SubjectKeyIdentifier.from_public_key(old.key.public_key()).digest
 
 
 @pytest.mark.openssl
