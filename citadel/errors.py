@@ -87,13 +87,17 @@ class BadCsr(InvalidInput):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One mistake in a file that a user wrote. Lines and columns count from 1; 0 means not known."""
+    """One mistake in a file that a user wrote. Lines and columns count from 1; 0 means not known.
+
+    `document` names one of several things that a file holds: `AuthorizationPolicy shop/allow-web`.
+    """
 
     file: str
     field: str
     message: str
     line: int = 0
     column: int = 0
+    document: str = ""
 
     def __str__(self) -> str:
         place = self.file
@@ -101,7 +105,7 @@ class Mistake:
             place += f":{self.line}"
             if self.column:
                 place += f":{self.column}"
-        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+        return ": ".join(filter(None, [place, self.document, self.field, self.message]))
 
 
 class BadFile(InvalidInput):

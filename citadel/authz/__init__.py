@@ -1,11 +1,12 @@
 """Who may call what: Istio's security policies as values, loaded, compiled, decided and explained. No I/O, no clock.
 
-`model` holds the documents, `facts` what the mesh knows of itself, `request` what is asked and whose policies are
-asked, `decision` the answer. Doors and files are thin edges outside of the core.
+`model` holds the documents, `load` reads them, `facts` is what the mesh knows of itself, `request` what is asked and
+whose policies are asked, `decision` the answer. Doors and files are thin edges outside of the core.
 """
 
 from citadel.authz.decision import Decision, Match, Outcome, Reason
 from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization
+from citadel.authz.load import LoadWarning, Origin, PolicyDocuments, Skipped, SourceText, load, load_text
 from citadel.authz.model import (
     Action,
     Attribute,
@@ -45,24 +46,31 @@ __all__ = [
     "HttpRequest",
     "JwtRule",
     "Kind",
+    "LoadWarning",
     "Match",
     "MeshFacts",
     "Metadata",
     "MtlsMode",
     "Operation",
+    "Origin",
     "Outcome",
     "PathNormalization",
     "PeerAuthentication",
+    "PolicyDocuments",
     "PolicyName",
     "Reason",
     "Request",
     "RequestAuthentication",
     "Rule",
     "ServiceRef",
+    "Skipped",
     "Source",
+    "SourceText",
     "TargetKind",
     "TargetRef",
     "Workload",
     "WorkloadKind",
     "WorkloadSelector",
+    "load",
+    "load_text",
 ]

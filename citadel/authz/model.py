@@ -51,8 +51,8 @@ class Metadata:
     name: PolicyName
     created_at: datetime | None = None
     """`metadata.creationTimestamp`, in UTC; "the oldest wins" reads it. None: not written."""
-    silenced: frozenset[str] = frozenset()
-    """Lint codes that the annotation `citadel.dev/lint-ignore` silences for this document."""
+    silenced: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """Lint codes that the annotation `citadel/lint-ignore` silences for this document; no part of what it means."""
 
 
 class TargetKind(Enum):
@@ -115,8 +115,8 @@ class ConditionKey:
     """A condition's key, read.
 
     `path` is what stands in brackets: for `request.headers[N]` the header's name in lower case; for
-    `request.auth.claims[a][b]` the claim and the names inside it; for `experimental.envoy.filters.F[a][b]` the filter's
-    whole name (`envoy.filters.F`), then the keys inside its metadata. Empty for all others.
+    `request.auth.claims[a][b]` the claim and the names inside it; for `experimental.envoy.filters.F[key]` the filter's
+    whole name (`envoy.filters.F`) and one key of its metadata. Empty for all others.
     """
 
     attribute: Attribute
@@ -124,8 +124,7 @@ class ConditionKey:
 
     def __str__(self) -> str:
         if self.attribute is Attribute.ENVOY_FILTERS:
-            name, *keys = self.path
-            return f"experimental.{name}" + "".join(f"[{key}]" for key in keys)
+            return f"experimental.{self.path[0]}[{self.path[1]}]"
         return self.attribute.value + "".join(f"[{part}]" for part in self.path)
 
 
@@ -135,7 +134,8 @@ class Condition:
 
     Values of `source.ip`, `remote.ip` and `destination.ip` are networks in canonical form (`10.0.0.0/8`; a single
     address has /32 or /128, bits behind the prefix are zero); of `destination.port` decimal numbers without leading
-    zeros; of `source.serviceAccount` always `namespace/name`. All others are as written.
+    zeros; of `source.serviceAccount` always `namespace/name`. All others are as written; for
+    `experimental.envoy.filters.*`, a value in brackets, `[v]`, is meant for the elements of a list.
     """
 
     key: ConditionKey

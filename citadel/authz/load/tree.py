@@ -1,0 +1,448 @@
+"""One piece of YAML or JSON as plain values: bounded, without tags that build things, with Kubernetes' idea of text.
+
+A scalar is text, null, or NotText: what Kubernetes' YAML (1.1 in the matter of `on`, `yes`, `0o17`, `1_000`) takes for
+a boolean or a number. Policies hold text nearly everywhere, so that `ports: [8080]` and `values: [on]` are mistakes
+that can be named. Nothing is resolved by position or by guess.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import yaml
+
+MAX_DEPTH = 64
+"""How deep lists and mappings may be nested; a policy needs eight, anything in Kubernetes fewer than forty."""
+MAX_ALIASED = 10_000
+"""How many values the aliases of one piece may stand for altogether."""
+
+Value = Any  # str | None | NotText | bool (JSON's) | list[Value] | dict[str | NotText, Value]; read with isinstance
+Path = tuple[str | int, ...]
+
+_LOADER: type[Any] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TRUE = frozenset({"y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"})
+_FALSE = frozenset({"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"})
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_WORDS = _TRUE | _FALSE | _NULL
+_NUMBER = re.compile(
+    r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\.[0-9]|[0-9])[0-9_]*(?:\.[0-9_]*)?(?:[eE][-+]?[0-9]+)?"
+    r"|\.inf|\.Inf|\.INF)|\.nan|\.NaN|\.NAN"
+)
+_STANDARD = "tag:yaml.org,2002:"
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class NotText:
+    """A scalar without quotes that is a boolean or a number to Kubernetes."""
+
+    text: str
+    truth: bool | None = None
+    """What it is, if it is a boolean; None: it is a number."""
+
+    @property
+    def what(self) -> str:
+        return "a number" if self.truth is None else "a boolean"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is wrong with the text as YAML or JSON. Line and column count from 1, within the piece."""
+
+    message: str
+    line: int
+    column: int
+
+
+@dataclass(slots=True)
+class Tree:
+    """What a piece holds: the value of each document with the line that it starts at, and what is wrong with the text.
+
+    With faults, the values are not to be used.
+    """
+
+    documents: list[tuple[Value, int]] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def read(text: str, *, is_json: bool = False) -> Tree:
+    """Read a piece. Never raises: what is wrong is in the result. JSON is read as such first, for it is faster."""
+    if is_json or text[_skip(text, 0) :][:1] in ("{", "["):
+        try:
+            return Tree([(value, text.count("\n", 0, at) + 1) for value, at in _json_values(text)])
+        except json.JSONDecodeError as error:
+            if is_json:
+                return Tree(faults=[Fault(f"it is not JSON: {error.msg}", error.lineno, error.colno)])
+        except (ValueError, RecursionError):
+            pass  # a key twice, or too deep: read it as YAML, of which it is a part, for the place
+    return _Reader(text).tree()
+
+
+# --- JSON
+
+
+def _json_values(text: str) -> Iterator[tuple[Value, int]]:
+    """The values of a text with one or several, one after the other, as `kubectl` takes them. Raises ValueError."""
+    at = _skip(text, 0)
+    while at < len(text):
+        value, end = _JSON.raw_decode(text, at)
+        if _SURROGATE.search(text, at, end) and not _is_unicode(value):
+            raise ValueError("half a surrogate pair")
+        yield value, at
+        at = _skip(text, end)
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _is_unicode(value: Value) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _unique(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+_JSON = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_int=NotText, parse_float=NotText, parse_constant=_no_constant, strict=True
+)
+
+# --- YAML
+
+
+class _TooMuch(Exception):
+    def __init__(self, message: str, mark: Any) -> None:
+        super().__init__(message)
+        self.message, self.mark = message, mark
+
+
+_MERGE = NotText("<<")
+_NONE = object()
+
+
+class _Frame:
+    """A list or mapping that is being read."""
+
+    __slots__ = ("anchor", "inner", "is_map", "key", "seen")
+
+    def __init__(self, inner: Any, is_map: bool, anchor: str | None, seen: int) -> None:
+        self.inner, self.is_map, self.anchor, self.seen = inner, is_map, anchor, seen
+        self.key: Any = _NONE
+
+
+class _Reader:
+    """Builds values from libyaml's events, which come without recursion and can be stopped at any one."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tree = Tree()
+        self._anchors: dict[str, tuple[Value, int]] = {}
+        self._open: set[str] = set()
+        self._count = 0  # values so far, those behind aliases included
+        self._aliased = 0
+
+    def tree(self) -> Tree:
+        tree = self._tree
+        try:
+            loader = _LOADER(self._text)
+            try:
+                self._run(loader.get_event)
+            finally:
+                loader.dispose()
+        except _TooMuch as error:
+            tree.faults.append(_fault(error.message, error.mark))
+        except yaml.MarkedYAMLError as error:
+            tree.faults.append(_fault(f"it is not YAML: {_explained(error)}", error.problem_mark or error.context_mark))
+        except yaml.reader.ReaderError:
+            tree.faults.append(_unreadable(self._text))
+        return tree
+
+    def _run(self, get_event: Callable[[], Any]) -> None:
+        stack: list[_Frame] = []
+        frame: _Frame | None = None
+        line = 1
+        while True:
+            event = get_event()
+            kind = event.__class__
+            if kind is yaml.ScalarEvent:
+                value = self._scalar(event)
+            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                is_map = kind is yaml.MappingStartEvent
+                self._check_collection(event, is_map, len(stack))
+                if frame is None:
+                    line = event.start_mark.line + 1
+                    if not is_map:
+                        raise _TooMuch("a document is a mapping, and this is a list", event.start_mark)
+                else:
+                    stack.append(frame)
+                frame = _Frame({} if is_map else [], is_map, event.anchor, self._count)
+                self._count += 1
+                continue
+            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+                assert frame is not None
+                value = self._finished(frame)
+                frame = stack.pop() if stack else None
+            elif kind is yaml.AliasEvent:
+                value = self._alias(event)
+            elif kind is yaml.StreamEndEvent or event is None:
+                return
+            else:
+                self._anchors.clear()
+                line = event.start_mark.line + 1
+                continue
+            if frame is None:
+                self._tree.documents.append((value, line))
+            elif not frame.is_map:
+                frame.inner.append(value)
+            elif frame.key is _NONE:
+                frame.key = self._key(value, event)
+                self._duplicate(frame, event)
+            else:
+                frame.inner.setdefault(frame.key, value)
+                frame.key = _NONE
+
+    def _scalar(self, event: Any) -> Value:
+        self._count += 1
+        text: str = event.value
+        tag = event.tag
+        if tag is None and event.implicit[0]:
+            # plain, without a tag: the only one that may be anything but text
+            value = resolve(text) if text in _WORDS or text[0] in "-+.0123456789" else text
+        elif tag is None or tag == "!" or tag == _STANDARD + "str":
+            value = text
+        else:
+            value = _tagged(tag, text, event)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = (value, 1)
+        return value
+
+    def _check_collection(self, event: Any, is_map: bool, depth: int) -> None:
+        if depth >= MAX_DEPTH:
+            raise _TooMuch(f"it is nested more than {MAX_DEPTH} deep", event.start_mark)
+        if event.tag is not None and event.tag not in ("!", _STANDARD + ("map" if is_map else "seq")):
+            raise _TooMuch(f"the tag {_short(event.tag)} is not allowed", event.start_mark)
+        if event.anchor is not None:
+            self._open.add(event.anchor)
+
+    def _finished(self, frame: _Frame) -> Value:
+        value = frame.inner
+        if frame.is_map and _MERGE in value:
+            value = self._merged(value)
+        if frame.anchor is not None:
+            self._open.discard(frame.anchor)
+            self._anchors[frame.anchor] = (value, self._count - frame.seen)
+        return value
+
+    def _alias(self, event: Any) -> Value:
+        name = event.anchor
+        if name in self._open:
+            raise _TooMuch(f"*{_short(name)} stands inside the value that it names", event.start_mark)
+        if name not in self._anchors:
+            raise _TooMuch(f"there is no &{_short(name)} before *{_short(name)}", event.start_mark)
+        value, size = self._anchors[name]
+        self._count += size
+        self._aliased += size
+        if self._aliased > MAX_ALIASED:
+            raise _TooMuch(f"its aliases stand for more than {MAX_ALIASED} values", event.start_mark)
+        return value
+
+    def _key(self, value: Value, event: Any) -> Any:
+        if value.__class__ is str:
+            return _MERGE if value == "<<" and event.__class__ is yaml.ScalarEvent and event.implicit[0] else value
+        if value is None:
+            return "null"
+        if isinstance(value, NotText):
+            return value
+        raise _TooMuch("a list or mapping cannot be a key", event.start_mark)
+
+    def _duplicate(self, frame: _Frame, event: Any) -> None:
+        if frame.key in frame.inner:
+            self._tree.faults.append(_fault(f"the key {_short(key_text(frame.key))} is there twice", event.start_mark))
+            if len(self._tree.faults) > 100:
+                raise _TooMuch("too many keys are there twice", event.start_mark)
+
+    def _merged(self, value: dict[Any, Value]) -> dict[Any, Value]:
+        """`<<: *base`: the keys of `base` that are not there already (yaml.org/type/merge.html)."""
+        sources = value.pop(_MERGE)
+        for source in sources if isinstance(sources, list) else [sources]:
+            if not isinstance(source, dict):
+                self._tree.faults.append(Fault("<< takes a mapping, or a list of mappings", 1, 1))
+                continue
+            for key, inner in source.items():
+                value.setdefault(key, inner)
+        return value
+
+
+def resolve(text: str) -> Value:
+    """What a scalar without quotes and tag is to Kubernetes: null, a boolean, a number, or else text."""
+    if text in _NULL:
+        return None
+    if text in _TRUE:
+        return NotText(text, truth=True)
+    if text in _FALSE:
+        return NotText(text, truth=False)
+    if len(text) <= 400 and _NUMBER.fullmatch(text):
+        return NotText(text)
+    return text
+
+
+def _tagged(tag: str, text: str, event: Any) -> Value:
+    short = tag.removeprefix(_STANDARD)
+    if short in ("bool", "int", "float", "null"):
+        value = resolve(text)
+        what = {"bool": "a boolean", "null": "null"}.get(short, "a number")
+        if (value.what if isinstance(value, NotText) else "null" if value is None else "text") == what:
+            return value
+    raise _TooMuch(f"the tag {_short(tag)} is not allowed here", event.start_mark)
+
+
+def key_text(key: Any) -> str:
+    """A mapping's key as it is written."""
+    return key.text if isinstance(key, NotText) else str(key)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _fault(message: str, mark: Any) -> Fault:
+    return Fault(message, mark.line + 1, mark.column + 1) if mark else Fault(message, 1, 1)
+
+
+def _explained(error: yaml.MarkedYAMLError) -> str:
+    problem = " ".join((error.problem or error.context or "it is malformed").split())
+    if problem == "found character that cannot start any token":
+        return "a tab, or a character that cannot start a value, stands here; indent with spaces, or use quotes"
+    return problem
+
+
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _unreadable(text: str) -> Fault:
+    found = _UNPRINTABLE.search(text)
+    if found is None:
+        return Fault("it is not YAML: a character is not allowed", 1, 1)
+    at = found.start()
+    line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+    return Fault(f"the character U+{ord(found[0]):04X} is not allowed in YAML", line, column)
+
+
+# --- places
+
+
+def locate(text: str, document: int, wanted: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """Where the values of these paths are written in the piece's document: line and column, from 1.
+
+    For a field it is its key. What is not there itself (a missing field, something behind an alias) gets the place of
+    what is around it. Reads the text once more; meant for the few documents with something to say about.
+    """
+    trie: _Trie = _Trie()
+    for path in wanted:
+        trie.add(path)
+    try:
+        loader = _LOADER(text)
+        try:
+            _follow(loader.get_event, document, trie)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError:
+        pass  # JSON that is no YAML (a surrogate pair, say): the places found so far must do
+    return trie.places()
+
+
+class _Trie:
+    __slots__ = ("children", "paths", "place")
+
+    def __init__(self) -> None:
+        self.children: dict[str | int, _Trie] = {}
+        self.paths: list[Path] = []
+        self.place: tuple[int, int] | None = None
+
+    def add(self, path: Path) -> None:
+        node = self
+        for part in path:
+            node = node.children.setdefault(part, _Trie())
+        node.paths.append(path)
+
+    def places(self) -> dict[Path, tuple[int, int]]:
+        found: dict[Path, tuple[int, int]] = {}
+        todo = [(self, self.place or (1, 1))]
+        while todo:
+            node, around = todo.pop()
+            place = node.place or around
+            found.update(dict.fromkeys(node.paths, place))
+            todo.extend((child, place) for child in node.children.values())
+        return found
+
+
+@dataclass(slots=True)
+class _Level:
+    """A list or mapping that is being walked."""
+
+    node: _Trie | None
+    is_map: bool
+    index: int = 0
+    at_key: bool = True
+    of_key: _Trie | None = None
+
+    def enter(self, event: Any, mark: tuple[int, int]) -> _Trie | None:
+        """The trie node of the key, value or item that this event begins, if anybody wants to know; marks its place."""
+        part: str | int | None = None
+        if not self.is_map:
+            part, self.index = self.index, self.index + 1
+        elif self.at_key:
+            part = event.value if event.__class__ is yaml.ScalarEvent else None
+        if self.is_map and not self.at_key:
+            self.at_key = True
+            return self.of_key
+        node = self.node.children.get(part) if self.node is not None and part is not None else None
+        if node is not None and node.place is None:
+            node.place = mark
+        if self.is_map:
+            self.of_key, self.at_key = node, False
+            return None
+        return node
+
+
+def _follow(get_event: Callable[[], Any], document: int, root: _Trie) -> None:
+    """Walk the events of one document with the trie in hand."""
+    number = -1
+    stack: list[_Level] = []
+    while True:
+        event = get_event()
+        kind = event.__class__
+        if kind is yaml.StreamEndEvent or (kind is yaml.DocumentEndEvent and number == document):
+            return
+        if kind is yaml.DocumentStartEvent:
+            number += 1
+        elif number != document:
+            continue
+        elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            stack.pop()
+        else:
+            mark = (event.start_mark.line + 1, event.start_mark.column + 1)
+            if stack:
+                node = stack[-1].enter(event, mark)
+            else:
+                node, root.place = root, mark
+            if kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
+                stack.append(_Level(node, kind is yaml.MappingStartEvent))
