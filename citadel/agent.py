@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 
@@ -18,11 +19,17 @@ from citadel.sds.service import SERVER_OPTIONS, SecretService
 from citadel.workload.attestors import Attestor, Attestors, DockerAttestor, SystemdAttestor, UnixAttestor
 from citadel.workload.feeds import Feeds
 from citadel.workload.identities import Identities
+from citadel.workload.keys import WorkloadKeys
 from citadel.workload.peer import PeerTable
+from citadel.workload.ports import WorkloadMeter
 from citadel.workload.relay import Relay, RelayLimits
 from citadel.workload.upstream import AckKind, AckReport, Upstream
 
 _GRACE_SECONDS = 2.0
+
+
+class NodeMeter(StreamMeter, WorkloadMeter, Protocol):
+    """Counts what the node does. Implementation: telemetry.metrics."""
 
 
 class Agent:
@@ -45,14 +52,14 @@ class Agent:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, upstream: Upstream, clock: Clock, private: Path, *, meter: StreamMeter | None = None
+    settings: Settings, upstream: Upstream, clock: Clock, private: Path, *, meter: NodeMeter
 ) -> AsyncIterator[Agent]:
     """Run the node's side inside the context. `private` is a 0700 folder for sockets that only we may reach."""
     table = PeerTable()
-    identities = Identities(upstream, clock)
+    identities = Identities(upstream, clock, keys=WorkloadKeys(settings.svid.key_type), meter=meter)
     feeds = Feeds(
         table,
-        Attestors(_attestors(settings), timeout=settings.attestors.timeout),
+        Attestors(_attestors(settings), timeout=settings.attestors.timeout, meter=meter),
         identities,
         clock,
         settings.trust_domain,

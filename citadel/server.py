@@ -31,7 +31,7 @@ from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.changes import Topic
 from citadel.clock import Clock
 from citadel.config import Change, Settings, database_url
-from citadel.errors import CitadelError
+from citadel.errors import CitadelError, Unavailable
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
 from citadel.jobs.folder import EntryFolder
@@ -41,6 +41,7 @@ from citadel.store import Store
 from citadel.telemetry import logging as our_logging
 from citadel.telemetry.health import Health, Severity
 from citadel.telemetry.metrics import Metrics
+from citadel.workload.outage import Outage
 from citadel.workload.peer import PeerTable
 from citadel.workload.relay import Relay
 
@@ -108,6 +109,7 @@ class Server:
         await self.issuer.settle_unfinished(older_than=age)
         self.health.add("store", self.store.health, severity=Severity.UNREADY)
         self.health.add("issuing-ca", self._can_sign, severity=Severity.UNREADY)
+        self.health.add("renewals", self._renews, severity=Severity.WARNING)
 
     async def follow_authorities(self) -> None:
         """Notice what another server did to the authorities, until cancelled."""
@@ -155,6 +157,13 @@ class Server:
     async def _can_sign(self) -> None:
         self.authorities.current()
 
+    async def _renews(self) -> None:
+        if (outage := self._outage()) is not None:
+            raise Unavailable(outage.sentence())
+
+    def _outage(self) -> Outage | None:
+        return self.node.identities.outage() if self.node else None
+
     def streams(self) -> int:
         return self.node.service.streams if self.node else 0
 
@@ -190,8 +199,10 @@ class Server:
 
     def waiting(self) -> Sequence[str]:
         folder_fault = self._folder.fault if self._folder else ""
+        outage = self._outage()
+        faults = (folder_fault, outage.sentence() if outage else "")
         restart = [f"a restart, for {change}" for change in self._pending]
-        return [*self.authorities.waiting(), *([folder_fault] if folder_fault else []), *restart]
+        return [*self.authorities.waiting(), *(fault for fault in faults if fault), *restart]
 
 
 class _Situation:

@@ -61,7 +61,13 @@ class Metrics:
         self._attestation_seconds = self._histogram(
             "attestation_seconds", "How long an attestor took.", _FAST, "attestor"
         )
-        self._renewals = self._counter("svid_renewals", "Renewals of workloads' certificates.", "outcome")
+        self._renewals = self._counter(
+            "svid_renewals",
+            "Certificates of workloads: the first of an entry, renewed, and attempts that failed.",
+            "outcome",
+        )
+        self._identities = self._gauge("svid_identities", "Identities whose keys and certificates are held now.")
+        self._refused = self._counter("workload_refusals", "Callers turned away by a quota.", "quota")
 
         self._transactions = self._counter("store_transactions", "Transactions of the store.", "kind", "outcome")
         self._transaction_seconds = self._histogram(
@@ -126,13 +132,20 @@ class Metrics:
     def report_lost(self) -> None:
         self._lost_reports.inc()
 
-    # --- workload
+    # --- workload: workload.ports.WorkloadMeter
     def attestation(self, attestor: str, outcome: str, seconds: float) -> None:
         self._attestations.labels(attestor, outcome).inc()
         self._attestation_seconds.labels(attestor).observe(seconds)
 
     def renewal(self, outcome: str) -> None:
         self._renewals.labels(outcome).inc()
+
+    def identities(self, held: int, soonest: datetime | None) -> None:
+        self._identities.set(held)
+        self.expires("leaf", soonest)
+
+    def refused(self, quota: str) -> None:
+        self._refused.labels(quota).inc()
 
     # --- store
     def transaction(self, kind: str, outcome: str, seconds: float) -> None:

@@ -155,6 +155,9 @@ class Feeds:
         for feed in affected:
             self._match(feed)
 
+    def uses(self, entry_id: str) -> bool:
+        return entry_id in self._users
+
     def identity_changed(self, entry_id: str) -> None:
         for feed in list(self._users.get(entry_id, ())):
             self._show(feed)

@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import islice
 from typing import Protocol
 
 import structlog
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from citadel.clock import Clock
-from citadel.errors import CitadelError, InternalFault
+from citadel.errors import CitadelError, InternalFault, Unavailable
 from citadel.held import HeldBundle, HeldIdentity
 from citadel.spiffe import TrustDomain
+from citadel.workload.keys import PrivateKey, WorkloadKeys, pkcs8, request_for
+from citadel.workload.outage import Outage, OutageLog
+from citadel.workload.ports import Unmetered, WorkloadMeter
+from citadel.workload.renewal import Moment, Renewal
 from citadel.workload.upstream import AssignedEntry, EntryUpdate, SignedSvid, SvidRequest, Upstream
 
-_BATCH = 64
-_LONGEST_NAP = 30.0  # seconds: wall clocks jump, and machines sleep
-_BACKOFF = (0.2, 15.0)
+_BATCHES_AT_ONCE = 4  # so that one slow answer does not hold up everybody, and a crowd does not come all at once
+_ANSWER_SECONDS = 30.0
+_LOOK = timedelta(seconds=1)  # wall clocks jump, and machines sleep
 log = structlog.get_logger("citadel.workload")
 
 
 class Listener(Protocol):
     """Told after something changed. Calls are synchronous and must be quick."""
+
+    def uses(self, entry_id: str) -> bool:
+        """Whether somebody uses this entry's identity now. One that nobody uses is not renewed."""
 
     def entries_changed(self, before: Mapping[str, AssignedEntry], entry_ids: Collection[str]) -> None:
         """These entries are new, changed, or gone from `Identities.entries`; `before` has those that were there."""
@@ -37,16 +43,16 @@ class Listener(Protocol):
     def bundles_changed(self) -> None: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Held:
-    """An entry that somebody uses, with what is held for it and the task that keeps it fresh."""
+    """An entry that somebody uses, with what is held for it."""
 
     entry: AssignedEntry
-    changed: asyncio.Event
+    renewal: Renewal = field(default_factory=Renewal)
     identity: HeldIdentity | None = None
-    renew_at: datetime | None = None
     last_error: str = ""
-    task: asyncio.Task[None] | None = None
+    away: bool = False  # the last time, nobody could be asked
+    expiry_told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +67,36 @@ class IdentityStatus:
 
 
 class Identities:
-    """Holds identities for the entries that are in use. Run `run` as long as it lives."""
+    """Holds identities for the entries that are in use. Run `run` as long as it lives.
 
-    def __init__(self, upstream: Upstream, clock: Clock, *, jitter: random.Random | None = None) -> None:
+    While the server is away it goes on with what it has; `outage` says how long that lasts.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        clock: Clock,
+        *,
+        keys: WorkloadKeys | None = None,
+        meter: WorkloadMeter | None = None,
+        jitter: random.Random | None = None,
+        look: timedelta = _LOOK,
+    ) -> None:
+        """`look`: how often the clock is compared with what is held, at the least."""
         self._upstream = upstream
         self._clock = clock
+        self._keys = keys or WorkloadKeys()
+        self._meter = meter or Unmetered()
         self._random = jitter or random.SystemRandom()
+        self._look_seconds = look.total_seconds()
+        self._look_at = 0.0
         self._held: dict[str, _Held] = {}
+        self._due: dict[str, None] = {}
+        self._first: dict[str, None] = {}  # somebody waits for these: they go before renewals
+        self._wake = asyncio.Event()
+        self._slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
+        self._outage = OutageLog(clock)
         self._listeners: list[Listener] = []
-        self._asking: list[tuple[SvidRequest, asyncio.Future[SignedSvid]]] = []
-        self._asked = asyncio.Event()
         self.entries: dict[str, AssignedEntry] = {}
         self.bundles: dict[TrustDomain, HeldBundle] = {}
 
@@ -81,9 +107,9 @@ class Identities:
         """What is held for an entry now; asks for it if nobody did yet."""
         held = self._held.get(entry_id)
         if held is None and entry_id in self.entries:
-            held = _Held(self.entries[entry_id], asyncio.Event())
-            self._held[entry_id] = held
-            held.task = asyncio.create_task(self._keep_fresh(held), name=f"identity {entry_id}")
+            held = self._held[entry_id] = _Held(self.entries[entry_id])
+            self._first[entry_id] = None
+            self._wake.set()
         return held.identity if held else None
 
     def status(self) -> list[IdentityStatus]:
@@ -92,23 +118,22 @@ class Identities:
                 held.entry.id,
                 held.entry.spiffe_id.uri,
                 held.identity.not_after if held.identity else None,
-                held.renew_at,
+                held.renewal.renew_at,
                 held.last_error,
             )
             for held in self._held.values()
         ]
 
+    def outage(self) -> Outage | None:
+        """While no certificates are to be had: since when, why, and until when what is held lasts."""
+        return self._outage.now([held.identity.not_after for held in self._held.values() if held.identity])
+
     async def run(self) -> None:
-        """Follow the server's entries and bundles until cancelled."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow_entries())
-                group.create_task(self._follow_bundles())
-                group.create_task(self._ask_upstream())
-        finally:
-            for held in self._held.values():
-                if held.task is not None:
-                    held.task.cancel()
+        """Follow the server's entries and bundles, and renew, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_entries())
+            group.create_task(self._follow_bundles())
+            group.create_task(self._renew())
 
     async def _follow_entries(self) -> None:
         async with self._upstream.entries() as updates:
@@ -139,12 +164,15 @@ class Identities:
     def _entry_changed(self, held: _Held) -> None:
         entry = self.entries.get(held.entry.id)
         if entry is None:  # what streams hold they keep until it expires; nothing is renewed
-            if held.task is not None:
-                held.task.cancel()
-            del self._held[held.entry.id]
-        elif entry != held.entry:
-            held.entry = entry
-            held.changed.set()
+            self._drop(held.entry.id)
+            return
+        before, held.entry = held.entry, entry
+        if _certified(before) != _certified(entry):
+            held.renewal.changed()
+            self._look_at = 0.0
+            self._wake.set()
+        elif held.identity is not None and held.identity.hint != entry.hint:
+            held.identity = replace(held.identity, hint=entry.hint)
 
     async def _follow_bundles(self) -> None:
         async with self._upstream.bundles() as changes:
@@ -158,53 +186,121 @@ class Identities:
                 for listener in self._listeners:
                     listener.bundles_changed()
 
-    async def _keep_fresh(self, held: _Held) -> None:
-        delay = _BACKOFF[0]
-        while True:
-            held.changed.clear()
-            try:
-                identity = await self._obtain(held.entry)
-            except CitadelError as error:
-                if held.last_error != error.message:
-                    lasts = held.identity.not_after.isoformat() if held.identity else "nothing"
-                    log.warning("no certificate yet", entry=held.entry.id, error=error.message, held_until=lasts)
-                held.last_error = error.message
-                await self._nap(held, delay * self._random.uniform(0.5, 1.5))
-                delay = min(delay * 2, _BACKOFF[1])
-                continue
-            delay = _BACKOFF[0]
-            held.identity, held.last_error = identity, ""
-            now = self._clock.now()
-            held.renew_at = now + (identity.not_after - now) * self._random.uniform(0.45, 0.55)
-            for listener in self._listeners:
-                listener.identity_changed(held.entry.id)
-            while not held.changed.is_set() and (left := (held.renew_at - self._clock.now()).total_seconds()) > 0:
-                await self._nap(held, min(left, _LONGEST_NAP))
+    async def _renew(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._wake.clear()
+                self._look()
+                while self._first or self._due:
+                    await self._slots.acquire()
+                    group.create_task(self._obtain(self._next_batch()))
+                await self._pause()
 
-    async def _nap(self, held: _Held, seconds: float) -> None:
+    async def _pause(self) -> None:
+        """Until something is to be asked for, or the clock is to be looked at."""
         try:
-            async with asyncio.timeout(seconds):
-                await held.changed.wait()
+            async with asyncio.timeout_at(self._look_at):
+                await self._wake.wait()
         except TimeoutError:
             pass
 
-    async def _obtain(self, entry: AssignedEntry) -> HeldIdentity:
-        """A new key with a new certificate. Raises what Upstream.sign answers."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(entry.spiffe_id.uri)])
-        builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(name, critical=True)
-        csr = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
-        answer: asyncio.Future[SignedSvid] = asyncio.get_running_loop().create_future()
-        self._asking.append((SvidRequest(entry.id, csr), answer))
-        self._asked.set()
-        svid = await answer
-        self._check(svid, entry, key)
+    def _look(self) -> None:
+        """Compare what is held with the clock, if it is time to."""
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._look_at:
+            return
+        now = Moment.of(self._clock)
+        self._look_at = loop.time() + self._look_seconds
+        due = []
+        for held in list(self._held.values()):
+            left = held.renewal.seconds_left(now)
+            if left > 0:
+                self._look_again_in(left)
+            elif any(listener.uses(held.entry.id) for listener in self._listeners):
+                due.append(held)
+            else:
+                self._drop(held.entry.id)
+            if held.identity is not None:
+                self._tell_expiry(held, now)
+        due.sort(key=_runs_out)
+        self._due |= dict.fromkeys(held.entry.id for held in due)
+        self._report()
+
+    def _look_again_in(self, seconds: float) -> None:
+        self._look_at = min(self._look_at, asyncio.get_running_loop().time() + max(seconds, 0.01))
+
+    def _report(self) -> None:
+        ends = [held.identity.not_after for held in self._held.values() if held.identity]
+        self._meter.identities(len(ends), min(ends, default=None))
+        if not any(held.away for held in self._held.values()):
+            self._outage.over()
+        self._outage.remind(self.outage())
+
+    def _tell_expiry(self, held: _Held, now: Moment) -> None:
+        assert held.identity is not None
+        expired = held.identity.not_after <= now.wall
+        if expired and not held.expiry_told:
+            log.error("a certificate has run out and could not be renewed", entry=held.entry.id, error=held.last_error)
+        held.expiry_told = expired
+
+    def _drop(self, entry_id: str) -> None:
+        self._held.pop(entry_id, None)
+        self._first.pop(entry_id, None)
+        self._due.pop(entry_id, None)
+
+    def _next_batch(self) -> list[_Held]:
+        """Those that somebody waits for go first."""
+        batch = [self._held[entry_id] for entry_id in islice((self._first | self._due), self._keys.batch)]
+        for held in batch:
+            self._first.pop(held.entry.id, None)
+            self._due.pop(held.entry.id, None)
+            held.renewal.asked()
+        return batch
+
+    async def _obtain(self, batch: Sequence[_Held]) -> None:
+        """New keys with new certificates."""
+        try:
+            entries = [held.entry for held in batch]
+            keys = await asyncio.gather(*(self._keys.make() for _ in batch))
+            answers = await self._ask(entries, keys)
+            for held, entry, key, answer in zip(batch, entries, keys, answers, strict=True):
+                if self._held.get(entry.id) is held:  # else it was deleted meanwhile
+                    self._settle(held, answer if isinstance(answer, CitadelError) else self._made(entry, key, answer))
+        finally:
+            self._slots.release()
+            now = Moment.of(self._clock)
+            self._look_again_in(min(held.renewal.seconds_left(now) for held in batch))
+            self._wake.set()
+
+    async def _ask(
+        self, entries: Sequence[AssignedEntry], keys: Sequence[PrivateKey]
+    ) -> Sequence[SignedSvid | CitadelError]:
+        requests = [
+            SvidRequest(entry.id, request_for(key, entry.spiffe_id)) for entry, key in zip(entries, keys, strict=True)
+        ]
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answers = await self._upstream.sign(requests)
+        except TimeoutError:
+            return [Unavailable(f"the server did not answer within {_ANSWER_SECONDS:g} s")] * len(requests)
+        except CitadelError as error:
+            return [error] * len(requests)
+        except Exception:  # a defect must not end the renewal of everything else
+            log.exception("asking for certificates failed")
+            return [InternalFault("asking for a certificate failed; the log has the rest")] * len(requests)
+        if len(answers) != len(requests):
+            return [InternalFault("the server gave another number of answers than it was asked for")] * len(requests)
+        return answers
+
+    def _made(self, entry: AssignedEntry, key: PrivateKey, svid: SignedSvid) -> HeldIdentity | CitadelError:
+        try:
+            self._check(svid, entry, key)
+        except InternalFault as error:
+            return error
         return HeldIdentity(
             spiffe_id=svid.spiffe_id,
             chain=svid.chain,
-            private_key=key.private_bytes(
-                serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
+            private_key=pkcs8(key),
             serial=svid.serial,
             not_after=svid.not_after,
             authority=svid.authority,
@@ -212,7 +308,27 @@ class Identities:
             dns_names=entry.dns_names,
         )
 
-    def _check(self, svid: SignedSvid, entry: AssignedEntry, key: ec.EllipticCurvePrivateKey) -> None:
+    def _settle(self, held: _Held, outcome: HeldIdentity | CitadelError) -> None:
+        now = Moment.of(self._clock)
+        held.away = isinstance(outcome, Unavailable)
+        if isinstance(outcome, CitadelError):
+            self._meter.renewal("failed")
+            held.renewal.failed(now, self._random.random())
+            if held.away:
+                self._outage.failed(outcome.message)
+            elif held.last_error != outcome.message:
+                log.warning("no certificate", entry=held.entry.id, error=outcome.message)
+            held.last_error = outcome.message
+            return
+        held.last_error = ""
+        if not held.renewal.obtained(now, outcome.not_after, self._random.random()):
+            return
+        self._meter.renewal("first" if held.identity is None else "renewed")
+        held.identity = replace(outcome, hint=held.entry.hint)
+        for listener in self._listeners:
+            listener.identity_changed(held.entry.id)
+
+    def _check(self, svid: SignedSvid, entry: AssignedEntry, key: PrivateKey) -> None:
         """What came back is for our key and our identity. Raises InternalFault."""
         try:
             leaf = x509.load_der_x509_certificate(svid.chain[0])
@@ -223,26 +339,17 @@ class Identities:
             raise InternalFault("the server sent a certificate for another key")
         if names.get_values_for_type(x509.UniformResourceIdentifier) != [entry.spiffe_id.uri]:
             raise InternalFault(f"the server sent a certificate that is not {entry.spiffe_id}'s")
+        if svid.spiffe_id != entry.spiffe_id or leaf.not_valid_after_utc != svid.not_after:
+            raise InternalFault("the server says something else of a certificate than the certificate does")
         if leaf.not_valid_after_utc <= self._clock.now():
-            raise InternalFault("the server sent a certificate that has expired already")
+            raise InternalFault("the server sent a certificate that has expired already; compare the clocks")
 
-    async def _ask_upstream(self) -> None:
-        """Bring what is asked to the server, many at once."""
-        while True:
-            await self._asked.wait()
-            batch, self._asking = self._asking[:_BATCH], self._asking[_BATCH:]
-            if not self._asking:
-                self._asked.clear()
-            if not batch:
-                continue
-            try:
-                answers: list[SignedSvid | CitadelError] = await self._upstream.sign([request for request, _ in batch])
-            except CitadelError as error:
-                answers = [error] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, CitadelError):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+
+def _certified(entry: AssignedEntry) -> object:
+    """What of an entry a certificate shows: if it changes, a new one is due."""
+    return entry.spiffe_id, entry.x509_ttl, entry.dns_names
+
+
+def _runs_out(held: _Held) -> float:
+    """In order of this, renewals are asked for."""
+    return held.identity.not_after.timestamp() if held.identity else 0.0
