@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from citadel.authz.model import Action, PolicyName
+from citadel.authz.request import JsonValue
 
 
 class Outcome(StrEnum):
@@ -54,6 +55,9 @@ class Match:
     action: Action
     dry_run: bool = False
 
+    def to_json(self) -> dict[str, JsonValue]:
+        return {"policy": str(self.policy), "rule": self.rule, "action": self.action.value}
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -79,3 +83,23 @@ class Decision:
     @property
     def allowed(self) -> bool:
         return self.outcome is Outcome.ALLOW
+
+    def sentence(self) -> str:
+        """One line for people: `deny (denied-by-policy): DENY shop/no-writes, rules[0]`."""
+        line = f"{self.outcome} ({self.reason})"
+        if self.policy is not None:
+            line += f": {self.action} {self.policy}, rules[{self.rule}]"
+        return f"{line}: {self.detail}" if self.detail else line
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """All but the detail, under stable names."""
+        return {
+            "outcome": self.outcome.value,
+            "reason": self.reason.value,
+            "action": None if self.action is None else self.action.value,
+            "policy": None if self.policy is None else str(self.policy),
+            "rule": self.rule,
+            "audited": [match.to_json() for match in self.audited],
+            "dry_run": [match.to_json() for match in self.dry_run],
+            "dry_run_outcome": None if self.dry_run_outcome is None else self.dry_run_outcome.value,
+        }

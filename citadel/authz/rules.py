@@ -145,15 +145,19 @@ class CompiledPolicy:
         http, tcp = [], []
         for index, written in enumerate(policy.rules):
             rule = with_aliases(written, facts)
-            compiled = _compile_rule(policy, index, rule)
+            compiled = _compile_rule(policy, index, rule, range(len(rule.conditions)))
             http.append(compiled)
             narrowed = for_tcp(rule, policy.action)
-            if narrowed is not None:
-                tcp.append(compiled if narrowed is rule else _compile_rule(policy, index, narrowed))
+            if narrowed is rule:
+                tcp.append(compiled)
+            elif narrowed is not None:
+                left = [n for n, condition in enumerate(rule.conditions) if not condition.key.attribute.http_only]
+                tcp.append(_compile_rule(policy, index, narrowed, left))
         return cls(policy, tuple(http), tuple(tcp))
 
 
-def _compile_rule(policy: AuthorizationPolicy, index: int, rule: Rule) -> CompiledRule:
+def _compile_rule(policy: AuthorizationPolicy, index: int, rule: Rule, conditions: Iterable[int]) -> CompiledRule:
+    """`conditions` tells where in the policy the rule's conditions are written."""
     place = f"rules[{index}]"
     name = policy.metadata.name
     return CompiledRule(
@@ -167,7 +171,7 @@ def _compile_rule(policy: AuthorizationPolicy, index: int, rule: Rule) -> Compil
         ),
         tuple(
             criterion
-            for number, condition in enumerate(rule.conditions)
+            for number, condition in zip(conditions, rule.conditions, strict=True)
             for criterion in _condition(condition, f"{place}.when[{number}]")
         ),
         (_ORDER[policy.action], name.namespace, name.name, index),

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 from citadel.authz.facts import MeshFacts
+from citadel.authz.headers import JOINED_HEADERS
 from citadel.authz.paths import normalize, without_query
 from citadel.authz.patterns import ascii_lower
 from citadel.authz.request import IpAddress, JsonValue, Request
@@ -138,11 +139,12 @@ class Subject:
         return ()
 
     def header(self, name: str) -> tuple[str, ...]:
-        """The values of a header, its name in lower case; each occurrence is one."""
+        """The values of a header, its name in lower case, as Envoy's matchers see them: one by one, or joined."""
         if name in _PSEUDO_HEADERS:
             value: str | None = getattr(self, _PSEUDO_HEADERS[name])
             return () if value is None else (value,)
-        return () if self.http is None else self.http.headers.get(name, ())
+        values = () if self.http is None else self.http.headers.get(name, ())
+        return (",".join(values),) if len(values) > 1 and name in JOINED_HEADERS else values
 
     def metadata(self, filter_name: str, key: str) -> JsonValue:
         """The dynamic metadata of a filter; None: there is none."""

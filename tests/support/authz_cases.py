@@ -88,8 +88,8 @@ TEXT_PATTERNS = ["a", "ab", "a*", "*b", "*", "A", "b", "a b", "a/b", "*c", "a*c"
 REQUEST_PRINCIPALS = [
     *("*", "a/x", "a/b/x", "a", "a/", "a*", "a/x*", "a/*", "*/x", "*b/x", "*x", "*/*", "**/x", "b/a", "a/b", "*a/*"),
 ]
-HEADERS = ["x", "y", "host", ":authority", ":path", ":method", "X"]
-HEADER_PATTERNS = [*TEXT_PATTERNS, "/a", "/a?q=1", "a.b", "GET"]
+HEADERS = ["x", "accept", "host", ":authority", ":path", ":method", "X"]
+HEADER_PATTERNS = [*TEXT_PATTERNS, "a,b", "a,*", "/a", "/a?q=1", "a.b", "GET"]
 CLAIM_KEYS = ["[a]", "[a][b]", "[scope]", "[groups]", "[a][scope]", "[iss]"]
 FILTER_KEYS = ["experimental.envoy.filters.f[k]", "experimental.envoy.filters.f.g[k]"]
 LABELS = [{}, {"app": "a"}, {"app": "b"}, {"app": "a", "v": "1"}]
@@ -251,7 +251,9 @@ _https = st.fixed_dictionaries(
         "method": st.sampled_from(METHODS),
         "path": st.sampled_from(PATHS),
         "authority": st.none() | st.sampled_from([*HOSTS, ""]),
-        "headers": st.fixed_dictionaries({}, optional={n: st.lists(_texts, min_size=1, max_size=2) for n in "xy"}),
+        "headers": st.fixed_dictionaries(
+            {}, optional={n: st.lists(_texts, min_size=1, max_size=2) for n in ("x", "accept")}
+        ),
         "jwt": _jwts,
         "seen": st.booleans(),
     }

@@ -254,7 +254,8 @@ def header_values(name: str, mesh: Doc, request: Doc) -> list[str]:
         return [http["method"]]
     if name in (":authority", "host"):
         return [] if http["authority"] is None else [http["authority"]]
-    return list(http["headers"].get(name, []))
+    values = list(http["headers"].get(name, []))
+    return [",".join(values)] if values and name == "accept" else values  # one of those that Envoy joins
 
 
 def like(text: str, pattern: str, *, empty: bool = False, flags: int = 0) -> bool:
