@@ -91,7 +91,7 @@ def test_a_reload_says_what_changed_and_what_waits_for_a_restart(home: Path, mon
         assert "x509_ttl" in citadel("entry", "create", "--spiffe-id", "spiffe://example.org/x", "--selector", MINE,
                                      "--ttl", "3h", "--socket", home / "run" / "admin.sock").err  # fmt: skip
         changed = [line for line in reload(text) if line["event"] == "a setting changed"]
-        assert [(line["setting"], line["new"]) for line in changed] == [("svid.max_ttl", "24h")]
+        assert [(line["setting"], line["new"]) for line in changed] == [("svid.max_ttl", "1d")]
         assert citadel("status", "-o", "json").json()["waiting"] == []
 
 
