@@ -174,6 +174,6 @@ def _next_steps(folder: Path, trust_domain: TrustDomain) -> str:
 Made {folder} for the trust domain {trust_domain}. Keep a copy of {folder / "keys" / "kek"}: without it nobody
 can open the private keys in the database. Next:
 
-{where}  citadel up
+{where}  citadel up       # stays in the foreground; the rest in another terminal
   citadel entry create --spiffe-id spiffe://{trust_domain}/web --selector unix:uid:{os.getuid()}
   citadel status"""

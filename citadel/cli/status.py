@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,12 +18,16 @@ from citadel.cli.documents import when
 from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.output import Column, Document, Format, FormatOption, field, print_table, show_list, show_one
 from citadel.cli.run import printable
+from citadel.config import parse_duration
+from citadel.errors import InvalidInput, Unavailable
 
 EXAMPLES = examples(
     "citadel status",
     "citadel status --clients --watch",
+    "citadel status --wait 30s",
     "citadel status -o json",
 )
+_LOOK_AGAIN = 0.2  # seconds
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, xterm)
 
 
@@ -32,6 +37,9 @@ def status(
     interval: Annotated[
         float, typer.Option("--interval", help="Seconds between two looks.", min=0.2, metavar="SECONDS")
     ] = 2.0,
+    wait: Annotated[
+        str | None, typer.Option("--wait", help="Wait at most so long until it is ready, as 30s.", metavar="TIME")
+    ] = None,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -42,6 +50,8 @@ def status(
     Envoy holds which certificate and bundle, and whether it acknowledged them.
     """
     look: Callable[[Client, Format], None] = _clients if clients else _status
+    if wait is not None:
+        _wait_until_ready(config, socket, _patience(wait))
     with connect(config, socket) as client:
         if not watch:
             look(client, output)
@@ -52,6 +62,32 @@ def status(
             look(client, output)
             sys.stdout.flush()
             time.sleep(interval)
+
+
+def _patience(text: str) -> float:
+    """Seconds. Raises InvalidInput."""
+    try:
+        return parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise InvalidInput(f"--wait: {error}") from None
+
+
+def _wait_until_ready(config: Path | None, socket: Path | None, patience: float) -> None:
+    """Raises Unavailable with what it still lacks, if it is not ready in time; at once what waiting does not mend."""
+    end = time.monotonic() + patience
+    while True:
+        try:
+            with connect(config, socket) as client:
+                status = client.call(client.admin.GetStatus, admin.GetStatusRequest())
+            failing = [f"{check.name}: {check.reason}" for check in status.checks if not check.ok]
+            if not failing:
+                return
+            lacks = Unavailable(f"Citadel is not ready: {'; '.join(failing)}", mend="see: citadel status")
+        except Unavailable as error:
+            lacks = error
+        if time.monotonic() >= end:
+            raise lacks
+        time.sleep(min(_LOOK_AGAIN, max(end - time.monotonic(), 0)))
 
 
 def _clients(client: Client, output: Format) -> None:
