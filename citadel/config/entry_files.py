@@ -157,7 +157,8 @@ class _Reader:
         try:
             values[name] = read(node)
         except _Wrong as error:
-            self._wrong(error.node, at, error.message)
+            for place, message in error.faults:
+                self._wrong(place, at, message)
 
     def _pairs(self, node: yaml.MappingNode, at: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
         seen = set()
@@ -175,12 +176,11 @@ class _Reader:
 
 
 class _Wrong(Exception):
-    """A value that is not what its field takes, and the node to point at."""
+    """A value that is not what its field takes: what is wrong, and the nodes to point at."""
 
-    def __init__(self, node: yaml.Node, message: str) -> None:
-        super().__init__(message)
-        self.node = node
-        self.message = message
+    def __init__(self, *faults: tuple[yaml.Node, str]) -> None:
+        super().__init__("; ".join(message for _, message in faults))
+        self.faults = faults
 
 
 _Read = Callable[[yaml.Node], Any]
@@ -193,7 +193,7 @@ def _is_null(node: yaml.Node) -> bool:
 def _text(node: yaml.Node) -> str:
     """The scalar as it is written: `hint: 1.10` means the three characters, whatever YAML makes of them."""
     if not isinstance(node, yaml.ScalarNode):
-        raise _Wrong(node, "it must be text")
+        raise _Wrong((node, "it must be text"))
     return str(node.value)
 
 
@@ -202,9 +202,9 @@ def _as(parse: Callable[[str], Any]) -> _Read:
         try:
             return parse(_text(node))
         except CitadelError as error:
-            raise _Wrong(node, error.message) from error
+            raise _Wrong((node, error.message)) from error
         except ValueError as error:
-            raise _Wrong(node, str(error)) from error
+            raise _Wrong((node, str(error))) from error
 
     return read
 
@@ -212,24 +212,39 @@ def _as(parse: Callable[[str], Any]) -> _Read:
 def _each(read: _Read, into: Callable[[Iterable[Any]], Any]) -> _Read:
     def read_all(node: yaml.Node) -> Any:
         if not isinstance(node, yaml.SequenceNode):
-            raise _Wrong(node, "it must be a list")
-        return into([read(item) for item in node.value])
+            raise _Wrong((node, "it must be a list"))
+        values, faults = [], []
+        for item in node.value:
+            try:
+                values.append(read(item))
+            except _Wrong as error:
+                faults.extend(error.faults)
+        if faults:
+            raise _Wrong(*faults)
+        return into(values)
 
     return read_all
 
 
+def _selectors(node: yaml.Node) -> frozenset[Selector]:
+    selectors: frozenset[Selector] = _each(_as(Selector.parse), frozenset)(node)
+    if not selectors:
+        raise _Wrong((node, "at least one is needed, as in unix:uid:1000"))
+    return selectors
+
+
 def _flag(node: yaml.Node) -> bool:
     if _text(node) not in ("true", "false"):
-        raise _Wrong(node, f"it must be true or false, not {_text(node)!r}")
+        raise _Wrong((node, f"it must be true or false, not {_text(node)!r}"))
     return _text(node) == "true"
 
 
 def _labels(node: yaml.Node) -> tuple[tuple[str, str], ...]:
     if not isinstance(node, yaml.MappingNode):
-        raise _Wrong(node, "it must be names with values, such as {app: cart}")
+        raise _Wrong((node, "it must be names with values, such as {app: cart}"))
     pairs = {_text(key): _text(value) for key, value in node.value}
     if len(pairs) < len(node.value):
-        raise _Wrong(node, "a label is there twice")
+        raise _Wrong((node, "a label is there twice"))
     return tuple(sorted(pairs.items()))
 
 
@@ -248,7 +263,7 @@ _FIELDS: dict[str, _Read] = {
     "id": _text,
     "spiffe_id": _as(SpiffeId.parse),
     "parent_id": _as(SpiffeId.parse),
-    "selectors": _each(_as(Selector.parse), frozenset),
+    "selectors": _selectors,
     "x509_ttl": _as(parse_duration),
     "jwt_ttl": _as(parse_duration),
     "dns_names": _each(_text, tuple),

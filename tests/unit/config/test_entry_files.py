@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -169,3 +171,36 @@ def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_any_document_is_entries_or_mistakes_with_lines(document: object) -> None:
     _, wrong = parse_entries(yaml.safe_dump(document), "f")
     assert all(mistake.line > 0 and mistake.message for mistake in wrong)
+
+
+def test_every_wrong_item_of_a_list_is_told_and_what_is_missing_beside_what_is_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text(
+        "- selectors:\n  - a\n  - unix:uid:1\n  - b\n- spiffe_id: spiffe://example.org/a\n  selectors: []\n"
+    )
+    with pytest.raises(BadFile) as caught:
+        read_entry_files([file])
+    assert [(mistake.line, mistake.field) for mistake in caught.value.mistakes] == [
+        (2, "entries[0].selectors"), (4, "entries[0].selectors"), (1, "entries[0]"), (6, "entries[1].selectors"),
+    ]  # fmt: skip
+
+
+def test_standard_input_and_pipes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"- spiffe_id: spiffe://example.org/a\n  selectors: [unix:uid:1]\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text)))
+    reading, writing = os.pipe()
+    os.write(writing, text.replace(b"/a", b"/b"))
+    os.close(writing)
+    try:
+        drafts = read_entry_files([Path("-"), Path(f"/proc/self/fd/{reading}")])
+    finally:
+        os.close(reading)
+    assert [(draft.spiffe_id.path, draft.file) for draft in drafts] == [
+        ("/a", "<stdin>"), ("/b", f"/proc/self/fd/{reading}"),
+    ]  # fmt: skip
+
+
+def test_a_pipe_in_a_folder_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(BadFile, match="not a regular file"):
+        read_entry_files([tmp_path])
