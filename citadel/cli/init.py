@@ -17,7 +17,7 @@ from citadel import config
 from citadel.cli.options import examples
 from citadel.cli.output import Format, FormatOption, field, show_one
 from citadel.config import FILE_NAME
-from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, PermissionDenied
+from citadel.errors import AlreadyExists, BadFile, FailedPrecondition, InvalidInput, PermissionDenied
 from citadel.spiffe import TrustDomain
 
 EXAMPLES = examples(
@@ -52,7 +52,7 @@ def init(
     """
     domain = TrustDomain.parse(trust_domain)
     folder = (data_dir or config.default_data_dir(os.environ)).expanduser().absolute()
-    settings = config.parse({"trust_domain": domain.name, "data_dir": str(folder)}, base=folder)  # path too long, say
+    settings = _settings(domain, folder)
     lay_out(folder, domain)
     document = {
         "trust_domain": domain.name,
@@ -65,6 +65,14 @@ def init(
         typer.echo(_next_steps(folder, domain))
     else:
         show_one(document, [field(name, name) for name in document], output)
+
+
+def _settings(domain: TrustDomain, folder: Path) -> config.Settings:
+    """What will be in force there. Raises InvalidInput if that cannot be: too long a path for the sockets, say."""
+    try:
+        return config.parse({"trust_domain": domain.name, "data_dir": str(folder)}, base=folder)
+    except BadFile as error:
+        raise InvalidInput(f"--data-dir: {error.mistakes[0].field}: {error.mistakes[0].message}") from None
 
 
 def lay_out(folder: Path, trust_domain: TrustDomain) -> None:

@@ -213,7 +213,8 @@ def _each(read: _Read, into: Callable[[Iterable[Any]], Any]) -> _Read:
     def read_all(node: yaml.Node) -> Any:
         if not isinstance(node, yaml.SequenceNode):
             raise _Wrong((node, "it must be a list"))
-        values, faults = [], []
+        values: list[Any] = []
+        faults: list[tuple[yaml.Node, str]] = []
         for item in node.value:
             try:
                 values.append(read(item))
