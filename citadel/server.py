@@ -22,6 +22,8 @@ from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.http import HttpParts, serving
 from citadel.api.local import LocalUpstream
 from citadel.api.ports import CheckView, HeldView, JobView
+from citadel.audit.auditor import Auditor
+from citadel.audit.notary import Notary
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.issuer import IssuancePolicy, Issuer
 from citadel.ca.kek import LocalKek, credential_kek, file_kek
@@ -59,6 +61,7 @@ class Server:
         self.clock = clock
         self.started_at = clock.now()
         self.metrics = metrics
+        self.kek = kek
         self.node_id = SpiffeId.of(settings.trust_domain, "spire", "agent", settings.node_name)
         keyring = Keyring(store.authorities, kek)
         root = DiskRoot(
@@ -92,6 +95,7 @@ class Server:
         self.upstream = LocalUpstream(
             self.node_id, self.directory, clock, store.authorities, self.issuer, store.clients, store.changes
         )
+        self.notary = Notary(store.audit, store.audit, kek, clock, every=settings.audit.checkpoint_records)
         self.health = Health(clock, meter=self.metrics)
         self.jobs = Jobs(
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
@@ -104,10 +108,12 @@ class Server:
     async def start(self) -> None:
         """Bring the authorities into the state in which they can sign, and settle what a crash left open."""
         await self.store.pin_trust_domain(self.settings.trust_domain)
+        await self.notary.open()
         await self.authorities.ensure()
         age = _SETTLE_AGE if self.store.kind == "postgresql" else timedelta(0)
         await self.issuer.settle_unfinished(older_than=age)
         self.health.add("store", self.store.health, severity=Severity.UNREADY)
+        self.health.add("audit-log", self.notary.look, severity=Severity.WARNING)
         self.health.add("issuing-ca", self._can_sign, severity=Severity.UNREADY)
         self.health.add("renewals", self._renews, severity=Severity.WARNING)
 
@@ -136,7 +142,10 @@ class Server:
         jobs = [
             standard_jobs.renew_ca(self.authorities, every.renew_ca),
             standard_jobs.expire_entries(self.registry, every.expire_entries),
-            standard_jobs.prune(self.store.issuance, self.store.clients, self.clock, self._retention, every.prune),
+            standard_jobs.prune(
+                self.store.issuance, self.store.clients, self.notary, self.clock, self._retention, every.prune
+            ),
+            standard_jobs.audit_checkpoint(self.notary, every.audit_checkpoint),
         ]
         if self.settings.root.kind == "cacerts":
             jobs.append(standard_jobs.plugged_ca(self.authorities, every.plugged_ca))
@@ -152,7 +161,7 @@ class Server:
 
     def _retention(self) -> standard_jobs.Retention:
         keep = self.settings.retention
-        return standard_jobs.Retention(keep.issuance, keep.clients, keep.batch)
+        return standard_jobs.Retention(keep.issuance, keep.clients, keep.audit, keep.batch)
 
     async def _can_sign(self) -> None:
         self.authorities.current()
@@ -275,6 +284,8 @@ async def _admin(server: Server, private: Path) -> AsyncIterator[None]:
         server.store.issuance,
         server.store.clients,
         server.store.audit,
+        Auditor(server.store.audit, server.kek),
+        server.notary,
         _Situation(server),
     )
     grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
@@ -313,7 +324,12 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         )
         server = Server(settings, store, kek, clock, metrics)
         await server.start()
-        for name, work in (("authorities", server.follow_authorities()), ("directory", server.directory.run())):
+        stack.push_async_callback(_last_checkpoint, server.notary)
+        for name, work in (
+            ("authorities", server.follow_authorities()),
+            ("directory", server.directory.run()),
+            ("audit", server.notary.follow()),
+        ):
             stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
         server.node = await stack.enter_async_context(
             node_side.running(settings, server.upstream, clock, private, meter=server.metrics)
@@ -328,6 +344,11 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         stack.push_async_callback(server.health.close)
         await stack.enter_async_context(_admin(server, private))  # the last: who reaches it finds all of us
         yield server
+
+
+async def _last_checkpoint(notary: Notary) -> None:
+    with suppress(CitadelError):  # the next start goes on from the one before
+        await notary.checkpoint()
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

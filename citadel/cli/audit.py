@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
+from citadel.audit import Checkpoint
 from citadel.cli.client import Client, connect
-from citadel.cli.documents import Document, when
+from citadel.cli.documents import Document, time, when
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.output import Column, Format, FormatOption, as_cell, field, show_list
+from citadel.errors import InvalidInput, NotFound, PermissionDenied
 
 app = typer.Typer(help="The audit log: who did what.", no_args_is_help=True, rich_markup_mode=None)
 _PAGE = 500
+_MOST_CHECKPOINTS = 10_000
 _VERIFY_PATIENCE = 600.0  # seconds: it walks the whole log
 
 
@@ -60,19 +65,129 @@ def list_records(
     show_list(found, columns, output, empty="there are no records")
 
 
-@app.command(epilog=examples("citadel audit verify"))
-def verify(config: ConfigOption = None, socket: SocketOption = None, output: FormatOption = Format.TABLE) -> None:
-    """Verify every chain from its first link to its last.
+@app.command(
+    epilog=examples(
+        "citadel audit verify",
+        "citadel audit verify --checkpoint /var/log/citadel.log --key 0a1b...",
+        "journalctl -u citadel | citadel audit verify --checkpoint -",
+    )
+)
+def verify(
+    checkpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--checkpoint",
+            help="A checkpoint that was kept elsewhere: its text, or a file (`-`: standard input) such as a log, with "
+            "any number of them. May be repeated.",
+            metavar="TEXT|FILE",
+        ),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", help="Only checkpoints that this key signed count (see: audit key).", metavar="ID"),
+    ] = None,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Verify every chain from its first record, or from where it was pruned, to its last.
 
-    Ends with 1 if a record is missing or was altered.
+    Ends with 1 if a record is missing, was altered, or is not the one that a checkpoint was signed for. What was cut
+    off together with its checkpoints shows only against a --checkpoint that was kept elsewhere.
+    """
+    kept = [str(one) for one in _newest_of_each(one for given in checkpoint or () for one in _checkpoints(given))]
+    request = admin.VerifyAuditRequest(checkpoints=kept, key_ids=[one.lower() for one in key or ()])
+    now = datetime.now(UTC)
+    with connect(config, socket) as client:
+        answer = client.call(client.admin.VerifyAudit, request, patience=_VERIFY_PATIENCE)
+    chains = [_chain(chain) for chain in answer.chains]
+    columns = [
+        field("writer", "writer"),
+        field("pruned to", "pruned_through"),
+        field("from", "first"),
+        field("to", "last"),
+        field("checkpoints", "checkpoints"),
+        field("signed to", "signed_through"),
+        when("signed", "signed_at", now),
+        field("intact", "intact"),
+    ]
+    show_list(chains, columns, output, empty="there are no records")
+    faults = [f"{chain.writer}: {fault}" for chain in answer.chains for fault in chain.faults]
+    for fault in faults:
+        typer.echo(fault, err=True)
+    if faults:
+        raise typer.Exit(Exit.FAILED)
+
+
+@app.command("key", epilog=examples("citadel audit key -o json"))
+def show_key(config: ConfigOption = None, socket: SocketOption = None, output: FormatOption = Format.TABLE) -> None:
+    """Show the public keys of audit checkpoints. The newest, which signs, is last.
+
+    Keep the id outside this machine: `audit verify --key ID` then trusts no other one.
     """
     with connect(config, socket) as client:
-        answer = client.call(client.admin.VerifyAudit, admin.VerifyAuditRequest(), patience=_VERIFY_PATIENCE)
-    chains = [{"writer": c.writer, "links": c.links, "intact": not c.fault, "fault": c.fault} for c in answer.chains]
-    columns = [field("writer", "writer"), field("links", "links"), field("intact", "intact"), field("fault", "fault")]
-    show_list(chains, columns, output, empty="there are no records")
-    if not all(chain["intact"] for chain in chains):
-        raise typer.Exit(Exit.FAILED)
+        answer = client.call(client.admin.ListAuditKeys, admin.ListAuditKeysRequest())
+    keys = [{"id": one.id, "pem": one.pem} for one in answer.keys]
+    show_list(keys, [field("id", "id")], output, empty="there is no audit key that can be opened")
+    if output is Format.TABLE:
+        for one in keys:
+            typer.echo(one["pem"], nl=False)
+
+
+@app.command("checkpoint", epilog=examples("citadel audit checkpoint >> /mnt/elsewhere/checkpoints"))
+def make_checkpoint(config: ConfigOption = None, socket: SocketOption = None) -> None:
+    """Sign now how far this server's chain goes, and print the newest checkpoint of every chain.
+
+    Kept elsewhere, they show later that nothing was cut off: audit verify --checkpoint.
+    """
+    with connect(config, socket) as client:
+        answer = client.call(client.admin.CreateAuditCheckpoint, admin.CreateAuditCheckpointRequest())
+    for one in answer.checkpoints:
+        typer.echo(one)
+
+
+def _chain(chain: admin.VerifyAuditResponse.Chain) -> Document:
+    return {
+        "writer": chain.writer,
+        "pruned_through": chain.pruned,
+        "first": chain.first,
+        "last": chain.last,
+        "checkpoints": chain.checkpoints,
+        "signed_through": chain.signed,
+        "signed_at": time(chain.signed_at),
+        "intact": not chain.faults,
+        "faults": list(chain.faults),
+    }
+
+
+def _checkpoints(given: str) -> list[Checkpoint]:
+    """The checkpoints that an option names. Raises InvalidInput, NotFound, PermissionDenied."""
+    if given.startswith("citadel-audit-"):
+        return [Checkpoint.parse(given)]
+    try:
+        text = sys.stdin.read() if given == "-" else Path(given).read_text(errors="replace")
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no file {given}", mend="--checkpoint takes a file, or the text that begins with citadel-audit-"
+        ) from None
+    except OSError as error:
+        raise PermissionDenied(f"{given} cannot be read: {error.strerror}") from error
+    found = list(Checkpoint.find_all(text))
+    if not found:
+        raise InvalidInput(f"{given} has no audit checkpoint in it", mend="see: citadel audit checkpoint")
+    return found
+
+
+def _newest_of_each(checkpoints: Iterable[Checkpoint]) -> list[Checkpoint]:
+    """At most so many of each chain as one request takes, the newest."""
+    chains: dict[str, set[Checkpoint]] = {}
+    for one in checkpoints:
+        chains.setdefault(one.writer, set()).add(one)
+    return [
+        one
+        for chain in chains.values()
+        for one in sorted(chain, key=lambda one: (one.sequence, one.at), reverse=True)[:_MOST_CHECKPOINTS]
+    ]
 
 
 def _document(record: admin.AuditRecord) -> Document:

@@ -216,6 +216,7 @@ class JobsSettings(Section):
     plugged_ca: Duration = setting("10s", "Looks for changed files in `root.cacerts_dir`.")
     expire_entries: Duration = setting("5s", "Deletes registration entries whose time is over.")
     prune: Duration = setting("1h", "Deletes what is older than `[retention]` says.")
+    audit_checkpoint: Duration = setting("5m", "Signs how far the audit log goes, if there is anything new in it.")
 
 
 class LogSettings(Section):
@@ -231,12 +232,18 @@ class AuditSettings(Section):
     """The audit log: who did what, chained by hashes."""
 
     writer: NodeName = setting("local", "Name of this server's own chain. Servers that share a database differ in it.")
+    checkpoint_records: int = setting(
+        10_000, "A checkpoint is signed whenever so many records came since the last one.", ge=100, le=10_000_000
+    )
 
 
 class RetentionSettings(Section):
     """How long records are kept."""
 
     issuance: Duration = setting("90d", "Records of certificates, after these have expired.", reload=True)
+    audit: Duration = setting(
+        "1y", "Records of the audit log. Its checkpoints stay, so that the rest can be verified.", reload=True
+    )
     clients: Duration = setting("30d", "What clients acknowledged, after they were last heard of.", reload=True)
     batch: int = setting(1000, "Rows that one deleting transaction takes.", reload=True, ge=1, le=100_000)
 

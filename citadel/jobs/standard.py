@@ -38,12 +38,23 @@ class ForgetsClients(Protocol):
         """Delete what clients last said before; how many."""
 
 
+class SignsCheckpoints(Protocol):
+    async def checkpoint(self) -> object | None:
+        """What was signed, if there was anything new."""
+
+
+class PrunesAudit(Protocol):
+    async def prune(self, before: datetime, batch: int) -> int:
+        """Delete the records that were signed for before then, `batch` in a transaction; how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """How long records are kept, and how many one deleting transaction takes. Raises InvalidInput."""
 
     issuance: timedelta
     clients: timedelta
+    audit: timedelta
     batch: int = 1000
 
     def __post_init__(self) -> None:
@@ -82,6 +93,7 @@ def expire_entries(registry: ExpiresEntries, every: timedelta) -> Job:
 def prune(
     issuance: PrunesIssuances,
     clients: ForgetsClients,
+    audit: PrunesAudit,
     clock: Clock,
     retention: Callable[[], Retention],
     every: timedelta,
@@ -95,9 +107,20 @@ def prune(
         while deleted := await issuance.prune(now - keep.issuance, keep.batch):
             total += deleted
         forgotten = await clients.forget(now - keep.clients)
-        return ", ".join(filter(None, (_deleted(total, "issuance records"), _deleted(forgotten, "clients' records"))))
+        records = await audit.prune(now - keep.audit, keep.batch)
+        counts = ((total, "issuance records"), (forgotten, "clients' records"), (records, "audit records"))
+        return ", ".join(_deleted(count, what) for count, what in counts if count)
 
     return Job("prune", Every(every), run, timeout=_PRUNE_TIMEOUT, cluster=True)
+
+
+def audit_checkpoint(notary: SignsCheckpoints, every: timedelta) -> Job:
+    """Sign how far this server's audit chain goes. On each server: each has a chain of its own."""
+
+    async def run() -> str:
+        return "a checkpoint was signed" if await notary.checkpoint() is not None else ""
+
+    return Job("audit-checkpoint", Every(every), run)
 
 
 def _deleted(count: int, what: str) -> str:

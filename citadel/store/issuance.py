@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select
 
 from citadel.audit import AuditEvent, canonical
 from citadel.ca.model import IssuanceIntent, IssuanceOutcome, IssuanceRecord, Outcome, Skid
@@ -44,7 +44,7 @@ class SqlIssuanceLog:
         await self._groups.settle(_settled(outcome))
 
     async def unsettled(self, before: datetime) -> list[IssuanceIntent]:
-        query = select(_T).where(_T.c.outcome == "", _T.c.at < to_micros(before))
+        query = select(_T).where(_T.c.outcome == literal_column("''"), _T.c.at < to_micros(before))
         async with self._ledger.reading() as transaction:
             return [_record(row).intent for row in await transaction.all(query)]
 

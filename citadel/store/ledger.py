@@ -18,9 +18,10 @@ from citadel.store.changes import LocalChanges
 from citadel.store.faults import DRIVER_ERRORS, our_errors
 from citadel.store.ports import StoreMeter, TransactionKind, TransactionOutcome
 from citadel.store.statements import inserting
-from citadel.store.tables import AuditRow
+from citadel.store.tables import AuditCheckpointRow, AuditRow
 
 _A: Any = AuditRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
+_P: Any = AuditCheckpointRow.__table__  # type: ignore[attr-defined]  # as above
 
 
 class NoMeter:
@@ -76,6 +77,8 @@ class Ledger:
         self._changes = changes
         self._insert = inserting(_A, ("writer", "sequence", "hash", "body"), engine.dialect)
         self._turn = asyncio.Lock()
+        self._milestone = 1
+        self._reached = asyncio.Event()
         self._sequence = 0
         self._tip = GENESIS
         self._unsure = False  # a transaction failed: it may be in the database nonetheless
@@ -90,8 +93,22 @@ class Ledger:
         row = await transaction.first(
             select(_A.c.sequence, _A.c.hash).where(_A.c.writer == self.writer, _A.c.sequence == end)
         )
+        if row is None:  # all of it was pruned
+            base = select(_P.c.sequence, _P.c.hash).where(_P.c.writer == self.writer, _P.c.base)
+            row = await transaction.first(base.order_by(_P.c.sequence.desc()).limit(1))
         self._sequence, self._tip = (row[0], bytes(row[1])) if row else (0, GENESIS)
         self._unsure = False
+
+    def tip(self) -> tuple[int, bytes] | None:
+        """Sequence and hash of our newest link, unless there is none or a failed transaction left that unsure."""
+        return None if self._unsure or self._sequence == 0 else (self._sequence, self._tip)
+
+    async def grown_to(self, sequence: int) -> None:
+        """Returns when our chain has that many links. One caller at a time."""
+        self._milestone = sequence
+        self._reached.clear()
+        if self._sequence < sequence:
+            await self._reached.wait()
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Transaction]:
@@ -130,6 +147,8 @@ class Ledger:
                                 await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
                 self._sequence, self._tip = sequence, tip  # only now: what was rolled back is no part of the chain
                 self._unsure = False
+                if sequence >= self._milestone:
+                    self._reached.set()
         self._changes.announce(*transaction.topics)
 
     @asynccontextmanager

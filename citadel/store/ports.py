@@ -1,4 +1,4 @@
-"""What the store offers beyond the cores' own ports: clients, job runs, the audit log."""
+"""What the store offers beyond the cores' own ports: clients, job runs, transactions."""
 
 from __future__ import annotations
 
@@ -116,20 +116,3 @@ class JobStore(Protocol):
 
     async def last(self) -> dict[str, JobRun]:
         """The newest run of each job."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditLine:
-    """One link of a writer's chain: `body` is audit.canonical of the event."""
-
-    writer: str
-    sequence: int
-    hash: bytes
-    body: bytes
-
-
-class AuditLog(Protocol):
-    async def writers(self) -> list[str]: ...
-
-    async def read(self, writer: str, after: int, limit: int) -> list[AuditLine]:
-        """Links of one chain with a sequence above `after`, in order."""

@@ -1,4 +1,4 @@
-"""Clients and what they hold, job runs, and the audit log's lines. Contracts: store.ports."""
+"""Clients and what they hold, and job runs. Contracts: store.ports."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from sqlalchemy import delete, insert, select, update
 
 from citadel.changes import Topic
 from citadel.store.ledger import Ledger
-from citadel.store.ports import AuditLine, ClientHolding, JobRun, Report, Run
-from citadel.store.tables import AuditRow, ClientRow, JobRow, from_micros, to_micros
+from citadel.store.ports import ClientHolding, JobRun, Report, Run
+from citadel.store.tables import ClientRow, JobRow, from_micros, to_micros
 
 _C: Any = ClientRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 _J: Any = JobRow.__table__  # type: ignore[attr-defined]  # as above
-_L: Any = AuditRow.__table__  # type: ignore[attr-defined]  # as above
 _TIMES = ("at", "acked_at", "not_after")
 
 
@@ -125,20 +124,3 @@ class SqlJobStore:
                 )
                 for row in await transaction.all(select(_J))
             }
-
-
-class SqlAuditLog:
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    async def writers(self) -> list[str]:
-        async with self._ledger.reading() as transaction:
-            return [row[0] for row in await transaction.all(select(_L.c.writer).distinct().order_by(_L.c.writer))]
-
-    async def read(self, writer: str, after: int, limit: int) -> list[AuditLine]:
-        query = select(_L).where(_L.c.writer == writer, _L.c.sequence > after).order_by(_L.c.sequence).limit(limit)
-        async with self._ledger.reading() as transaction:
-            return [
-                AuditLine(row.writer, row.sequence, bytes(row.hash), bytes(row.body))
-                for row in await transaction.all(query)
-            ]

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from citadel.errors import FailedPrecondition
 from citadel.spiffe import TrustDomain
 from citadel.store import engine as engines
+from citadel.store.audit import SqlAuditLog
 from citadel.store.authorities import SqlAuthorityStore
 from citadel.store.changes import LocalChanges, listen
 from citadel.store.entries import SqlEntryStore
@@ -22,7 +23,7 @@ from citadel.store.issuance import SqlIssuanceLog
 from citadel.store.leases import SqlLeases
 from citadel.store.ledger import Ledger
 from citadel.store.ports import StoreMeter
-from citadel.store.records import SqlAuditLog, SqlClientStore, SqlJobStore
+from citadel.store.records import SqlClientStore, SqlJobStore
 from citadel.store.rotation import SqlRotationStore
 from citadel.store.tables import MetaRow
 

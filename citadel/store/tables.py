@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
+_OPEN = text("outcome = ''")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BIG_KEY = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only what is called INTEGER
 
@@ -114,8 +115,11 @@ class IssuanceRow(SQLModel, table=True):
     """The issuance log. `serial` is hex of 32 digits; `number` gives the order."""
 
     __tablename__ = "issuances"
-    __table_args__ = (Index("ix_issuances_open", "outcome", "at"),)
-    number: int | None = Field(default=None, primary_key=True)
+    __table_args__ = (
+        # Only what has no outcome yet: nearly nothing, so it costs nearly nothing.
+        Index("ix_issuances_open", "at", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    )
+    number: int | None = Field(default=None, sa_column=Column(_BIG_KEY, primary_key=True))
     serial: str = Field(unique=True)
     spiffe_id: str = Field(index=True)
     entry_id: str = Field(index=True)
@@ -134,11 +138,36 @@ class IssuanceRow(SQLModel, table=True):
 class AuditRow(SQLModel, table=True):
     __tablename__ = "audit"
     __table_args__ = (UniqueConstraint("writer", "sequence"),)
-    number: int | None = Field(default=None, primary_key=True)
+    number: int | None = Field(default=None, sa_column=Column(_BIG_KEY, primary_key=True))
     writer: str
     sequence: int = Field(sa_column=big())
     hash: bytes = Field(sa_column=blob())
     body: bytes = Field(sa_column=blob())
+
+
+class AuditCheckpointRow(SQLModel, table=True):
+    """Signed statements on a writer's chain (audit.Checkpoint). `base`: up to there it was pruned."""
+
+    __tablename__ = "audit_checkpoints"
+    __table_args__ = (Index("ix_audit_checkpoints_writer", "writer", "sequence"),)
+    number: int | None = Field(default=None, sa_column=Column(_BIG_KEY, primary_key=True))
+    writer: str
+    base: bool
+    sequence: int = Field(sa_column=big())
+    hash: bytes = Field(sa_column=blob())
+    at: int = Field(sa_column=big())
+    key_id: str
+    signature: bytes = Field(sa_column=blob())
+
+
+class AuditKeyRow(SQLModel, table=True):
+    """Keys that sign checkpoints, sealed (audit.SealedAuditKey)."""
+
+    __tablename__ = "audit_keys"
+    number: int = Field(primary_key=True)
+    public: bytes = Field(sa_column=blob())
+    kek_id: str
+    ciphertext: bytes = Field(sa_column=blob())
 
 
 class ClientRow(SQLModel, table=True):

@@ -3,80 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from uuid import uuid4
 
 import pytest
-from sqlalchemy import make_url, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import text
 
-from citadel.audit import GENESIS, AuditEvent, link
-from citadel.ca.model import IssuanceIntent, IssuanceOutcome, Outcome, Skid, TrustBundle
+from citadel.ca.model import IssuanceOutcome, Outcome, TrustBundle
 from citadel.ca.ports import IssuanceQuery
 from citadel.changes import Topic
 from citadel.errors import Aborted, AlreadyExists, CitadelError, FailedPrecondition, InvalidInput, NewerDatabase
-from citadel.spiffe import SpiffeId, TrustDomain
+from citadel.spiffe import TrustDomain
 from citadel.store import Store
-from tests.support import postgres
+from tests.support.store import chain_is_whole, event, intent
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 TD = TrustDomain("example.org")
-
-
-@pytest.fixture(scope="module")
-def postgres_url() -> Iterator[str]:
-    with postgres.server() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/db/citadel.db"
-    base = make_url(request.getfixturevalue("postgres_url")).set(drivername="postgresql+asyncpg")
-    name = f"t{uuid4().hex}"
-    engine = create_async_engine(base, isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
-        await connection.execute(text(f"CREATE DATABASE {name}"))
-    await engine.dispose()
-    return base.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[Store]:
-    async with Store.open(url, writer="one") as opened:
-        yield opened
-
-
-def intent(serial: int) -> IssuanceIntent:
-    return IssuanceIntent(
-        serial,
-        SpiffeId.parse("spiffe://example.org/web"),
-        "e1",
-        Skid("aa"),
-        NOW,
-        NOW + timedelta(hours=1),
-        ("a.b",),
-        "ff",
-        "uid:0",
-        NOW,
-    )
-
-
-def event(subject: str = "x") -> AuditEvent:
-    return AuditEvent(NOW, "uid:0", "svid.issue", subject)
-
-
-async def chain_is_whole(store: Store, writer: str) -> int:
-    tip, count = GENESIS, 0
-    for line in await store.audit.read(writer, 0, 100_000):
-        count += 1
-        tip = link(tip, writer, count, line.body)
-        assert (line.sequence, line.hash) == (count, tip)
-    return count
 
 
 async def test_many_intents_at_once_are_all_on_record_and_in_the_chain(store: Store) -> None:

@@ -271,8 +271,29 @@ def test_the_audit_log_tells_who_did_what_newest_last(citadel: CommandLine) -> N
     first = citadel("audit", "list", "--after", "0", "--limit", "1", "-o", "json").json()[0]
     assert first["sequence"] == 1
     (chain,) = citadel("audit", "verify", "-o", "json").json()
-    assert chain == {"writer": newest["writer"], "links": chain["links"], "intact": True, "fault": ""}
-    assert chain["links"] >= newest["sequence"]
+    assert (chain["writer"], chain["first"], chain["intact"], chain["faults"]) == (newest["writer"], 1, True, [])
+    assert chain["last"] >= newest["sequence"]
+
+
+def test_a_checkpoint_that_was_kept_elsewhere_and_a_pinned_key_hold_the_audit_log_to_account(
+    citadel: CommandLine, tmp_path: Path
+) -> None:
+    kept = citadel("audit", "checkpoint").out.strip()
+    (key,) = citadel("audit", "key", "-o", "json").json()
+    log = tmp_path / "citadel.log"
+    log.write_text(f'{{"event": "audit checkpoint", "checkpoint": "{kept}"}}\n{{"event": "issued"}}\n')
+    for given in (kept, log):
+        (chain,) = citadel("audit", "verify", "--checkpoint", given, "--key", key["id"], "-o", "json").json()
+        assert chain["intact"]
+        assert chain["signed_through"] >= int(kept.split(":")[2])
+    sequence = kept.split(":")[2]
+    forged = citadel("audit", "verify", "--checkpoint", kept.replace(f":{sequence}:", ":99999999:"))
+    assert (forged.code, "is forged: its signature does not verify" in forged.err) == (1, True)
+    other = citadel("audit", "verify", "--key", "0" * 64)
+    assert (other.code, "which is not the one you gave" in other.err) == (1, True)
+    for wrong, said in (("citadel-audit-nothing", "is not an audit checkpoint"), (tmp_path / "no", "there is no file")):
+        ended = citadel("audit", "verify", "--checkpoint", wrong)
+        assert (ended.code in (3, 4), said in ended.err) == (True, True), ended.err
 
 
 def test_the_doctor_finds_nothing_failed_and_asks_the_running_citadel(citadel: CommandLine) -> None:
@@ -527,7 +548,7 @@ def test_an_altered_audit_record_is_found(monkeypatch: pytest.MonkeyPatch, tmp_p
         ended = citadel("audit", "verify", "-o", "json")
         assert ended.code == 1
         (chain,) = ended.json()
-        assert (chain["intact"], "was altered" in chain["fault"]) == (False, True)
+        assert (chain["intact"], "was altered" in chain["faults"][0]) == (False, True)
 
 
 def test_a_reload_takes_what_can_be_taken(up: Up, citadel: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,10 @@ from citadel import __version__
 from citadel.api.admin import convert
 from citadel.api.ports import Situation
 from citadel.api.proto.citadel.v1 import admin_pb2 as pb
-from citadel.audit import GENESIS, link
+from citadel.audit import Checkpoint
+from citadel.audit.auditor import Auditor
+from citadel.audit.notary import Notary
+from citadel.audit.ports import AuditLog
 from citadel.ca.authorities import Authorities
 from citadel.ca.model import Skid
 from citadel.ca.ports import AuthorityStore, IssuanceLog, IssuanceQuery
@@ -19,10 +23,11 @@ from citadel.registry import Directory, Entry, Registry
 from citadel.registry.ports import EntryQuery, Match
 from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
-from citadel.store.ports import AuditLog, ClientStore
+from citadel.store.ports import ClientStore
 
 _PAGE = 1000
 _AUDIT_PAGE = 1000
+_KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,8 @@ class AdminUseCases:
     issuance: IssuanceLog
     clients: ClientStore
     audit: AuditLog
+    auditor: Auditor
+    notary: Notary
     situation: Situation
 
     async def get_status(self) -> pb.Status:
@@ -170,20 +177,37 @@ class AdminUseCases:
                 answer.records.add(writer=line.writer, sequence=line.sequence, hash=line.hash, body=line.body)
         return answer
 
-    async def verify_audit(self) -> pb.VerifyAuditResponse:
-        """Walk every chain from its first link."""
+    async def verify_audit(self, request: pb.VerifyAuditRequest) -> pb.VerifyAuditResponse:
+        """Walk every chain. Raises InvalidInput for a checkpoint or key id that is none."""
+        outside = [Checkpoint.parse(text) for text in request.checkpoints]
+        for key_id in request.key_ids:
+            if not _KEY_ID.fullmatch(key_id):
+                raise InvalidInput(
+                    f"{key_id[:80]!r} is no key id: expected 64 hex digits", mend="see: citadel audit key"
+                )
         answer = pb.VerifyAuditResponse()
-        for writer in await self.audit.writers():
-            count, tip, fault = 0, GENESIS, ""
-            while not fault and (lines := await self.audit.read(writer, count, _AUDIT_PAGE)):
-                for line in lines:
-                    tip = link(tip, writer, count + 1, line.body)
-                    if line.sequence != count + 1 or line.hash != tip:
-                        fault = f"link {count + 1} is missing or was altered"
-                        break
-                    count += 1
-            answer.chains.add(writer=writer, links=count, fault=fault)
+        for chain in await self.auditor.verify(outside, request.key_ids):
+            answer.chains.add(
+                writer=chain.writer,
+                pruned=chain.pruned,
+                first=chain.first,
+                last=chain.last,
+                checkpoints=chain.checkpoints,
+                signed=chain.signed,
+                signed_at=chain.signed_at // 1_000_000,
+                faults=chain.faults,
+            )
         return answer
+
+    async def list_audit_keys(self) -> pb.ListAuditKeysResponse:
+        keys = [pb.ListAuditKeysResponse.Key(id=key.id, pem=key.pem) for key in await self.auditor.keys()]
+        return pb.ListAuditKeysResponse(keys=keys)
+
+    async def create_audit_checkpoint(self) -> pb.CreateAuditCheckpointResponse:
+        await self.notary.checkpoint()
+        chains = [await self.audit.checkpoints(writer) for writer in await self.audit.writers()]
+        newest = [str(max(chain, key=lambda one: (one.sequence, one.at))) for chain in chains if chain]
+        return pb.CreateAuditCheckpointResponse(checkpoints=newest)
 
     def _read(self, messages: Sequence[pb.EntryDetails]) -> list[Entry]:
         """All entries of a request. Raises BadFile with the mistakes of all of them."""

@@ -73,7 +73,13 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         return await self._answer(context, lambda _: self._cases.list_audit(request))
 
     async def VerifyAudit(self, request: pb.VerifyAuditRequest, context: Any) -> Any:
-        return await self._answer(context, lambda _: self._cases.verify_audit())
+        return await self._answer(context, lambda _: self._cases.verify_audit(request))
+
+    async def ListAuditKeys(self, request: pb.ListAuditKeysRequest, context: Any) -> Any:
+        return await self._answer(context, lambda _: self._cases.list_audit_keys())
+
+    async def CreateAuditCheckpoint(self, request: pb.CreateAuditCheckpointRequest, context: Any) -> Any:
+        return await self._answer(context, lambda _: self._cases.create_audit_checkpoint())
 
 
 def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:

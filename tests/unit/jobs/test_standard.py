@@ -62,17 +62,18 @@ async def test_plugged_in_files_are_looked_at_on_each_server_and_the_rest_is_don
 
 
 async def test_pruning_goes_on_in_batches_until_nothing_is_old_and_keeps_what_the_newest_settings_say() -> None:
-    server, clock = Server(old=2500, silent=2), ManualClock()
-    kept = [Retention(timedelta(days=1), timedelta(days=2), batch=1000)]
-    job = prune(server, server, clock, lambda: kept[-1], MINUTE)
-    assert await job.run() == "2500 issuance records deleted, 2 clients' records deleted"
+    server, audit, clock = Server(old=2500, silent=2), Server(old=7), ManualClock()
+    kept = [Retention(timedelta(days=1), timedelta(days=2), timedelta(days=3), batch=1000)]
+    job = prune(server, server, audit, clock, lambda: kept[-1], MINUTE)
+    assert await job.run() == "2500 issuance records deleted, 2 clients' records deleted, 7 audit records deleted"
+    assert audit.batches == [(clock.now() - timedelta(days=3), 1000)]
     assert server.batches == [(clock.now() - timedelta(days=1), 1000)] * 4
     assert server.forgot_before == clock.now() - timedelta(days=2)
-    kept.append(Retention(timedelta(days=9), timedelta(days=9)))
+    kept.append(Retention(timedelta(days=9), timedelta(days=9), timedelta(days=9)))
     await job.run()
     assert server.batches[-1][0] == clock.now() - timedelta(days=9)
 
 
 def test_a_batch_of_nothing_is_refused() -> None:
     with pytest.raises(InvalidInput, match="must be 1 or more"):
-        Retention(MINUTE, MINUTE, batch=0)
+        Retention(MINUTE, MINUTE, MINUTE, batch=0)

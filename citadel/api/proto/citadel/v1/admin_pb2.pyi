@@ -921,12 +921,25 @@ Global___ListAuditResponse: _TypeAlias = ListAuditResponse  # noqa: Y015
 class VerifyAuditRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    KEY_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Checkpoints that were kept elsewhere, such as in the log stream: the text that begins with citadel-audit-."""
+
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of the only keys whose checkpoints count. Empty: those that the server holds."""
+
     def __init__(
         self,
+        *,
+        checkpoints: _abc.Iterable[_builtins.str] | None = ...,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "key_ids", b"key_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -941,22 +954,42 @@ class VerifyAuditResponse(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         WRITER_FIELD_NUMBER: _builtins.int
-        LINKS_FIELD_NUMBER: _builtins.int
-        FAULT_FIELD_NUMBER: _builtins.int
+        PRUNED_FIELD_NUMBER: _builtins.int
+        FIRST_FIELD_NUMBER: _builtins.int
+        LAST_FIELD_NUMBER: _builtins.int
+        CHECKPOINTS_FIELD_NUMBER: _builtins.int
+        SIGNED_FIELD_NUMBER: _builtins.int
+        SIGNED_AT_FIELD_NUMBER: _builtins.int
+        FAULTS_FIELD_NUMBER: _builtins.int
         writer: _builtins.str
-        links: _builtins.int
-        fault: _builtins.str
-        """Empty: intact. Otherwise what is wrong with the first bad link."""
+        pruned: _builtins.int
+        """Records up to here were deleted in good order. 0: none."""
+        first: _builtins.int
+        """The first and the last record that there is. 0: there are none."""
+        last: _builtins.int
+        checkpoints: _builtins.int
+        """How many checkpoints were found sound, up to which record the newest signs, and when that was."""
+        signed: _builtins.int
+        signed_at: _builtins.int
+        @_builtins.property
+        def faults(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+            """Empty: intact."""
+
         def __init__(
             self,
             *,
             writer: _builtins.str = ...,
-            links: _builtins.int = ...,
-            fault: _builtins.str = ...,
+            pruned: _builtins.int = ...,
+            first: _builtins.int = ...,
+            last: _builtins.int = ...,
+            checkpoints: _builtins.int = ...,
+            signed: _builtins.int = ...,
+            signed_at: _builtins.int = ...,
+            faults: _abc.Iterable[_builtins.str] | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["fault", b"fault", "links", b"links", "writer", b"writer"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "faults", b"faults", "first", b"first", "last", b"last", "pruned", b"pruned", "signed", b"signed", "signed_at", b"signed_at", "writer", b"writer"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -975,3 +1008,98 @@ class VerifyAuditResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyAuditResponse: _TypeAlias = VerifyAuditResponse  # noqa: Y015
+
+@_typing.final
+class ListAuditKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditKeysRequest: _TypeAlias = ListAuditKeysRequest  # noqa: Y015
+
+@_typing.final
+class ListAuditKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Key(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ID_FIELD_NUMBER: _builtins.int
+        PEM_FIELD_NUMBER: _builtins.int
+        id: _builtins.str
+        """SHA-256 of the SubjectPublicKeyInfo, in hex."""
+        pem: _builtins.str
+        def __init__(
+            self,
+            *,
+            id: _builtins.str = ...,
+            pem: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "pem", b"pem"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListAuditKeysResponse.Key]:
+        """The newest last: that one signs."""
+
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___ListAuditKeysResponse.Key] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAuditKeysResponse: _TypeAlias = ListAuditKeysResponse  # noqa: Y015
+
+@_typing.final
+class CreateAuditCheckpointRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAuditCheckpointRequest: _TypeAlias = CreateAuditCheckpointRequest  # noqa: Y015
+
+@_typing.final
+class CreateAuditCheckpointResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checkpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The newest of every chain, as text."""
+
+    def __init__(
+        self,
+        *,
+        checkpoints: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateAuditCheckpointResponse: _TypeAlias = CreateAuditCheckpointResponse  # noqa: Y015

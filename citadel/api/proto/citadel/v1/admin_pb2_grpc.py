@@ -89,6 +89,16 @@ class AdminStub:
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.VerifyAuditRequest.SerializeToString,
                 response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.VerifyAuditResponse.FromString,
                 _registered_method=True)
+        self.ListAuditKeys = channel.unary_unary(
+                '/citadel.v1.Admin/ListAuditKeys',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ListAuditKeysRequest.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ListAuditKeysResponse.FromString,
+                _registered_method=True)
+        self.CreateAuditCheckpoint = channel.unary_unary(
+                '/citadel.v1.Admin/CreateAuditCheckpoint',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointRequest.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -162,6 +172,19 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAuditKeys(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateAuditCheckpoint(self, request, context):
+        """Signs how far this server's chain goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -219,6 +242,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.VerifyAudit,
                     request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.VerifyAuditRequest.FromString,
                     response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.VerifyAuditResponse.SerializeToString,
+            ),
+            'ListAuditKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditKeys,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ListAuditKeysRequest.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ListAuditKeysResponse.SerializeToString,
+            ),
+            'CreateAuditCheckpoint': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateAuditCheckpoint,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointRequest.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -518,6 +551,60 @@ class Admin:
             '/citadel.v1.Admin/VerifyAudit',
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.VerifyAuditRequest.SerializeToString,
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.VerifyAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Admin/ListAuditKeys',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ListAuditKeysRequest.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ListAuditKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateAuditCheckpoint(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Admin/CreateAuditCheckpoint',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointRequest.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointResponse.FromString,
             options,
             channel_credentials,
             insecure,

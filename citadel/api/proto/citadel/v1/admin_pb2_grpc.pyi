@@ -44,6 +44,9 @@ class AdminStub:
     ListEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListEntriesRequest, _admin_pb2.ListEntriesResponse]
     ListAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]
     VerifyAudit: _grpc.UnaryUnaryMultiCallable[_admin_pb2.VerifyAuditRequest, _admin_pb2.VerifyAuditResponse]
+    ListAuditKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditKeysRequest, _admin_pb2.ListAuditKeysResponse]
+    CreateAuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateAuditCheckpointRequest, _admin_pb2.CreateAuditCheckpointResponse]
+    """Signs how far this server's chain goes."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -61,6 +64,9 @@ class AdminAsyncStub(AdminStub):
     ListEntries: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListEntriesRequest, _admin_pb2.ListEntriesResponse]  # type: ignore[assignment]
     ListAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditRequest, _admin_pb2.ListAuditResponse]  # type: ignore[assignment]
     VerifyAudit: _aio.UnaryUnaryMultiCallable[_admin_pb2.VerifyAuditRequest, _admin_pb2.VerifyAuditResponse]  # type: ignore[assignment]
+    ListAuditKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditKeysRequest, _admin_pb2.ListAuditKeysResponse]  # type: ignore[assignment]
+    CreateAuditCheckpoint: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateAuditCheckpointRequest, _admin_pb2.CreateAuditCheckpointResponse]  # type: ignore[assignment]
+    """Signs how far this server's chain goes."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -141,5 +147,20 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         request: _admin_pb2.VerifyAuditRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.VerifyAuditResponse, _abc.Awaitable[_admin_pb2.VerifyAuditResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListAuditKeys(
+        self,
+        request: _admin_pb2.ListAuditKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.ListAuditKeysResponse, _abc.Awaitable[_admin_pb2.ListAuditKeysResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CreateAuditCheckpoint(
+        self,
+        request: _admin_pb2.CreateAuditCheckpointRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.CreateAuditCheckpointResponse, _abc.Awaitable[_admin_pb2.CreateAuditCheckpointResponse]]:
+        """Signs how far this server's chain goes."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
