@@ -42,7 +42,7 @@ HEADS = st.fixed_dictionaries(
     {
         "apiVersion": st.just("security.istio.io/v1"),
         "kind": st.sampled_from(["AuthorizationPolicy", "RequestAuthentication", "PeerAuthentication"]),
-        "metadata": st.just({"name": "p", "namespace": "n"}),
+        "metadata": st.just({"name": "p", "namespace": "shop"}),
     }
 )
 FIELDS = st.dictionaries(WORDS, st.lists(TEXTS, max_size=3), max_size=4)
@@ -110,7 +110,7 @@ def test_a_file_that_is_cut_or_garbled_anywhere_loads_or_is_refused(tree: Any, d
 @given(st.lists(NEARLY, max_size=4), st.lists(NEARLY, max_size=4))
 def test_what_is_reused_changes_nothing(before: list[Any], after: list[Any]) -> None:
     def text(trees: list[Any]) -> list[SourceText]:
-        named = [{**tree, "metadata": {"name": f"p{n}", "namespace": "n"}} for n, tree in enumerate(trees)]
+        named = [{**tree, "metadata": {"name": f"p{n}", "namespace": "shop"}} for n, tree in enumerate(trees)]
         return [SourceText("p.yaml", yaml.safe_dump_all(named).encode("utf-8", "replace"))]
 
     def outcome(previous: PolicyDocuments | None) -> object:

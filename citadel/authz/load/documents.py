@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import SequenceMatcher
 
 from citadel.authz.load import values
 from citadel.authz.load.authorization import authorization_policy
-from citadel.authz.load.findings import Findings, Refusal, found, nearest, quoted
+from citadel.authz.load.findings import Findings, Refusal, TooManyMistakes, found, nearest, quoted
 from citadel.authz.load.peer_authentication import peer_authentication
 from citadel.authz.load.request_authentication import request_authentication
 from citadel.authz.load.tree import NotText, Path, Value, key_text
@@ -92,7 +93,8 @@ def _object(value: Value, path: Path, default_namespace: str) -> Reading:
         return reading
     kind = _kind(reading, value)
     if kind is not None:
-        _ours(reading, value, kind, default_namespace)
+        with suppress(TooManyMistakes):
+            _ours(reading, value, kind, default_namespace)
     return reading
 
 

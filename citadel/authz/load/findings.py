@@ -26,6 +26,14 @@ class Finding:
     code: str = ""
 
 
+MAX_FINDINGS = 200
+"""So many mistakes, or warnings, of one document are told; after so many mistakes nobody reads on."""
+
+
+class TooManyMistakes(Exception):
+    """Reading a document stops here; what was found so far is in the Findings."""
+
+
 @dataclass(slots=True)
 class Findings:
     """The findings of one document, in the order of reading."""
@@ -35,9 +43,12 @@ class Findings:
 
     def mistake(self, path: Path, message: str) -> None:
         self.mistakes.append(Finding(path, message))
+        if len(self.mistakes) >= MAX_FINDINGS:
+            raise TooManyMistakes
 
     def warn(self, code: str, path: Path, message: str) -> None:
-        self.warnings.append(Finding(path, message, code))
+        if len(self.warnings) < MAX_FINDINGS:
+            self.warnings.append(Finding(path, message, code))
 
     def mapping(
         self, value: Value, path: Path, known: Collection[str], what: str, *, null: Mapping[str, str] = _NO_SENTENCES

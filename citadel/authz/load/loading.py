@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -134,7 +134,7 @@ class _Loading:
         documents, skipped, warnings = [], [], []
         mistakes: list[Mistake] = []
         for index, (value, line) in enumerate(tree.documents):
-            readings = list(objects(value, self._default_namespace))
+            readings = list(_until_too_many(objects(value, self._default_namespace)))
             told = [one for one in readings if one.findings.mistakes or one.findings.warnings]
             places = _places(piece, index, told) if told else {}
             for one in readings:
@@ -175,6 +175,16 @@ class _Loading:
         field_name = dotted((*origin.path, "metadata", "name"))
         message = f"there is another one of this name, at {first.file}:{other[0]}"
         self.mistakes.append(Mistake(origin.file, field_name, message, *at, document=f"{kind} {name}"))
+
+
+def _until_too_many(readings: Iterable[Reading]) -> Iterator[Reading]:
+    """The readings of a document, up to the one with the last mistake that is told."""
+    mistakes = 0
+    for reading in readings:
+        yield reading
+        mistakes += len(reading.findings.mistakes)
+        if mistakes >= MAX_MISTAKES:
+            return
 
 
 def _places(piece: Piece, index: int, readings: Iterable[Reading]) -> dict[Path, tuple[int, int]]:

@@ -19,6 +19,10 @@ MAX_DEPTH = 64
 """How deep lists and mappings may be nested; a policy needs eight, anything in Kubernetes fewer than forty."""
 MAX_ALIASED = 10_000
 """How many values the aliases of one piece may stand for altogether."""
+MANY = 12_000
+DENSE = 6
+"""A piece with more than MANY values has at least DENSE characters for each: a `List` of policies has eight and more.
+Less is made to take our time."""
 
 Value = Any  # str | None | NotText | bool (JSON's) | list[Value] | dict[str | NotText, Value]; read with isinstance
 Path = tuple[str | int, ...]
@@ -158,6 +162,7 @@ class _Reader:
         self._open: set[str] = set()
         self._count = 0  # values so far, those behind aliases included
         self._aliased = 0
+        self._most = max(MANY, len(text) // DENSE)
 
     def tree(self) -> Tree:
         tree = self._tree
@@ -219,8 +224,14 @@ class _Reader:
                 frame.inner.setdefault(frame.key, value)
                 frame.key = _NONE
 
+    def _check_count(self, event: Any) -> None:
+        if self._count - self._aliased > self._most:
+            raise _TooMuch(f"it has more than {self._most} values, too many for its size", event.start_mark)
+
     def _scalar(self, event: Any) -> Value:
         self._count += 1
+        if not self._count & 0xFF:
+            self._check_count(event)
         text: str = event.value
         tag = event.tag
         if tag is None and event.implicit[0]:
@@ -237,6 +248,7 @@ class _Reader:
     def _check_collection(self, event: Any, is_map: bool, depth: int) -> None:
         if depth >= MAX_DEPTH:
             raise _TooMuch(f"it is nested more than {MAX_DEPTH} deep", event.start_mark)
+        self._check_count(event)
         if event.tag is not None and event.tag not in ("!", _STANDARD + ("map" if is_map else "seq")):
             raise _TooMuch(f"the tag {_short(event.tag)} is not allowed", event.start_mark)
         if event.anchor is not None:

@@ -34,6 +34,12 @@ BAD = {
         + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}], k{n}: v}}\n" for n in range(1, 10)),
         "stand for more than 10000 values",
     ),
+    "nothing but tiny values": ("a: [" + fill("[],"), "too many for its size"),
+    "more fields than anybody reads": (
+        "a: {" + ",".join(f"k{n}" for n in range(20_000)) + "}",
+        "too many for its size",
+    ),
+    "mistakes without end": (authorization("{rules: [{when: [" + "{}," * 5000 + "]}]}"), "has no key"),
     "cut in the middle": (authorization("{rules: [{from: [{source: {principals: [a"), "not YAML"),
     "cut in a text": (authorization('{rules: "'), "not YAML"),
     "tabs": (fill("\t") + "a", "a tab"),
