@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from citadel.ca.kek import LocalKek, credential_kek, file_kek
-from citadel.errors import BadFile, CitadelError, FailedPrecondition, NotFound, UnsafePermissions
+from citadel.errors import BadFile, CitadelError, FailedPrecondition, InvalidInput, NotFound, UnsafePermissions
 
 
 def write_key(path: Path, content: bytes | None = None, mode: int = 0o600) -> Path:
@@ -70,6 +70,42 @@ def test_a_missing_file_a_folder_and_a_pipe_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe", 0o600)
     with pytest.raises(CitadelError, match="not a regular file"):
         file_kek(tmp_path / "pipe")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_key_file_of_somebody_else_is_refused_with_the_mend(tmp_path: Path) -> None:
+    path = write_key(tmp_path / "kek")
+    os.chown(path, 12345, -1)
+    with pytest.raises(UnsafePermissions) as caught:
+        file_kek(path)
+    assert f"{path} belongs to uid 12345; run: chown 0 {path}" == caught.value.sentence()
+
+
+def test_a_link_in_its_place_and_a_folder_where_everybody_writes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(write_key(tmp_path / "kek"))
+    with pytest.raises(UnsafePermissions, match="is a symbolic link"):
+        file_kek(tmp_path / "link")
+    tmp_path.chmod(0o777)
+    with pytest.raises(UnsafePermissions) as caught:
+        file_kek(tmp_path / "kek")
+    assert f"chmod o-w {tmp_path}" in caught.value.sentence()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/passwd"])
+def test_a_credential_is_named_not_pathed(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InvalidInput, match="is not the name of a credential"):
+        credential_kek(name, str(tmp_path))
+
+
+@pytest.mark.parametrize(("mode", "taken"), [(0o400, True), (0o440, True), (0o444, False), (0o460, False)])
+def test_a_credential_may_show_an_access_list_and_no_more(tmp_path: Path, mode: int, taken: bool) -> None:
+    write_key(tmp_path / "kek", mode=mode)
+    if taken:
+        credential_kek("kek", str(tmp_path))
+        return
+    with pytest.raises(UnsafePermissions):
+        credential_kek("kek", str(tmp_path))
 
 
 def test_a_credential_comes_from_systemds_folder(tmp_path: Path) -> None:
