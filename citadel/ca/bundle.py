@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
-from citadel.ca.model import IN_BUNDLE, Authority, AuthorityKind, AuthorityState, TrustBundle
+from citadel.ca.model import (
+    IN_BUNDLE,
+    Authority,
+    AuthorityCertificate,
+    AuthorityKind,
+    AuthorityState,
+    TrustBundle,
+)
 from citadel.spiffe import TrustDomain
+
+#: So long before its end a root's certificate makes room for another one of the same key.
+MAKE_ROOM = timedelta(hours=1)
+
+
+def anchors(root: Authority, now: datetime) -> list[AuthorityCertificate]:
+    """The certificates of a root to be trusted: those that it signed itself (not cross-signed ones), and of these the
+    ones that are valid and go on; if there are none, the one that ends last.
+
+    BoringSSL, and so Envoy, takes the first certificate of a name and key that it finds, and refuses the chain if that
+    one has expired, although another goes on (measured with grpcio 1.85).
+    """
+    own = [c for c in root.certificates if c.issuer_skid in (None, root.skid)] or [root.certificate]
+    lasting = [c for c in own if c.not_before <= now and c.not_after > now + MAKE_ROOM]
+    return lasting or [max(own, key=lambda c: c.not_after)]
 
 
 def next_bundle(
@@ -15,6 +38,8 @@ def next_bundle(
     trust_domain: TrustDomain,
     refresh_hint: int,
     crls: tuple[bytes, ...] | None,
+    *,
+    now: datetime,
 ) -> TrustBundle | None:
     """The bundle to put in the place of `old`, one further in sequence; None if `old` is right.
 
@@ -22,7 +47,7 @@ def next_bundle(
     of `old`.
     """
     roots = [a for a in authorities if a.kind is AuthorityKind.ROOT and a.state in IN_BUNDLE]
-    certificates = sorted((c for a in roots for c in a.certificates), key=lambda c: c.fingerprint)
+    certificates = sorted((c for a in roots for c in anchors(a, now)), key=lambda c: c.fingerprint)
     tainted = (a for a in roots if a.state is AuthorityState.TAINTED)
     kept = old.crls if old else ()
     bundle = TrustBundle(
@@ -31,7 +56,7 @@ def next_bundle(
         sequence=old.sequence if old else 0,
         refresh_hint=refresh_hint,
         crls=kept if crls is None else crls,
-        tainted=frozenset(c.fingerprint for a in tainted for c in a.certificates),
+        tainted=frozenset(c.fingerprint for a in tainted for c in anchors(a, now)),
     )
     if not bundle.roots or bundle == old:
         return None

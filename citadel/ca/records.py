@@ -120,7 +120,8 @@ class Records:
         sequence, and is refused. Read the other way round it could drop a root that another server has just added.
         """
         book = await self.read()
-        bundle = next_bundle(book.bundle, book.authorities, self.trust_domain, self._refresh_hint, crls)
+        now = self._clock.now()
+        bundle = next_bundle(book.bundle, book.authorities, self.trust_domain, self._refresh_hint, crls, now=now)
         if bundle is not None:
             detail: dict[str, JsonScalar] = {"sequence": bundle.sequence, "roots": len(bundle.roots)}
             await self._store.put_bundle(bundle, self._event("bundle.put", self.trust_domain.name, detail))

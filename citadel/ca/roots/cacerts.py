@@ -22,7 +22,16 @@ from citadel.ca.files import read_public, read_secret
 from citadel.ca.model import Authority, AuthorityCertificate, Skid
 from citadel.ca.ports import IssuingGrant, PluggedCa, RootState
 from citadel.clock import Clock
-from citadel.errors import BadFile, CitadelError, FailedPrecondition, InvalidInput, Mistake, NotFound, Unavailable
+from citadel.errors import (
+    BadFile,
+    CitadelError,
+    FailedPrecondition,
+    InvalidInput,
+    Mistake,
+    NotFound,
+    Unavailable,
+    UnsafePermissions,
+)
 from citadel.spiffe import TrustDomain
 
 CERTIFICATE, KEY, CHAIN, ROOTS, CRLS = "ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem", "ca-crl.pem"
@@ -166,8 +175,11 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 
 
 def _content(folder: Path, real: Path, name: str) -> bytes | CitadelError:
+    mounted = real != folder  # by Kubernetes, which lets a user that is not root read by a group (fsGroup) alone
     try:
-        return read_secret(real / name, links=True) if name == KEY else read_public(real / name)
+        return read_secret(real / name, links=True, group_reads=mounted) if name == KEY else read_public(real / name)
+    except UnsafePermissions as error:
+        return UnsafePermissions(error.message, mend="give the volume defaultMode: 0400") if mounted else error
     except NotFound as error:
         return NotFound("there is no such file") if real == folder else error
     except CitadelError as error:

@@ -70,7 +70,7 @@ def compose(
     if world.bundle is None:
         raise InternalFault("there is no trust bundle to rotate")
     after = (*moved(world.authorities, moves, world.now), *(n.authority for n in new))
-    bundle = next_bundle(world.bundle, after, world.bundle.trust_domain, world.bundle.refresh_hint, None)
+    bundle = next_bundle(world.bundle, after, world.bundle.trust_domain, world.bundle.refresh_hint, None, now=world.now)
     sequence = bundle.sequence if bundle else world.bundle.sequence
     plans = [replace(p, sequence=sequence) if p.revision == 1 and p.phase is Phase.DISTRIBUTING else p for p in plans]
     told: dict[str, JsonScalar] = {f"{m.skid}": f"{m.expected} to {m.to}" for m in moves}

@@ -21,7 +21,7 @@ from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.errors import BadFile, Unavailable
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
-from tests.support.cacerts import Ca, Mint, make_ca, make_crl, plug
+from tests.support.cacerts import DAY, Ca, Mint, make_ca, make_crl, plug
 
 TD = TrustDomain("example.org")
 
@@ -326,6 +326,27 @@ async def test_a_root_that_everybody_has_had_from_the_start_comes_into_force_at_
     assert one.plugged_fault == ""
     assert one.current().authority.certificate.der == other.der
     assert len((await one.bundle()).roots) == 2
+
+
+async def test_a_root_with_a_new_certificate_for_its_key_is_renewed_not_rotated(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    old = make_ca("root", ends=20 * DAY, now=clock.now())
+    new = make_ca("root", key=old.key, ends=400 * DAY, now=clock.now())
+    one = plugged(store.authorities, kek, clock, tmp_path / "c", make_ca("first", old, ends=19 * DAY))
+    await one.ensure()
+    skid = next(a.skid for a in await one.all() if a.kind is AuthorityKind.ROOT)
+    plug(tmp_path / "c", second := make_ca("second", new), roots=[old])
+    await one.reload_plugged()
+    assert one.plugged_fault == ""
+    assert one.current().authority.certificate.der == second.der
+    assert set((await one.bundle()).roots) == {old.der, new.der}
+    roots = [a for a in await one.all() if a.kind is AuthorityKind.ROOT]
+    assert [(a.skid, a.certificate.der, len(a.certificates)) for a in roots] == [(skid, new.der, 2)]
+    clock.time += 21 * DAY
+    await one.renew_if_due()
+    assert (await one.bundle()).roots == (new.der,), "Envoys may pick the one that expired"
+    assert one.current().ends > clock.now() + 200 * DAY
 
 
 async def test_crls_of_a_root_on_its_way_are_served_before_its_first_leaf(

@@ -446,6 +446,16 @@ def test_a_secret_mounted_by_kubernetes_is_read_also_after_it_was_swapped(tmp_pa
     assert load(tmp_path).certificate.der == other.der
 
 
+@pytest.mark.parametrize(("mode", "taken"), [(0o400, True), (0o440, True), (0o444, False), (0o644, False)])
+def test_a_mounted_key_may_be_read_by_its_group_and_by_nobody_else(tmp_path: Path, mode: int, taken: bool) -> None:
+    mounted(tmp_path, "..2026_1", CA)
+    (tmp_path / "..2026_1" / "ca-key.pem").chmod(mode)
+    if taken:
+        load(tmp_path)
+    else:
+        assert "give the volume defaultMode: 0400" in faults(tmp_path)["ca-key.pem"][0]
+
+
 def test_a_mounted_secret_that_is_swapped_without_end_is_never_mixed(tmp_path: Path) -> None:
     pair = [make_ca("ca", make_ca("root")) for _ in range(2)]
     for number, ca in enumerate(pair):
