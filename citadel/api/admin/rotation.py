@@ -1,0 +1,158 @@
+"""citadel.v1.Rotation: commands and status of root rotation. Message in, message out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from citadel.api.admin import convert
+from citadel.api.admin.access import Gate as Door
+from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
+from citadel.api.proto.citadel.v1 import rotation_pb2_grpc
+from citadel.api.status import answering
+from citadel.ca.model import AuthorityKind, Skid
+from citadel.ca.rotation import Behind, Gate
+from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.rotations import PlanView, Rotations
+from citadel.errors import InvalidInput, NotFound
+
+_LONGEST_REASON = 1000
+
+
+class RotationService(rotation_pb2_grpc.RotationServicer):
+    """Each call names its caller, then is a use case of Rotations."""
+
+    def __init__(self, rotations: Rotations, door: Door) -> None:
+        self._rotations = rotations
+        self._door = door
+
+    async def ListRotations(self, request: pb.ListRotationsRequest, context: Any) -> Any:
+        async def answer(_: str) -> pb.ListRotationsResponse:
+            views = await self._rotations.views()
+            return pb.ListRotationsResponse(plans=[_plan(v) for v in views if request.all or v.plan.is_open])
+
+        return await self._answer(context, answer)
+
+    async def PrepareRoot(self, request: pb.PrepareRootRequest, context: Any) -> Any:
+        async def answer(actor: str) -> pb.RotationStep:
+            done = await self._rotations.prepare(
+                Wish(actor, _reason(request.reason)),
+                auto=request.automatic,
+                replace=request.replace,
+                dry_run=request.dry_run,
+            )
+            return pb.RotationStep(sentence=done, dry_run=request.dry_run)
+
+        return await self._answer(context, answer)
+
+    async def ActivateRoot(self, request: pb.RotationCommand, context: Any) -> Any:
+        return await self._command(request, context, self._rotations.activate)
+
+    async def AbandonRoot(self, request: pb.RotationCommand, context: Any) -> Any:
+        return await self._command(request, context, self._rotations.abandon)
+
+    async def RollbackRoot(self, request: pb.RotationCommand, context: Any) -> Any:
+        return await self._command(request, context, self._rotations.rollback)
+
+    async def RemoveRoot(self, request: pb.RotationCommand, context: Any) -> Any:
+        return await self._command_on(request, context, self._rotations.remove)
+
+    async def RevokeRoot(self, request: pb.RotationCommand, context: Any) -> Any:
+        return await self._command_on(request, context, self._rotations.revoke)
+
+    async def TaintRoot(self, request: pb.TaintRootRequest, context: Any) -> Any:
+        async def answer(actor: str) -> pb.RotationStep:
+            done = await self._rotations.taint(
+                await self._root(request.skid),
+                Wish(actor, _reason(request.reason)),
+                unasked=request.unasked,
+                dry_run=request.dry_run,
+            )
+            return pb.RotationStep(sentence=done, dry_run=request.dry_run)
+
+        return await self._answer(context, answer)
+
+    # --- what they share
+
+    async def _answer(self, context: Any, work: Callable[[str], Awaitable[Any]]) -> Any:
+        async with answering(context):
+            return await work(self._door.actor(context))
+
+    async def _command(self, request: pb.RotationCommand, context: Any, do: Callable[..., Awaitable[str]]) -> Any:
+        async def answer(actor: str) -> pb.RotationStep:
+            done = await do(Wish(actor, _reason(request.reason), request.force), dry_run=request.dry_run)
+            return pb.RotationStep(sentence=done, dry_run=request.dry_run)
+
+        return await self._answer(context, answer)
+
+    async def _command_on(self, request: pb.RotationCommand, context: Any, do: Callable[..., Awaitable[str]]) -> Any:
+        async def on_root(wish: Wish, *, dry_run: bool) -> str:
+            return await do(await self._root(request.skid), wish, dry_run=dry_run)
+
+        return await self._command(request, context, on_root)
+
+    async def _root(self, text: str) -> Skid:
+        """The root whose SKID is, or starts with, `text`. Raises InvalidInput, NotFound."""
+        wanted = text.replace(":", "").lower()
+        if not wanted:
+            raise InvalidInput("no root was named", mend="name one by its SKID; see: citadel ca list")
+        roots = [a.skid for a in (await self._rotations.world()).authorities if a.kind is AuthorityKind.ROOT]
+        fitting = [s for s in roots if s.hex == wanted] or [s for s in roots if s.hex.startswith(wanted)]
+        if not fitting:
+            raise NotFound(f"there is no root {text[:80]!r}", mend="see: citadel ca list")
+        if len(fitting) > 1:
+            raise InvalidInput(f"{len(fitting)} roots have a SKID that starts with {text[:80]!r}", mend="say more of it")
+        return fitting[0]
+
+
+def _reason(text: str) -> str:
+    if len(text) > _LONGEST_REASON:
+        raise InvalidInput(f"the reason has {len(text)} characters; at most {_LONGEST_REASON} are kept")
+    return text
+
+
+def _plan(view: PlanView) -> pb.RotationPlan:
+    plan = view.plan
+    return pb.RotationPlan(
+        id=plan.id,
+        phase=str(plan.phase),
+        incoming=plan.incoming.hex,
+        outgoing=plan.outgoing.hex,
+        actor=plan.actor,
+        reason=plan.reason,
+        started_at=convert.seconds(plan.started_at),
+        phase_at=convert.seconds(plan.phase_at),
+        automatic=plan.auto,
+        emergency=plan.emergency,
+        asks=view.asks,
+        rolled_back=plan.rolled_back,
+        gate=_gate(view.gate),
+        left_behind=plan.left_behind,
+        sequence=plan.sequence,
+    )
+
+
+def _gate(gate: Gate) -> pb.RotationGate:
+    return pb.RotationGate(
+        open=gate.open,
+        expected=gate.expected,
+        connected=gate.connected,
+        acknowledged=gate.acknowledged,
+        behind=map(_behind, gate.behind),
+        excused=map(_behind, gate.excused),
+        assumed=gate.assumed,
+        leaves_left=gate.leaves_left,
+        opens_at=convert.seconds(gate.opens_at),
+        why=gate.why,
+    )
+
+
+def _behind(one: Behind) -> pb.Behind:
+    return pb.Behind(
+        node=one.node,
+        client=one.client,
+        standing=str(one.standing),
+        since=convert.seconds(one.since),
+        sequence=one.sequence,
+        detail=one.detail,
+    )

@@ -1,0 +1,52 @@
+"""Keeps a rotation going: looks whenever something changed that a gate may wait for, and now and then in any case."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from citadel.changes import Changes, Topic
+from citadel.errors import CitadelError
+
+_PAUSE_SECONDS = 0.1  # many acknowledgements at once are one look
+log = structlog.get_logger("citadel.jobs")
+
+
+class RunsRotation(Protocol):
+    async def run_due(self) -> list[str]:
+        """Carry out what is due; a sentence for each step."""
+
+
+class RotationRunner:
+    """Every server runs one; of several, whoever comes first takes a step, and the others find it taken."""
+
+    def __init__(self, rotations: RunsRotation, changes: Changes, every: timedelta) -> None:
+        self._rotations = rotations
+        self._changes = changes
+        self._every = every.total_seconds()
+        self.fault = ""  # why it cannot go on now
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with self._changes.subscribe([Topic.ROTATION, Topic.AUTHORITIES, Topic.CLIENTS]) as news:
+            while True:
+                await self._look()
+                await asyncio.sleep(_PAUSE_SECONDS)
+                waiting = asyncio.ensure_future(anext(news))
+                try:
+                    await asyncio.wait([waiting], timeout=self._every - _PAUSE_SECONDS)
+                finally:
+                    if not waiting.done():
+                        waiting.cancel()
+
+    async def _look(self) -> None:
+        try:
+            await self._rotations.run_due()
+            self.fault = ""
+        except CitadelError as error:
+            if error.message != self.fault:
+                log.warning("the rotation cannot go on now", error=error.sentence())
+            self.fault = error.message
