@@ -19,6 +19,7 @@ from citadel.agent import Agent
 from citadel.api.admin import AdminParts, add_services
 from citadel.api.admin.access import AccessRules, Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
+from citadel.api.holdings import Holdings
 from citadel.api.http import HttpParts, serving
 from citadel.api.local import LocalUpstream
 from citadel.api.ports import CheckView, HeldView, JobView
@@ -29,7 +30,9 @@ from citadel.ca.issuer import IssuancePolicy, Issuer
 from citadel.ca.kek import LocalKek, credential_kek, file_kek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
-from citadel.ca.roots import CacertsRoot, DiskRoot
+from citadel.ca.roots import CacertsRoot, DiskRoot, DiskRootMaker
+from citadel.ca.rotation import RotationPolicy
+from citadel.ca.rotation.rotations import Rotations
 from citadel.changes import Topic
 from citadel.clock import Clock
 from citadel.config import Change, Settings, database_url
@@ -37,6 +40,7 @@ from citadel.errors import CitadelError, Unavailable
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
 from citadel.jobs.folder import EntryFolder
+from citadel.jobs.rotation import RotationRunner
 from citadel.registry import Directory, Registry, RegistryPolicy
 from citadel.spiffe import SpiffeId
 from citadel.store import Store
@@ -89,6 +93,18 @@ class Server:
             plugged=CacertsRoot(folder, settings.trust_domain, clock) if folder is not None else None,
             meter=self.metrics,
         )
+        self.rotations = Rotations(
+            store.rotation,
+            store.authorities,
+            Holdings(store.clients, settings.trust_domain),
+            DiskRootMaker(root, keyring, clock, KeyType(settings.ca.key_type)),
+            clock,
+            settings.trust_domain,
+            _rotation_policy(settings),
+            longest_leaf=settings.svid.max_ttl,
+            changed=self.authorities.refresh,
+        )
+        self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check)
         self.issuer = Issuer(self.authorities, store.issuance, clock, _issuance_policy(settings), meter=self.metrics)
         self.registry = Registry(store.entries, settings.trust_domain, clock, _registry_policy(settings))
         self.directory = Directory(store.entries, store.changes, clock)
@@ -209,7 +225,7 @@ class Server:
     def waiting(self) -> Sequence[str]:
         folder_fault = self._folder.fault if self._folder else ""
         outage = self._outage()
-        faults = (folder_fault, outage.sentence() if outage else "")
+        faults = (folder_fault, self.rotation_runner.fault, outage.sentence() if outage else "")
         restart = [f"a restart, for {change}" for change in self._pending]
         return [*self.authorities.waiting(), *(fault for fault in faults if fault), *restart]
 
@@ -246,6 +262,19 @@ def _issuance_policy(settings: Settings) -> IssuancePolicy:
         longest_ttl=settings.svid.max_ttl,
         shortest=min(timedelta(seconds=10), settings.svid.min_ttl),
         backdate=settings.svid.backdate,
+    )
+
+
+def _rotation_policy(settings: Settings) -> RotationPolicy:
+    keep = settings.rotation
+    return RotationPolicy(
+        reconnect_window=keep.reconnect_window,
+        grace=keep.grace,
+        assumed_after=keep.assumed_after,
+        session_life=keep.session_life,
+        emergency_gate=keep.emergency_gate,
+        clock_skew=keep.clock_skew,
+        approval=keep.approval,
     )
 
 
@@ -289,7 +318,7 @@ async def _admin(server: Server, private: Path) -> AsyncIterator[None]:
         _Situation(server),
     )
     grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
-    healthy = add_services(grpc_server, AdminParts(cases, gate, server.issuer))
+    healthy = add_services(grpc_server, AdminParts(cases, gate, server.issuer, server.rotations))
     inner = private / "admin.sock"
     inner.unlink(missing_ok=True)
     grpc_server.add_insecure_port(f"unix:{inner}")
@@ -334,6 +363,8 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         server.node = await stack.enter_async_context(
             node_side.running(settings, server.upstream, clock, private, meter=server.metrics)
         )
+        running = asyncio.create_task(server.rotation_runner.run(), name="rotation")
+        stack.push_async_callback(_cancelled, running)
         await server.jobs.start()
         stack.push_async_callback(server.jobs.stop)
         if (folder := server.entry_folder()) is not None:

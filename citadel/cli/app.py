@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from citadel import __version__
-from citadel.cli import audit, bundle, ca, config, doctor, entry, envoy, init, status, svid, up, version
+from citadel.cli import audit, bundle, ca, config, doctor, entry, envoy, init, root, status, svid, up, version
 from citadel.cli.options import examples
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command("init", epilog=init.EXAMPLES)(init.init)
 app.command("up", epilog=up.EXAMPLES)(up.up)
 app.add_typer(entry.app, name="entry")
 app.add_typer(ca.app, name="ca")
+app.add_typer(root.app, name="root")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(svid.app, name="svid")
 app.add_typer(envoy.app, name="envoy")

@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import grpc
 
 from citadel.api.proto.citadel.v1.admin_pb2_grpc import AdminStub
+from citadel.api.proto.citadel.v1.rotation_pb2_grpc import RotationStub
 from citadel.api.proto.spire.api.server.entry.v1.entry_pb2_grpc import EntryStub
 from citadel.api.proto.spire.api.types import status_pb2
 from citadel.cli.options import load_config
@@ -70,6 +71,7 @@ class Client:
     def __init__(self, channel: grpc.Channel, path: Path) -> None:
         self.admin = AdminStub(channel)
         self.entries = EntryStub(channel)
+        self.rotation = RotationStub(channel)
         self._path = path
 
     def call(self, method: Callable[..., _Response], request: object, *, patience: float = PATIENCE) -> _Response:

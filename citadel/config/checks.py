@@ -62,7 +62,14 @@ def _lifetimes(settings: Settings) -> Iterator[Conflict]:
 
 
 def _positive(settings: Settings) -> Iterator[Conflict]:
-    for name in ("svid.min_ttl", "store.timeout", "attestors.timeout", "attestors.recheck", "bundle.refresh_hint"):
+    for name in (
+        "svid.min_ttl",
+        "store.timeout",
+        "attestors.timeout",
+        "attestors.recheck",
+        "bundle.refresh_hint",
+        "rotation.check",
+    ):
         section, _, field = name.partition(".")
         if getattr(getattr(settings, section), field) < timedelta(seconds=0.1):
             yield Conflict(((section, field),), "it must be at least 100ms")

@@ -160,6 +160,31 @@ class CaSettings(Section):
     key_type: KeyTypeName = setting("ec-p256", "Key of an issuing CA.")
 
 
+class RotationSettings(Section):
+    """Rotation of the root: for whom it waits, and for how long. See docs/rotation.md."""
+
+    reconnect_window: Duration = setting(
+        "30s", "After a start, and after each new bundle, clients have this long to connect before a gate opens."
+    )
+    grace: Duration = setting(
+        "1h", "A client that is silent or gone for this long is recorded, and no longer waited for."
+    )
+    assumed_after: Duration = setting(
+        "5m", "How long those who cannot acknowledge a bundle are given to read it again: their refresh hint, or more."
+    )
+    session_life: Duration = setting(
+        "1h", "How long connections live at most: `max_connection_duration` of your Envoys. The old root stays for it."
+    )
+    emergency_gate: Duration = setting(
+        "60s", "How long a compromised root goes on signing for those who have not acknowledged the new one."
+    )
+    clock_skew: Duration = setting("60s", "How far the clocks of the mesh may differ.")
+    approval: bool = setting(
+        False, "Whether activation waits for `citadel root activate`, even if all have acknowledged."
+    )
+    check: Duration = setting("1s", "How often a rotation is looked at, besides whenever something changes.")
+
+
 class SvidSettings(Section):
     """The workloads' certificates."""
 
@@ -271,6 +296,7 @@ class Settings(Section):
     keys: KeysSettings
     root: RootSettings
     ca: CaSettings
+    rotation: RotationSettings
     svid: SvidSettings
     bundle: BundleSettings
     attestors: AttestorsSettings

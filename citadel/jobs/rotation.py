@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
 
@@ -12,6 +14,7 @@ from citadel.changes import Changes, Topic
 from citadel.errors import CitadelError
 
 _PAUSE_SECONDS = 0.1  # many acknowledgements at once are one look
+_SHARE = 4.0  # with very many clients a look takes long: then at most a fifth of the time goes into looking
 log = structlog.get_logger("citadel.jobs")
 
 
@@ -33,14 +36,13 @@ class RotationRunner:
         """Until cancelled."""
         async with self._changes.subscribe([Topic.ROTATION, Topic.AUTHORITIES, Topic.CLIENTS]) as news:
             while True:
+                began = time.monotonic()
                 await self._look()
-                await asyncio.sleep(_PAUSE_SECONDS)
-                waiting = asyncio.ensure_future(anext(news))
-                try:
-                    await asyncio.wait([waiting], timeout=self._every - _PAUSE_SECONDS)
-                finally:
-                    if not waiting.done():
-                        waiting.cancel()
+                took = time.monotonic() - began
+                await asyncio.sleep(max(_PAUSE_SECONDS, _SHARE * took))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._every):
+                        await anext(news)
 
     async def _look(self) -> None:
         try:

@@ -101,7 +101,9 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
         if not fitting:
             raise NotFound(f"there is no root {text[:80]!r}", mend="see: citadel ca list")
         if len(fitting) > 1:
-            raise InvalidInput(f"{len(fitting)} roots have a SKID that starts with {text[:80]!r}", mend="say more of it")
+            raise InvalidInput(
+                f"{len(fitting)} roots have a SKID that starts with {text[:80]!r}", mend="say more of it"
+            )
         return fitting[0]
 
 

@@ -14,14 +14,16 @@ from grpc_reflection.v1alpha import reflection
 from citadel.api.admin import spire
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
+from citadel.api.admin.rotation import RotationService
 from citadel.api.proto.citadel.v1 import admin_pb2 as pb
-from citadel.api.proto.citadel.v1 import admin_pb2_grpc
+from citadel.api.proto.citadel.v1 import admin_pb2_grpc, rotation_pb2, rotation_pb2_grpc
 from citadel.api.proto.spire.api.server.agent.v1 import agent_pb2, agent_pb2_grpc
 from citadel.api.proto.spire.api.server.bundle.v1 import bundle_pb2, bundle_pb2_grpc
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2, entry_pb2_grpc
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
 from citadel.api.status import answering
 from citadel.ca.issuer import Issuer
+from citadel.ca.rotation.rotations import Rotations
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class AdminParts:
     cases: AdminUseCases
     gate: Gate
     issuer: Issuer
+    rotations: Rotations
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -85,13 +88,21 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     """Register everything on `server`; the health service comes back, to be told how we are."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts.cases, parts.gate), server)
+    rotation_pb2_grpc.add_RotationServicer_to_server(RotationService(parts.rotations, parts.gate), server)
     entry_pb2_grpc.add_EntryServicer_to_server(spire.EntryService(parts.cases, parts.gate), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
     bundle_pb2_grpc.add_BundleServicer_to_server(spire.BundleService(parts.cases, parts.gate), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
     svid_pb2_grpc.add_SVIDServicer_to_server(spire.SvidService(parts.cases, parts.gate, parts.issuer), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
     agent_pb2_grpc.add_AgentServicer_to_server(spire.AgentService(parts.cases, parts.gate), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
     healthy = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    names = [pb.DESCRIPTOR, entry_pb2.DESCRIPTOR, bundle_pb2.DESCRIPTOR, svid_pb2.DESCRIPTOR, agent_pb2.DESCRIPTOR]
+    names = [
+        pb.DESCRIPTOR,
+        rotation_pb2.DESCRIPTOR,
+        entry_pb2.DESCRIPTOR,
+        bundle_pb2.DESCRIPTOR,
+        svid_pb2.DESCRIPTOR,
+        agent_pb2.DESCRIPTOR,
+    ]
     services = [service.full_name for file in names for service in file.services_by_name.values()]
     health_name = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
     reflection.enable_server_reflection([*services, health_name, reflection.SERVICE_NAME], server)

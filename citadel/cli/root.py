@@ -1,0 +1,251 @@
+"""`citadel root`: rotation of the root, whole or step by step."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
+from citadel.cli import root_view
+from citadel.cli.client import Client, connect
+from citadel.cli.exits import Exit
+from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
+from citadel.cli.output import Format, FormatOption, show_list, show_one
+from citadel.cli.root_follow import follow, newest, plans
+from citadel.cli.run import printable, say
+from citadel.errors import FailedPrecondition
+
+app = typer.Typer(help="Rotation of the root.", no_args_is_help=True, rich_markup_mode=None)
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.", metavar="TEXT")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Do it although somebody is left behind; says whom, and asks.")
+]
+SkidArgument = Annotated[str, typer.Argument(help="SKID of the root, or its first digits.", metavar="SKID")]
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, xterm)
+
+
+@app.command(epilog=examples("citadel root rotate", "citadel root rotate --detach --reason 'yearly'"))
+def rotate(
+    reason: ReasonOption = "",
+    wait: Annotated[bool, typer.Option("--wait/--detach", help="Follow it to its end, or leave it to itself.")] = True,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Follow for so many seconds.", min=0)] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Replace the root: prepare, distribute, activate, reissue, remove.
+
+    Each step is taken when those who are alive have acknowledged the one before. Ctrl-C stops nothing but the showing.
+    """
+    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=True, replace=replace)
+    with connect(config, socket) as client:
+        step = client.call(client.rotation.PrepareRoot, request)
+        if dry_run:
+            _show_step(step, output)
+            return
+        _follow_newest(client, step, output, wait=wait, timeout=timeout)
+
+
+@app.command(
+    "status", epilog=examples("citadel root status", "citadel root status --watch", "citadel root status --all")
+)
+def root_status(
+    all_of_them: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option("--interval", help="Seconds between two looks.", min=0.2)] = 1.0,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Show the rotations under way: phase, who is behind, what comes next, how to go back."""
+    with connect(config, socket) as client:
+        while True:
+            found = plans(client, all_of_them=all_of_them)
+            if watch and output is Format.TABLE and sys.stdout.isatty():
+                print(_CLEAR, end="")
+            if output is Format.TABLE:
+                now = datetime.now(UTC)
+                text = "\n\n".join("\n".join(root_view.lines(one, now)) for one in found)
+                print(text) if text else say("no rotation is under way")
+            else:
+                show_list(found, [], output, empty="")
+            if not watch:
+                return
+            sys.stdout.flush()
+            time.sleep(interval)
+
+
+@app.command(epilog=examples("citadel root prepare --reason 'step by step'"))
+def prepare(
+    reason: ReasonOption = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Make a root and add it to the trust bundle; the next steps wait for their commands."""
+    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=False, replace=replace)
+    with connect(config, socket) as client:
+        _show_step(client.call(client.rotation.PrepareRoot, request), output)
+
+
+@app.command(epilog=examples("citadel root activate"))
+def activate(
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Let the new root sign. Refused while a client has not acknowledged it."""
+    with connect(config, socket) as client:
+        request = pb.RotationCommand(reason=reason, dry_run=dry_run, force=force)
+        _do(client, client.rotation.ActivateRoot, request, output, yes=yes)
+
+
+@app.command(epilog=examples("citadel root remove 0cadb72c"))
+def remove(
+    skid: SkidArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Take the old root out of the bundle, for good. Refused while a certificate in use chains to it."""
+    with connect(config, socket) as client:
+        request = pb.RotationCommand(skid=skid, reason=reason, dry_run=dry_run, force=force)
+        _do(client, client.rotation.RemoveRoot, request, output, yes=yes)
+
+
+@app.command(epilog=examples("citadel root taint 0cadb72c --reason 'key leaked'"))
+def taint(
+    skid: SkidArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Do not ask; and when the short gate ends, go on whoever is left behind."),
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait/--detach", help="Follow it to its end, or leave it to itself.")] = True,
+    timeout: Annotated[float | None, typer.Option("--timeout", help="Follow for so many seconds.", min=0)] = None,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """A root's key is compromised: the whole emergency in one command.
+
+    Of the root that signs: another is made, distributed, activated after a short gate, everything is reissued, and the
+    tainted root is revoked. Of one that is on its way: it is out at once.
+    """
+    with connect(config, socket) as client:
+        would = client.call(client.rotation.TaintRoot, pb.TaintRootRequest(skid=skid, reason=reason, dry_run=True))
+        if dry_run:
+            _show_step(would, output)
+            return
+        say(printable(would.sentence))
+        confirm(f"Taint root {skid}? This cannot be taken back.", yes=yes)
+        step = client.call(client.rotation.TaintRoot, pb.TaintRootRequest(skid=skid, reason=reason, unasked=yes))
+        _follow_newest(client, step, output, wait=wait, timeout=timeout)
+
+
+@app.command(epilog=examples("citadel root revoke 0cadb72c"))
+def revoke(
+    skid: SkidArgument,
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Take a tainted root out of the bundle. Refused while a certificate in use chains to it."""
+    with connect(config, socket) as client:
+        request = pb.RotationCommand(skid=skid, reason=reason, dry_run=dry_run, force=force)
+        _do(client, client.rotation.RevokeRoot, request, output, yes=yes)
+
+
+@app.command(epilog=examples("citadel root rollback --reason 'canary failed'"))
+def rollback(
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Go back: before activation the new root is abandoned; after it the old one signs again."""
+    with connect(config, socket) as client:
+        request = pb.RotationCommand(reason=reason, dry_run=dry_run)
+        _do(client, client.rotation.RollbackRoot, request, output, yes=True)
+
+
+@app.command(epilog=examples("citadel root abandon"))
+def abandon(
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Take the new root out of the bundle again, before it signs."""
+    with connect(config, socket) as client:
+        request = pb.RotationCommand(reason=reason, dry_run=dry_run)
+        _do(client, client.rotation.AbandonRoot, request, output, yes=True)
+
+
+def _do(
+    client: Client,
+    method: Callable[..., pb.RotationStep],
+    request: pb.RotationCommand,
+    output: Format,
+    *,
+    yes: bool,
+) -> None:
+    """One step. With `force`, first what it would cost."""
+    if request.force and not request.dry_run:
+        careful = pb.RotationCommand(skid=request.skid, dry_run=True)
+        try:
+            client.call(method, careful)
+        except FailedPrecondition as refusal:
+            say(printable(refusal.message))
+            confirm("Do it all the same?", yes=yes)
+    _show_step(client.call(method, request), output)
+
+
+def _show_step(step: pb.RotationStep, output: Format) -> None:
+    if output is Format.TABLE:
+        print(printable(f"would: {step.sentence}" if step.dry_run else step.sentence))
+    else:
+        show_one({"sentence": step.sentence, "dry_run": step.dry_run}, [], output)
+
+
+def _follow_newest(client: Client, step: pb.RotationStep, output: Format, *, wait: bool, timeout: float | None) -> None:
+    plan = newest(client)
+    quiet = output is not Format.TABLE
+    if not quiet:
+        print(printable(step.sentence), flush=True)
+    if wait and plan["phase"] not in ("done", "abandoned"):
+        try:
+            plan = follow(client, plan["id"], timeout=timeout, quiet=quiet)
+        except KeyboardInterrupt:
+            say("\nthe rotation goes on by itself; look at it with: citadel root status --watch")
+            raise typer.Exit(Exit.INTERRUPTED) from None
+    if quiet:
+        show_one(plan, [], output)
+    elif not wait:
+        print("it goes on by itself; look at it with: citadel root status --watch")
