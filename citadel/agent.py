@@ -26,6 +26,13 @@ from citadel.workload.relay import Relay, RelayLimits
 from citadel.workload.upstream import AckKind, AckReport, Upstream
 
 _GRACE_SECONDS = 2.0
+#: Connections that lead nowhere end: those that never speak HTTP/2, that have no call open, that do not answer.
+_BOUNDED: tuple[tuple[str, int], ...] = (
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
 
 
 class NodeMeter(StreamMeter, WorkloadMeter, Protocol):
@@ -65,6 +72,7 @@ async def running(
         settings.trust_domain,
         recheck=settings.attestors.recheck,
         streams_per_uid=settings.sockets.workload.quota_streams_per_uid,
+        meter=meter,
     )
 
     async def report(items: Sequence[Acknowledgement]) -> None:
@@ -74,15 +82,14 @@ async def running(
     files = FileSecrets(settings.files.directories if settings.files.enabled else (), clock)
     names = settings.sockets.workload.max_resources_per_stream
     service = SecretService(feeds, acks, clock, files=files, meter=meter, max_names=names)
-    server = grpc.aio.server(options=SERVER_OPTIONS)
+    server = grpc.aio.server(options=(*SERVER_OPTIONS, *_BOUNDED))
     service.add_to(server)
     inner = private / "workload.sock"
     inner.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{inner}")
     await server.start()
-    relay = Relay(
-        settings.sockets.workload.path, inner, table, mode=settings.sockets.workload.mode, limits=_limits(settings)
-    )
+    public = settings.sockets.workload
+    relay = Relay(public.path, inner, table, mode=public.mode, limits=_limits(settings), meter=meter)
     try:
         async with relay, asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in (identities.run(), feeds.run(), acks.run(), files.run())]

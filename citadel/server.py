@@ -47,6 +47,7 @@ from citadel.store import Store
 from citadel.telemetry import logging as our_logging
 from citadel.telemetry.health import Health, Severity
 from citadel.telemetry.metrics import Metrics
+from citadel.workload.listener import private_folder
 from citadel.workload.outage import Outage
 from citadel.workload.peer import PeerTable
 from citadel.workload.relay import Relay
@@ -339,9 +340,7 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         url = database_url(settings, os.environ).get_secret_value()
         kek = _kek(settings)
         metrics = Metrics(__version__)
-        private = settings.sockets.workload.path.parent / ".private"
-        private.mkdir(mode=0o700, parents=True, exist_ok=True)
-        private.chmod(0o700)
+        private = private_folder(settings.sockets.workload.path.parent / ".private")
         store = await stack.enter_async_context(
             Store.open(
                 url,

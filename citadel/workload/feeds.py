@@ -18,8 +18,10 @@ from citadel.workload.attestors import Attestors
 from citadel.workload.entry_index import EntryIndex
 from citadel.workload.identities import Identities
 from citadel.workload.peer import Peer, PeerTable
+from citadel.workload.ports import Unmetered, WorkloadMeter
 from citadel.workload.upstream import AssignedEntry, Selector
 
+_LOOKS_AT_ONCE = 64  # so that one that is slow to be known does not hold up the look at all others
 log = structlog.get_logger("citadel.workload")
 
 
@@ -83,6 +85,7 @@ class Feeds:
         *,
         recheck: timedelta,
         streams_per_uid: int,
+        meter: WorkloadMeter | None = None,
     ) -> None:
         self._table = table
         self._attestors = attestors
@@ -91,6 +94,7 @@ class Feeds:
         self._trust_domain = trust_domain
         self._recheck = recheck.total_seconds()
         self.streams_per_uid = streams_per_uid
+        self._meter = meter or Unmetered()
         self._feeds: set[Feed] = set()
         self._users: dict[str, set[Feed]] = {}  # entry id: the feeds that show it
         self._per_uid: Counter[int] = Counter()
@@ -102,6 +106,7 @@ class Feeds:
     async def open(self, peer: str) -> AsyncIterator[tuple[Peer, Feed]]:
         caller = self._table.lookup(peer)
         if self._per_uid[caller.uid] >= self.streams_per_uid:
+            self._meter.refused("streams_per_uid")
             raise ResourceExhausted(f"uid {caller.uid} has {self.streams_per_uid} streams open, which is its quota")
         self._per_uid[caller.uid] += 1
         feed: Feed | None = None
@@ -121,19 +126,31 @@ class Feeds:
                 self._forget(feed)
 
     async def run(self) -> None:
-        """Look at every caller again now and then, until cancelled."""
+        """Look at every caller again now and then, until cancelled. A caller with many streams is looked at once."""
         while True:
             await asyncio.sleep(self._recheck)
-            for feed in list(self._feeds):
-                await self._look_again(feed)
+            by_peer: dict[Peer, list[Feed]] = {}
+            for feed in self._feeds:
+                by_peer.setdefault(feed.peer, []).append(feed)
+            slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
+            async with asyncio.TaskGroup() as group:
+                for peer, feeds in by_peer.items():
+                    await slots.acquire()
+                    look = group.create_task(self._look_again(peer, feeds))
+                    look.add_done_callback(lambda _, slots=slots: slots.release())  # type: ignore[misc]
 
-    async def _look_again(self, feed: Feed) -> None:
+    async def _look_again(self, peer: Peer, feeds: list[Feed]) -> None:
         try:
-            selectors = await self._attestors.attest(feed.peer)
+            selectors = await self._attestors.attest(peer, before=feeds[0].selectors)
         except CitadelError as error:
-            log.info("a caller is gone", peer=feed.peer.name, why=error.message)
-            feed.end()
+            log.info("a caller is gone", peer=peer.name, why=error.message)
+            for feed in feeds:
+                feed.end()
             return
+        for feed in feeds:
+            self._found_again(feed, selectors)
+
+    def _found_again(self, feed: Feed, selectors: frozenset[Selector]) -> None:
         if feed not in self._feeds:  # its stream ended meanwhile
             return
         if selectors != feed.selectors:

@@ -13,6 +13,7 @@ from pathlib import Path
 from citadel.errors import PermissionDenied
 
 _PEERCRED = struct.Struct("3i")  # struct ucred, unix(7)
+_IDS = (b"Uid", b"Gid")
 _PREFIX = "unix-abstract:"
 
 
@@ -37,17 +38,32 @@ class Peer:
         return not poll.poll(0)
 
     def same_process(self) -> bool:
-        """Whether /proc/<pid> is still about this process."""
-        return self.alive() and start_time(self.pid) == self.start_time
+        """Whether /proc/<pid> is still about this process, and that still is the user who connected.
+
+        A process that became somebody else since, by a setuid program say, would have the groups and the program of the
+        one and the user of the other."""
+        return (
+            self.alive() and start_time(self.pid) == self.start_time and effective_ids(self.pid) == (self.uid, self.gid)
+        )
 
     def close(self) -> None:
         os.close(self.pidfd)
 
 
-def peer_of(connection: socket.socket) -> Peer:
-    """Who is at the other end of `connection`. Raises PermissionDenied if it is gone or cannot be named."""
+def uid_of(connection: socket.socket) -> int:
+    """The user at the other end, when it connected: all that a quota needs."""
+    return _credentials(connection)[1]
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int, int]:
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     pid, uid, gid = _PEERCRED.unpack(raw)
+    return pid, uid, gid
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Who is at the other end of `connection`. Raises PermissionDenied if it is gone or cannot be named."""
+    pid, uid, gid = _credentials(connection)
     if pid <= 0:
         raise PermissionDenied("the caller is in another pid namespace: the kernel does not name it")
     try:
@@ -70,6 +86,16 @@ def start_time(pid: int, proc: Path = Path("/proc")) -> int | None:
     except OSError:
         return None
     return int(stat.rpartition(b")")[2].split()[19])
+
+
+def effective_ids(pid: int, proc: Path = Path("/proc")) -> tuple[int, int] | None:
+    """The effective user and group of a process: the second numbers of Uid and Gid in /proc/<pid>/status (proc(5))."""
+    try:
+        lines = (proc / str(pid) / "status").read_bytes().splitlines()
+    except OSError:
+        return None
+    found = {name: int(rest.split()[1]) for name, _, rest in (x.partition(b":") for x in lines) if name in _IDS}
+    return (found[b"Uid"], found[b"Gid"]) if len(found) == len(_IDS) else None
 
 
 class PeerTable:

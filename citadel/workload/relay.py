@@ -8,29 +8,39 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
+import resource
 import socket
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import structlog
 
-from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, PermissionDenied
-from citadel.workload.peer import PeerTable, peer_of
+from citadel.errors import CitadelError
+from citadel.workload.allowance import Allowances
+from citadel.workload.listener import Listener
+from citadel.workload.peer import PeerTable, peer_of, uid_of
+from citadel.workload.ports import Unmetered, WorkloadMeter
+from citadel.workload.splice import Patience, splice
 
-MAX_PATH_BYTES = 107  # unix(7): sun_path has 108 with its final zero
-_CHUNK = 64 * 1024
-_BACKLOG = 1024
+_AT_ONCE = 16  # accepted before everybody else gets a turn
+_PAUSE_SECONDS = 0.2
+_CONNECT_TRIES, _CONNECT_PAUSE = 500, 0.01  # for five seconds
+_DESCRIPTORS_EACH = 5  # two here, two in grpcio (its end, and a wake-up), the pidfd
+_DESCRIPTORS_KEPT = 256  # for the database, logs, and the listening sockets themselves
+_REFILL_SECONDS = 10.0
 log = structlog.get_logger("citadel.workload")
+
+Quota = Literal["connections", "connections_per_uid"]
 
 
 @dataclass(frozen=True, slots=True)
 class RelayLimits:
-    """Connections in all, and of one uid. More are closed at once."""
+    """Connections in all, and of one uid. More are closed at once, and so are those of a uid that in ten seconds opens
+    more than it may hold: a user who connects and hangs up without end would keep everybody busy."""
 
     connections: int = 16384
     per_uid: int = 1024
@@ -48,151 +58,136 @@ class Relay:
         mode: int,
         group: int | None = None,
         limits: RelayLimits | None = None,
+        patience: Patience | None = None,
+        meter: WorkloadMeter | None = None,
     ) -> None:
+        self._listener = Listener(public, mode=mode, group=group)
         self._public = public
         self._private = private
         self._table = table
-        self._mode = mode
-        self._group = group
+        self._patience = patience or Patience()
+        self._meter = meter or Unmetered()
         self.limits = limits or RelayLimits()
         self._per_uid: Counter[int] = Counter()
+        self._opened = Allowances(_REFILL_SECONDS)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-        self._lock = -1
+        self._socket: socket.socket | None = None
+        self._refused = 0
+        self._told_at = 0.0
 
     async def __aenter__(self) -> Relay:
-        """Raises InvalidInput (path), FailedPrecondition (taken), PermissionDenied."""
-        if len(os.fsencode(self._public)) > MAX_PATH_BYTES:
-            raise InvalidInput(
-                f"the socket path {self._public} is longer than {MAX_PATH_BYTES} bytes", mend="choose a shorter one"
-            )
-        try:
-            self._claim()
-            listener = self._listen()
-        except OSError as error:
-            self._release()
-            raise PermissionDenied(
-                f"the socket {self._public} cannot be made: {error.strerror}", mend="check its folder and who owns it"
-            ) from error
-        self._server = await asyncio.start_unix_server(self._accepted, sock=listener, limit=_CHUNK)
+        """Raises InvalidInput (path), FailedPrecondition (taken), UnsafePermissions, PermissionDenied."""
+        self._socket = self._listener.__enter__()
+        most = _most_connections()
+        if self.limits.connections > most:
+            log.warning("fewer connections than configured can be held: descriptors are limited", most=most)
+        asyncio.get_running_loop().add_reader(self._socket, self._accept)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._socket is not None:
+            asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(OSError):
-            self._public.unlink()
-        self._release()
+        self._listener.__exit__(kind, error, trace)
 
-    def _claim(self) -> None:
-        """Hold a lock beside the socket for life: a dead server's is cleaned away, a live one's is not taken."""
-        self._public.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._lock = os.open(self._public.with_name(f".{self._public.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    def _accept(self) -> None:
+        assert self._socket is not None
+        for _ in range(_AT_ONCE):
+            try:
+                connection, _address = self._socket.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:  # no descriptors left, most likely: some are free again when somebody hangs up
+                log.error("no connection can be accepted now", socket=str(self._public), error=error.strerror)
+                self._rest()
+                return
+            self._admit(connection)
+
+    def _rest(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)  # type: ignore[arg-type]
+
+        def go_on() -> None:
+            if self._socket is not None:
+                loop.add_reader(self._socket, self._accept)
+
+        loop.call_later(_PAUSE_SECONDS, go_on)
+
+    def _admit(self, connection: socket.socket) -> None:
+        """The cheap part comes first: a refusal must cost us less than the attempt does the caller."""
+        connection.setblocking(False)
+        uid = uid_of(connection)
+        if (quota := self._used_up(uid)) is not None:
+            connection.close()
+            self._meter.refused(quota)
+            self._tell_refusal(uid, quota)
+            return
+        self._per_uid[uid] += 1
+        task = asyncio.get_running_loop().create_task(self._serve(connection, uid))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _used_up(self, uid: int) -> Quota | None:
+        if len(self._tasks) >= min(self.limits.connections, _most_connections()):
+            return "connections"
+        now = asyncio.get_running_loop().time()
+        if self._per_uid[uid] >= self.limits.per_uid or not self._opened.take(uid, self.limits.per_uid, now):
+            return "connections_per_uid"
+        return None
+
+    def _tell_refusal(self, uid: int, quota: Quota) -> None:
+        """Once a second at most: a flood must not become one of the log."""
+        self._refused += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at >= 1:
+            log.warning("connections were refused", uid=uid, quota=quota, refused=self._refused)
+            self._refused, self._told_at = 0, now
+
+    async def _serve(self, connection: socket.socket, uid: int) -> None:
+        token = ""
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._release()
-            raise self._taken() from None
-        if self._public.exists():
-            if not self._public.is_socket():
-                self._release()
-                raise FailedPrecondition(f"{self._public} is there, and is no socket", mend="move it away")
-            with socket.socket(socket.AF_UNIX) as probe:
-                if probe.connect_ex(os.fspath(self._public)) not in (errno.ECONNREFUSED, errno.ENOENT):
-                    self._release()
-                    raise self._taken()
-            self._public.unlink()
-
-    def _taken(self) -> FailedPrecondition:
-        return FailedPrecondition(
-            f"another program listens on {self._public} already", mend="stop it, or choose another socket path"
-        )
-
-    def _release(self) -> None:
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-
-    def _listen(self) -> socket.socket:
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        before = os.umask(0o177)  # nobody else may connect before the mode is right
-        try:
-            listener.bind(os.fspath(self._public))
-        finally:
-            os.umask(before)
-        if self._group is not None:
-            os.chown(self._public, -1, self._group)
-        self._public.chmod(self._mode)
-        listener.listen(_BACKLOG)
-        return listener
-
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        try:
-            await self._serve(reader, writer)
+            token = self._table.add(peer_of(connection))
+            await splice(connection, await self._connect(token), self._patience)
         except CitadelError as error:
             log.info("refused a connection", why=error.message)
-        except (OSError, asyncio.CancelledError):
-            pass  # either side went away, or we are ending
+        except OSError as error:  # either side went away
+            log.debug("a connection ended", why=error.strerror)
         finally:
-            writer.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = peer_of(writer.get_extra_info("socket"))
-        if len(self._table) >= self.limits.connections or self._per_uid[peer.uid] >= self.limits.per_uid:
-            peer.close()
-            raise PermissionDenied(f"{peer.name} has too many connections, or all together have")
-        token = self._table.add(peer)
-        self._per_uid[peer.uid] += 1
-        inner_writer: asyncio.StreamWriter | None = None
-        try:
-            inner_reader, inner_writer = await self._connect(token)
-            await _relay(reader, writer, inner_reader, inner_writer)
-        finally:
-            if inner_writer is not None:
-                inner_writer.close()
-            self._per_uid[peer.uid] -= 1
-            if not self._per_uid[peer.uid]:
-                del self._per_uid[peer.uid]
+            connection.close()
             self._table.remove(token)
+            self._per_uid[uid] -= 1
+            if not self._per_uid[uid]:
+                del self._per_uid[uid]
 
-    async def _connect(self, token: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, token: str) -> socket.socket:
+        """To grpcio. Raises OSError."""
         inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             inner.bind(b"\0" + token.encode())
-            await asyncio.get_running_loop().sock_connect(inner, os.fspath(self._private))
-            return await asyncio.open_unix_connection(sock=inner, limit=_CHUNK)
+            for _ in range(_CONNECT_TRIES):
+                if _connected(inner, self._private):
+                    return inner
+                await asyncio.sleep(_CONNECT_PAUSE)
+            raise TimeoutError(errno.ETIMEDOUT, "the private socket has no room for a connection")
         except BaseException:
             inner.close()
             raise
 
 
-async def _relay(
-    reader: asyncio.StreamReader,
-    writer: asyncio.StreamWriter,
-    inner_reader: asyncio.StreamReader,
-    inner_writer: asyncio.StreamWriter,
-) -> None:
-    """Both ways until either side has ended; what is on its way still arrives."""
-    ways = [asyncio.ensure_future(_pump(reader, inner_writer)), asyncio.ensure_future(_pump(inner_reader, writer))]
+def _connected(inner: socket.socket, path: Path) -> bool:
+    """False if the listener has no room now: of that the kernel gives no notice (EAGAIN, unix(7)). Raises OSError."""
     try:
-        await asyncio.gather(*ways)
-    finally:
-        for way in ways:
-            way.cancel()
+        inner.connect(os.fspath(path))
+    except BlockingIOError:
+        return False
+    return True
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while chunk := await source.read(_CHUNK):
-        sink.write(chunk)
-        await sink.drain()
-    with suppress(OSError, NotImplementedError):
-        sink.write_eof()
+def _most_connections() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, (soft - _DESCRIPTORS_KEPT) // _DESCRIPTORS_EACH)

@@ -43,10 +43,10 @@ class Attestors:
         late) leaves that as it was: so a restart of Docker takes nobody's identity, and adds to nobody's.
         """
         if not peer.same_process():
-            raise PermissionDenied(f"{peer.name} has ended")
+            raise PermissionDenied(f"{peer.name} has ended, or became another user since it connected")
         found = await asyncio.gather(*(self._ask(attestor, peer) for attestor in self._attestors))
         if not peer.same_process():
-            raise PermissionDenied(f"{peer.name} ended while it was looked at")
+            raise PermissionDenied(f"{peer.name} ended, or became another user, while it was looked at")
         told = {selector for some in found for selector in some or ()}
         unsure = {attestor.name for attestor, some in zip(self._attestors, found, strict=True) if some is None}
         return frozenset(told | {selector for selector in before if selector.type in unsure})
