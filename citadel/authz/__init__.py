@@ -6,6 +6,7 @@ whose policies are asked, `decision` the answer. Doors and files are thin edges 
 
 from citadel.authz.decision import Decision, Match, Outcome, Reason
 from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization
+from citadel.authz.lint import LintFinding, Severity, lint
 from citadel.authz.load import LoadWarning, Origin, PolicyDocuments, Skipped, SourceText, load, load_text
 from citadel.authz.model import (
     Action,
@@ -46,6 +47,7 @@ __all__ = [
     "HttpRequest",
     "JwtRule",
     "Kind",
+    "LintFinding",
     "LoadWarning",
     "Match",
     "MeshFacts",
@@ -63,6 +65,7 @@ __all__ = [
     "RequestAuthentication",
     "Rule",
     "ServiceRef",
+    "Severity",
     "Skipped",
     "Source",
     "SourceText",
@@ -71,6 +74,7 @@ __all__ = [
     "Workload",
     "WorkloadKind",
     "WorkloadSelector",
+    "lint",
     "load",
     "load_text",
 ]

@@ -1,4 +1,4 @@
-"""The loader under anything: no exception but ours, the same meaning in every spelling, nothing lost by reusing."""
+"""The loader and the linter under anything: no exception but ours, one meaning in every spelling, nothing lost."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from citadel.authz import PolicyDocuments, SourceText, load
+from citadel.authz import MeshFacts, PolicyDocuments, SourceText, Workload, lint, load
 from citadel.errors import BadFile
+from citadel.spiffe import TrustDomain
 
 CHEAP = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -125,3 +126,17 @@ def test_what_is_reused_changes_nothing(before: list[Any], after: list[Any]) -> 
     except BadFile:
         return
     assert outcome(previous) == outcome(None)
+
+
+@CHEAP
+@given(st.lists(NEARLY, max_size=4))
+def test_whatever_loads_can_be_linted_and_each_finding_has_its_place(trees: list[Any]) -> None:
+    named = [{**tree, "metadata": {"name": f"p{n}", "namespace": "shop"}} for n, tree in enumerate(trees)]
+    try:
+        loaded = load([SourceText("p.yaml", yaml.safe_dump_all(named).encode("utf-8", "replace"))])
+    except BadFile:
+        return
+    for finding in lint(loaded, MeshFacts(TrustDomain("prod.example")), [Workload("shop", {"a": "b"})]):
+        assert finding.line > 0
+        assert finding.column > 0
+        assert str(finding).isprintable()

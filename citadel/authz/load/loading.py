@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from citadel.authz.load.documents import Reading, objects
@@ -21,7 +21,14 @@ from citadel.authz.load.result import (
 )
 from citadel.authz.load.text import Piece, decode, pieces
 from citadel.authz.load.tree import Path, Tree, locate, read
-from citadel.authz.model import AuthorizationPolicy, Kind, PeerAuthentication, PolicyName, RequestAuthentication
+from citadel.authz.model import (
+    AuthorizationPolicy,
+    Document,
+    Kind,
+    PeerAuthentication,
+    PolicyName,
+    RequestAuthentication,
+)
 from citadel.errors import BadFile, Mistake
 
 MAX_MISTAKES = 200
@@ -131,7 +138,8 @@ class _Loading:
 
     def _parsed(self, file: str, piece: Piece, tree: Tree) -> ParsedPiece | None:
         """What the piece holds; None if there is a mistake in it, which is noted."""
-        documents, skipped, warnings = [], [], []
+        documents, skipped = [], []
+        warnings: list[LoadWarning] = []
         mistakes: list[Mistake] = []
         for index, (value, line) in enumerate(tree.documents):
             readings = list(_until_too_many(objects(value, self._default_namespace)))
@@ -139,9 +147,8 @@ class _Loading:
             places = _places(piece, index, told) if told else {}
             for one in readings:
                 mistakes += [_mistake(file, piece, one.title, mistake, places) for mistake in one.findings.mistakes]
-                warnings += [
-                    (w.code, *places[w.path], one.title, dotted(w.path), w.message) for w in one.findings.warnings
-                ]
+                if one.document is not None:
+                    warnings += _warnings(one.document, one.findings.warnings, places)
                 if one.skipped:
                     skipped.append((*one.skipped, index, line, one.path))
                 elif one.document is not None:
@@ -166,8 +173,7 @@ class _Loading:
                 self._peer_authentications.append(document)
         for version_, kind, name, index, line, path in parsed.skipped:
             self._skipped.append(Skipped(Origin(file, line + before, piece, index, path), version_, kind, name))
-        for code, line, column, title, where, message in parsed.warnings:
-            self._warnings.append(LoadWarning(code, file, line + before, column, title, where, message))
+        self._warnings += [replace(one, file=file, line=one.line + before) for one in parsed.warnings]
 
     def _duplicate(self, key: tuple[Kind, PolicyName], origin: Origin, first: Origin) -> None:
         kind, name = key
@@ -190,6 +196,16 @@ def _until_too_many(readings: Iterable[Reading]) -> Iterator[Reading]:
 def _places(piece: Piece, index: int, readings: Iterable[Reading]) -> dict[Path, tuple[int, int]]:
     findings = chain.from_iterable(chain(one.findings.mistakes, one.findings.warnings) for one in readings)
     return locate(piece.text, index, {finding.path for finding in findings})
+
+
+def _warnings(
+    document: Document, findings: Iterable[Finding], places: dict[Path, tuple[int, int]]
+) -> Iterator[LoadWarning]:
+    """What is warned of, without what the document silences."""
+    for finding in findings:
+        if finding.code not in document.metadata.silenced:
+            where = ("", *places[finding.path], document.kind, document.name, dotted(finding.path))
+            yield LoadWarning(finding.code, *where, finding.message)
 
 
 def _mistake(file: str, piece: Piece, title: str, finding: Finding, places: dict[Path, tuple[int, int]]) -> Mistake:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from citadel.authz.load.findings import quoted
@@ -69,13 +69,13 @@ class LoadWarning:
     file: str
     line: int
     column: int
-    document: str
-    """`Kind namespace/name`"""
+    kind: Kind
+    name: PolicyName
     field: str
     message: str
 
     def __str__(self) -> str:
-        where = ": ".join(filter(None, [self.document, self.field]))
+        where = ": ".join(filter(None, [f"{self.kind} {self.name}", self.field]))
         return f"{self.file}:{self.line}:{self.column}: {where}: {self.message} [{self.code}]"
 
 
@@ -87,8 +87,8 @@ class ParsedPiece:
     """Document, digest, index in the piece, line, path."""
     skipped: tuple[tuple[str, str, str, int, int, Path], ...]
     """apiVersion, kind, name, index, line, path."""
-    warnings: tuple[tuple[str, int, int, str, str, str], ...]
-    """code, line, column, title, field, message."""
+    warnings: tuple[LoadWarning, ...]
+    """Without file, and with lines that count within the piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +105,11 @@ class PolicyDocuments:
     origins: Mapping[tuple[Kind, PolicyName], Origin] = field(default_factory=dict, compare=False, repr=False)
     pieces: Mapping[bytes, ParsedPiece] = field(default_factory=dict, compare=False, repr=False)
     """By digest of the text; for `load(previous=…)`."""
+
+    def __iter__(self) -> Iterator[Document]:
+        yield from self.authorization_policies
+        yield from self.request_authentications
+        yield from self.peer_authentications
 
     def __len__(self) -> int:
         return len(self.authorization_policies) + len(self.request_authentications) + len(self.peer_authentications)
