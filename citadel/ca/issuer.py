@@ -160,7 +160,7 @@ class Issuer:
         key = csr.admit(request.csr, csr.Entitlement(request.spiffe_id, request.dns_names), self.policy.csr)
         await _OTHERS_TURN
         now = self._clock.now()
-        spec = self._specify(request, key, signing.parent, now)
+        spec = self._specify(request, key, signing, now)
         await _OTHERS_TURN
         await self._intend(spec, request, signing, now)  # durable before anything is signed (ADR: durable first)
         certificate = await self._certify(spec, signing)
@@ -181,8 +181,12 @@ class Issuer:
             known = self._signing = _Signing.of(current)
         return known
 
-    def _specify(self, request: IssueRequest, key: keys.SubjectKey, parent: Parent, now: datetime) -> CertificateSpec:
-        policy = self.policy
+    def _specify(
+        self, request: IssueRequest, key: keys.SubjectKey, signing: _Signing, now: datetime
+    ) -> CertificateSpec:
+        policy, parent, ours = self.policy, signing.parent, signing.authority.authority.trust_domain
+        if request.spiffe_id.trust_domain != ours:  # whoever asks should know; a CA's reach is its own trust domain
+            raise InvalidInput(f"{request.spiffe_id} is not in the trust domain {ours} of the CA")
         validity = Validity.starting(now, _lifetime(request, policy), backdate=policy.backdate)
         return profile.leaf(
             parent=parent,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from citadel.ca.model import Authority, AuthorityKind, AuthorityState, Skid
+from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.step import Move, NewAuthority, Step, changed, compose
 from citadel.ca.rotation.world import World
@@ -133,9 +133,11 @@ def taint_retiring(plan: Plan, world: World, *, actor: str, reason: str = "") ->
 
 
 def _signing(root: Skid, world: World) -> list[Move]:
-    """The root and the newest of its issuing CAs that can sign become active."""
+    """The root and the newest of its issuing CAs that can sign become active; or the root alone, if it signs itself."""
     authority = _known(root, world)
     able = [a for a in world.issuing_under(root) if a.state in _SIGNS_NEXT and a.certificate.not_after > world.now]
+    if not able and authority.key_source is KeySource.FILES:
+        return [Move(root, authority.state, A.ACTIVE)]  # plugged in, and signs leaves itself
     if not able:
         raise FailedPrecondition(
             f"no issuing CA under the root {root} can sign", mend="abandon this rotation and prepare another root"

@@ -18,6 +18,7 @@ from citadel.ca.model import IssuanceIntent, IssuanceOutcome, IssuedSvid, Outcom
 from citadel.ca.ports import SigningAuthority
 from citadel.ca.signers import SoftwareSigner
 from citadel.errors import BadCsr, InternalFault, InvalidInput, Unavailable
+from citadel.spiffe import SpiffeId
 from tests.support.issuance import (
     NOW,
     WEB,
@@ -294,6 +295,13 @@ async def test_a_lifetime_beyond_the_longest_is_refused_and_cut_only_for_an_entr
         await bench.issue(ttl=timedelta(days=3))
     assert not bench.log.rows
     assert (await bench.issue(ttl=timedelta(days=3), cut_ttl=True)).not_after == NOW + timedelta(days=1)
+
+
+async def test_nobody_of_another_trust_domain_is_certified_whoever_asks(bench: Bench) -> None:
+    other = SpiffeId.parse("spiffe://other.org/web")
+    with pytest.raises(InvalidInput, match=r"other.org/web is not in the trust domain example.org"):
+        await bench.issue(spiffe_id=other, csr=make_csr(KEY, uris=(other.uri,)))
+    assert not bench.log.rows
 
 
 async def test_a_leaf_ends_with_whatever_ends_first_above_it(bench: Bench) -> None:
