@@ -26,6 +26,7 @@ from citadel.api.ports import CheckView, HeldView, JobView
 from citadel.audit.auditor import Auditor
 from citadel.audit.notary import Notary
 from citadel.ca.authorities import Authorities, AuthorityPolicy
+from citadel.ca.federation import Federation
 from citadel.ca.issuer import IssuancePolicy, Issuer
 from citadel.ca.kek import LocalKek, credential_kek, file_kek
 from citadel.ca.keyring import Keyring
@@ -309,6 +310,8 @@ async def _admin(server: Server, private: Path) -> AsyncIterator[None]:
         server.clock,
         server.registry,
         server.directory,
+        server.directory.node(server.node_id),
+        Federation(server.store.authorities, server.store.federation, settings.trust_domain, server.clock),
         server.authorities,
         server.store.authorities,
         server.store.issuance,

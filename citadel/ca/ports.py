@@ -157,6 +157,25 @@ class AuthorityStore(Protocol):
         """How many leaves that were not recorded as failed are unexpired at `at`, by issuing authority."""
 
 
+class FederationStore(Protocol):
+    """Where the bundles of foreign trust domains are written down, beside our own (AuthorityStore reads them all).
+    Implementation: store.federation. Contract: tests/contract/test_federation_store.py.
+
+    Each call is one transaction together with its audit record, announced afterwards.
+    """
+
+    async def put_federated(self, bundle: TrustBundle, audit: AuditEvent, *, present: bool | None) -> TrustBundle:
+        """Write the bundle; what was written. `present` says whether there is to be one already (None: either).
+
+        The sequence is the one given, but always greater than the one before, so that it grows with each change of
+        content. The same content with a sequence that is no greater changes nothing, and is not recorded.
+        Raises AlreadyExists, NotFound.
+        """
+
+    async def delete_federated(self, trust_domain: TrustDomain, audit: AuditEvent) -> None:
+        """Raises NotFound; FailedPrecondition while an entry federates with it, also one that is being made."""
+
+
 class IssuanceLog(Protocol):
     """The durable record of everything signed. Implementation: store.issuance. Contract:
     tests/contract/test_issuance_log.py."""
@@ -270,6 +289,7 @@ class IssuingGrant:
 __all__ = [
     "AuthorityMeter",
     "AuthorityStore",
+    "FederationStore",
     "IssuanceLog",
     "IssuanceMeter",
     "IssuanceQuery",

@@ -85,6 +85,9 @@ class EntryStore(Protocol):
     async def get(self, entry_id: str) -> Entry:
         """Raises NotFound."""
 
+    async def get_all(self, entry_ids: Sequence[str]) -> list[Entry]:
+        """In the order given. Raises NotFound, naming the first that is not there."""
+
     async def find(self, query: EntryQuery) -> list[Entry]: ...
 
     async def count(self, query: EntryQuery) -> int: ...

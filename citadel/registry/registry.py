@@ -62,7 +62,7 @@ class Registry:
     async def delete(self, entry_ids: Sequence[str], actor: str, *, reason: str = "") -> None:
         """Delete all of these, or none. Raises NotFound."""
         now = self._clock.now()
-        entries = [await self._store.get(entry_id) for entry_id in dict.fromkeys(entry_ids)]
+        entries = await self._store.get_all(list(dict.fromkeys(entry_ids)))
         await self._delete(entries, now, actor, reason)
 
     async def apply(
@@ -92,6 +92,10 @@ class Registry:
     async def get(self, entry_id: str) -> Entry:
         return await self._store.get(entry_id)
 
+    async def get_all(self, entry_ids: Sequence[str]) -> list[Entry]:
+        """In the order given. Raises NotFound."""
+        return await self._store.get_all(entry_ids)
+
     async def find(self, query: EntryQuery) -> list[Entry]:
         return await self._store.find(query)
 
@@ -117,8 +121,9 @@ class Registry:
 
     async def _delete(self, entries: Sequence[Entry], now: datetime, actor: str, reason: str) -> None:
         """The audit record says who it was: later nobody can look it up."""
-        edit = Edit(delete=[(e.id, _event(now, actor, "entry.delete", e, reason)) for e in entries])
-        await self._store.edit(edit, now)
+        if entries:
+            edit = Edit(delete=[(e.id, _event(now, actor, "entry.delete", e, reason)) for e in entries])
+            await self._store.edit(edit, now)
 
     def _check(self, entries: Sequence[Entry], now: datetime) -> None:
         rules = validate.EntryRules(self._trust_domain, self.policy.min_ttl, self.policy.max_ttl)

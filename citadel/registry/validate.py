@@ -83,7 +83,7 @@ def faults(entry: Entry, rules: EntryRules, now: datetime) -> list[tuple[str, st
     found: list[tuple[str, str]] = []
     if not _ID.fullmatch(entry.id):
         found.append(("id", f"{entry.id!r} must be 1 to 255 letters, digits, '.', '_' or '-'"))
-    found += [("spiffe_id", text) for text in _identity_faults(entry.spiffe_id, rules.trust_domain)]
+    found += [("spiffe_id", text) for text in identity_faults(entry.spiffe_id, rules.trust_domain)]
     if entry.parent_id.trust_domain != rules.trust_domain or not entry.parent_id.path:
         found.append(("parent_id", f"{entry.parent_id} must be an ID in our trust domain {rules.trust_domain}"))
     if entry.parent_id == entry.spiffe_id:
@@ -94,7 +94,7 @@ def faults(entry: Entry, rules: EntryRules, now: datetime) -> list[tuple[str, st
         found.append(("selectors", f"{len(entry.selectors)} are too many; at most {_MAX_SELECTORS}"))
     found += [("selectors", text) for s in sorted(entry.selectors) if (text := _selector_fault(s))]
     found += _ttl_faults(entry, rules)
-    found += [("dns_names", text) for text in _dns_faults(entry.dns_names)]
+    found += [("dns_names", text) for text in dns_faults(entry.dns_names)]
     if rules.trust_domain in entry.federates_with:
         found.append(("federates_with", f"{rules.trust_domain} is our own trust domain"))
     if len(entry.federates_with) > _MAX_FEDERATED:
@@ -108,7 +108,8 @@ def faults(entry: Entry, rules: EntryRules, now: datetime) -> list[tuple[str, st
     return found + [("labels", text) for text in _label_faults(entry.labels)]
 
 
-def _dns_faults(names: tuple[str, ...]) -> list[str]:
+def dns_faults(names: tuple[str, ...]) -> list[str]:
+    """What is wrong with the DNS names of a certificate, in sentences."""
     found = []
     if len(names) > _MAX_DNS_NAMES:
         found.append(f"{len(names)} are too many; at most {_MAX_DNS_NAMES}")
@@ -135,7 +136,8 @@ def _label_faults(labels: tuple[tuple[str, str], ...]) -> list[str]:
     return found
 
 
-def _identity_faults(spiffe_id: SpiffeId, trust_domain: TrustDomain) -> list[str]:
+def identity_faults(spiffe_id: SpiffeId, trust_domain: TrustDomain) -> list[str]:
+    """Why `spiffe_id` is no workload's of ours, in sentences."""
     if spiffe_id.trust_domain != trust_domain:
         return [f"{spiffe_id} is not in our trust domain {trust_domain}"]
     if not spiffe_id.path:

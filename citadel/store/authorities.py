@@ -134,11 +134,11 @@ class SqlAuthorityStore:
     async def bundle(self, trust_domain: TrustDomain) -> TrustBundle | None:
         async with self._ledger.reading() as transaction:
             row = await transaction.first(select(_B).where(_B.c.trust_domain == trust_domain.name))
-        return None if row is None else _bundle(row)
+        return None if row is None else bundle_of(row)
 
     async def bundles(self) -> list[TrustBundle]:
         async with self._ledger.reading() as transaction:
-            return [_bundle(row) for row in await transaction.all(select(_B).order_by(_B.c.trust_domain))]
+            return [bundle_of(row) for row in await transaction.all(select(_B).order_by(_B.c.trust_domain))]
 
     async def put_bundle(self, bundle: TrustBundle, audit: AuditEvent) -> None:
         async with self._ledger.writing(audit) as transaction:
@@ -155,14 +155,7 @@ class SqlAuthorityStore:
         """Contract: put_bundle, but for the audit record."""
         if not bundle.roots:
             raise InvalidInput(f"the bundle of {bundle.trust_domain} has no root: nobody could be verified with it")
-        values = {
-            "trust_domain": bundle.trust_domain.name,
-            "sequence": bundle.sequence,
-            "refresh_hint": bundle.refresh_hint,
-            "roots": b"".join(bundle.roots),
-            "crls": b"".join(bundle.crls),
-            "tainted": "\n".join(sorted(bundle.tainted)),
-        }
+        values = bundle_values(bundle)
         transaction.topics.add(Topic.BUNDLES)
         await transaction.one_at_a_time("bundles")
         mine = _B.c.trust_domain == bundle.trust_domain.name
@@ -265,7 +258,19 @@ def _authority(row: Any, certificates: Sequence[Any]) -> Authority:
     )
 
 
-def _bundle(row: Any) -> TrustBundle:
+def bundle_values(bundle: TrustBundle) -> dict[str, Any]:
+    """The row of a bundle."""
+    return {
+        "trust_domain": bundle.trust_domain.name,
+        "sequence": bundle.sequence,
+        "refresh_hint": bundle.refresh_hint,
+        "roots": b"".join(bundle.roots),
+        "crls": b"".join(bundle.crls),
+        "tainted": "\n".join(sorted(bundle.tainted)),
+    }
+
+
+def bundle_of(row: Any) -> TrustBundle:
     end = b"-----END X509 CRL-----\n"
     return TrustBundle(
         trust_domain=TrustDomain(row.trust_domain),

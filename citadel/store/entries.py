@@ -56,11 +56,16 @@ class SqlEntryStore:
         return [*creations, *changed]
 
     async def get(self, entry_id: str) -> Entry:
+        return (await self.get_all([entry_id]))[0]
+
+    async def get_all(self, entry_ids: Sequence[str]) -> list[Entry]:
         async with self._ledger.reading() as transaction:
-            row = await transaction.first(select(_E).where(_E.c.id == entry_id))
-        if row is None:
-            raise _missing(entry_id)
-        return _entry(row)
+            rows = await _rows_by(transaction, _E.c.id, entry_ids)
+        for entry_id in entry_ids:
+            if entry_id not in rows:
+                raise _missing(entry_id)
+        known: dict[Any, Any] = {}
+        return [_entry(rows[entry_id], known) for entry_id in entry_ids]
 
     async def find(self, query: EntryQuery) -> list[Entry]:
         found: list[Entry] = []
@@ -223,6 +228,11 @@ def _duplicate(entry: Entry, other: str) -> AlreadyExists:
         f"{entry.spiffe_id} with these selectors and this parent is registered already",
         mend=f"see: citadel entry show {other}",
     )
+
+
+def federating(trust_domain: TrustDomain) -> Any:
+    """A statement that gives the ids of the entries that federate with a trust domain."""
+    return select(_T.c.entry_id).where(_T.c.term == f"f:{trust_domain}")
 
 
 def _missing(entry_id: str) -> NotFound:

@@ -19,6 +19,7 @@ from citadel.store.authorities import SqlAuthorityStore
 from citadel.store.changes import LocalChanges, listen
 from citadel.store.entries import SqlEntryStore
 from citadel.store.faults import our_errors
+from citadel.store.federation import SqlFederationStore
 from citadel.store.issuance import SqlIssuanceLog
 from citadel.store.leases import SqlLeases
 from citadel.store.ledger import Ledger
@@ -39,6 +40,7 @@ class Store:
         self.rotation = SqlRotationStore(ledger, self.authorities)
         self.issuance = SqlIssuanceLog(ledger)
         self.entries = SqlEntryStore(ledger)
+        self.federation = SqlFederationStore(ledger)
         self.clients = SqlClientStore(ledger)
         self.jobs = SqlJobStore(ledger)
         self.leases = SqlLeases(ledger)

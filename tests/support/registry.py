@@ -81,6 +81,9 @@ class MemoryEntryStore:
             raise NotFound(f"there is no entry {entry_id!r}")
         return self.entries[entry_id]
 
+    async def get_all(self, entry_ids: Sequence[str]) -> list[Entry]:
+        return [await self.get(entry_id) for entry_id in entry_ids]
+
     async def find(self, query: EntryQuery) -> list[Entry]:
         return [e for e in await self.all() if e.id > query.after and _matches(e, query)][: query.limit]
 

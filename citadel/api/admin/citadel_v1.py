@@ -15,12 +15,14 @@ from citadel.audit.auditor import Auditor
 from citadel.audit.notary import Notary
 from citadel.audit.ports import AuditLog
 from citadel.ca.authorities import Authorities
+from citadel.ca.federation import Federation
 from citadel.ca.model import Skid
 from citadel.ca.ports import AuthorityStore, IssuanceLog, IssuanceQuery
 from citadel.clock import Clock
 from citadel.errors import BadFile, CitadelError, InvalidInput, Mistake, NotFound
 from citadel.registry import Directory, Entry, Registry
 from citadel.registry.ports import EntryQuery, Match
+from citadel.registry.roster import NodeEntries
 from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store.ports import ClientStore
@@ -40,6 +42,8 @@ class AdminUseCases:
     clock: Clock
     registry: Registry
     directory: Directory
+    served: NodeEntries
+    federation: Federation
     authorities: Authorities
     authority_store: AuthorityStore
     issuance: IssuanceLog
@@ -166,8 +170,15 @@ class AdminUseCases:
     async def authorised(self) -> list[Entry]:
         """What our node may serve now, in order of id."""
         await self.directory.loaded()
-        served = self.directory.node(self.node_id).entries
-        return [served[entry_id] for entry_id in sorted(served)]
+        return [entry for _, entry in sorted(self.served.entries.items())]
+
+    async def served_entry(self, entry_id: str) -> Entry:
+        """An entry that our node may serve now. Raises NotFound."""
+        await self.directory.loaded()
+        entry = self.served.entries.get(entry_id)
+        if entry is None or (entry.expires_at is not None and entry.expires_at <= self.clock.now()):
+            raise NotFound(f"{self.node_id} serves no entry {entry_id!r}")
+        return entry
 
     async def list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
         answer = pb.ListAuditResponse()

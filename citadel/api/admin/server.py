@@ -89,10 +89,10 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     """Register everything on `server`; the health service comes back, to be told how we are."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts.cases, parts.gate), server)
     rotation_pb2_grpc.add_RotationServicer_to_server(RotationService(parts.rotations, parts.gate), server)
-    entry_pb2_grpc.add_EntryServicer_to_server(spire.EntryService(parts.cases, parts.gate), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
-    bundle_pb2_grpc.add_BundleServicer_to_server(spire.BundleService(parts.cases, parts.gate), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
-    svid_pb2_grpc.add_SVIDServicer_to_server(spire.SvidService(parts.cases, parts.gate, parts.issuer), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
-    agent_pb2_grpc.add_AgentServicer_to_server(spire.AgentService(parts.cases, parts.gate), server)  # type: ignore[abstract]  # the calls that we lack answer UNIMPLEMENTED
+    entry_pb2_grpc.add_EntryServicer_to_server(spire.EntryService(parts.cases, parts.gate), server)
+    bundle_pb2_grpc.add_BundleServicer_to_server(spire.BundleService(parts.cases, parts.gate), server)
+    svid_pb2_grpc.add_SVIDServicer_to_server(spire.SvidService(parts.cases, parts.gate, parts.issuer), server)
+    agent_pb2_grpc.add_AgentServicer_to_server(spire.AgentService(parts.cases, parts.gate), server)
     healthy = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     names = [

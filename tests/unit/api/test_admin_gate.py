@@ -1,0 +1,60 @@
+"""Nobody gets past the gate of the admin socket: not by any call of any service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
+
+import grpc
+import pytest
+
+from citadel.api.admin import spire
+from citadel.api.admin.access import AccessRules, Gate
+from citadel.api.admin.server import AdminService
+from citadel.api.proto.citadel.v1 import admin_pb2
+from citadel.api.proto.spire.api.server.agent.v1 import agent_pb2
+from citadel.api.proto.spire.api.server.bundle.v1 import bundle_pb2
+from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2
+from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2
+
+NOTHING = cast(Any, None)  # what is behind the gate is never reached
+
+
+@dataclass(frozen=True)
+class Stranger:
+    pid: int = 1 << 30
+    uid: int = 4242
+    gid: int = 4242
+
+
+class Context:
+    def peer(self) -> str:
+        return "unix-abstract:token"
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        assert code is grpc.StatusCode.PERMISSION_DENIED, details
+        raise grpc.aio.AbortError
+
+
+GATE = Gate(lambda _: Stranger(), AccessRules())
+SERVICES = {
+    "citadel.v1.Admin": (AdminService(NOTHING, GATE), admin_pb2),
+    "Entry": (spire.EntryService(NOTHING, GATE), entry_pb2),
+    "Bundle": (spire.BundleService(NOTHING, GATE), bundle_pb2),
+    "SVID": (spire.SvidService(NOTHING, GATE, NOTHING), svid_pb2),
+    "Agent": (spire.AgentService(NOTHING, GATE), agent_pb2),
+}
+CALLS = [
+    pytest.param(service, file, method, id=f"{name}.{method.name}")
+    for name, (service, file) in SERVICES.items()
+    for described in file.DESCRIPTOR.services_by_name.values()
+    for method in described.methods
+]
+
+
+@pytest.mark.parametrize(("service", "file", "method"), CALLS)
+async def test_a_stranger_is_refused(service: Any, file: Any, method: Any) -> None:
+    request = getattr(file, method.input_type.name)()
+    answer = getattr(service, method.name)(request, Context())
+    with pytest.raises(grpc.aio.AbortError):
+        await (anext(answer) if method.server_streaming else answer)
