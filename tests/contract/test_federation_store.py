@@ -69,10 +69,10 @@ async def test_the_same_content_changes_nothing_and_is_not_recorded(store: Store
 
 async def test_creation_and_update_mind_what_is_there(store: Store) -> None:
     put = store.federation.put_federated
-    with pytest.raises(NotFound, match="other.org"):
+    with pytest.raises(NotFound, match=r"other\.org"):
         await put(bundle(ONE), event(), present=True)
     await put(bundle(ONE), event(), present=False)
-    with pytest.raises(AlreadyExists, match="other.org"):
+    with pytest.raises(AlreadyExists, match=r"other\.org"):
         await put(bundle(TWO), event(), present=False)
     assert (await put(bundle(TWO), event(), present=True)).roots == (TWO,)
 
