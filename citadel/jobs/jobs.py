@@ -56,10 +56,10 @@ class Jobs:
             if self._jobs.setdefault(job.name, job) is not job:
                 raise InvalidInput(f"there are two jobs named {job.name}")
         self._last: dict[str, Run] = {}
-        self._running: dict[str, asyncio.Task[object]] = {}
+        self._running: set[str] = set()
         self._scheduler: AsyncIOScheduler | None = None
         self._watch: asyncio.Task[None] | None = None
-        self._fired: set[asyncio.Task[None]] = set()  # running, or still waiting for their lease
+        self._works: set[asyncio.Task[None]] = set()  # what runs, or waits for its lease
 
     async def start(self) -> None:
         """Begin. What was missed while we were down, or never ran, runs at once, and once. Raises Unavailable."""
@@ -88,13 +88,13 @@ class Jobs:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watch
-        running = set(self._fired)
-        if running:
-            _, late = await asyncio.wait(running, timeout=timeout.total_seconds())
-            for task in late:
-                task.cancel()
+        if works := set(self._works):
+            _, late = await asyncio.wait(works, timeout=timeout.total_seconds())
+            for work in late:
+                work.cancel()
             if late:
                 await asyncio.wait(late, timeout=timeout.total_seconds())
+            await asyncio.sleep(0)  # what the scheduler fired sees its end: else it would be cancelled, and that logged
         scheduler.shutdown(wait=False)
         await asyncio.sleep(0)  # AsyncIOScheduler shuts down in the loop's next turn
 
@@ -132,16 +132,23 @@ class Jobs:
         return max(now, job.when.next_after(last.started_at))
 
     async def _fire(self, job: Job) -> None:
-        """What the scheduler calls, never twice at once (`max_instances`). Raises nothing but cancellation."""
-        task = asyncio.current_task()
-        assert task is not None  # we are in a coroutine
-        self._fired.add(task)
+        """What the scheduler calls, never twice at once (`max_instances`).
+
+        The work is a task of its own: the scheduler would take its being stopped for an error, traceback and all.
+        """
+        work = asyncio.create_task(self._work(job), name=f"job {job.name}")
+        self._works.add(work)
+        work.add_done_callback(self._works.discard)
+        await asyncio.wait([work])
+
+    async def _work(self, job: Job) -> None:
+        """Raises nothing but cancellation."""
         try:
             await self._run_if_ours(job)
-        except Exception:  # the store failed around the run; the scheduler must live, and the log tells
+        except CitadelError as error:
+            _log.warning("a job could not be run", job=job.name, detail=error.sentence())
+        except Exception:  # a defect around the run; the scheduler must live, and the log tells
             _log.exception("a job could not be run", job=job.name)
-        finally:
-            self._fired.discard(task)
 
     async def _run_if_ours(self, job: Job) -> None:
         if not job.cluster or self._leases is None:
@@ -160,9 +167,7 @@ class Jobs:
             await self._leases.release(lease, self._server)
 
     async def _run(self, job: Job) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # we are in a coroutine
-        self._running[job.name] = task
+        self._running.add(job.name)
         began, started_at = self._clock.monotonic(), self._clock.now()
         ok, detail = False, "it was stopped"
         try:
@@ -181,7 +186,7 @@ class Jobs:
         finally:
             seconds = self._clock.monotonic() - began
             run = JobRun(self._key(job), started_at, started_at + timedelta(seconds=seconds), ok, detail)
-            del self._running[job.name]
+            self._running.discard(job.name)
             self._last[run.name] = run
             self._meter.job_run(job.name, ok, seconds)
             await self._record(run)

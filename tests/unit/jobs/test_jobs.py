@@ -170,6 +170,31 @@ async def test_stopping_cuts_off_what_does_not_end_and_writes_that_down() -> Non
     assert work.at_once == 0
 
 
+class SlowLeases(MemoryLeases):
+    """A database that takes its time over a lease."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def acquire(self, name: str, holder: str, now: datetime, duration: timedelta) -> bool:
+        self.asked += 1
+        await asyncio.sleep(3600)
+        return True
+
+
+@pytest.mark.parametrize("waits_for_its_lease", [True, False])
+async def test_being_stopped_is_no_error_and_leaves_no_traceback(
+    caplog: pytest.LogCaptureFixture, waits_for_its_lease: bool
+) -> None:
+    work, leases = Work(), SlowLeases() if waits_for_its_lease else MemoryLeases()
+    work.go_on.clear()
+    async with started(MemoryJobStore(), Job("expire", Every(HOUR), work, cluster=True), leases=leases):
+        await until(lambda: bool(work.runs or getattr(leases, "asked", 0)))
+    assert [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL") or record.exc_info] == []
+    assert work.at_once == 0
+
+
 async def test_a_store_that_does_not_answer_stops_no_job() -> None:
     store, work = MemoryJobStore(), Work()
     async with started(store, Job("look", Every(SOON), work)) as jobs:
