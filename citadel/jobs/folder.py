@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -13,11 +14,12 @@ import structlog
 
 from citadel.config import EntryDraft, read_entry_files
 from citadel.errors import CitadelError, FailedPrecondition
+from citadel.jobs.stir import HEARTBEAT, stirrings
 from citadel.registry import Entry
 from citadel.registry.apply import Plan
 from citadel.spiffe import SpiffeId
 
-_NEVER: tuple[object, ...] = ("never",)
+_State = tuple[object, ...]
 log = structlog.get_logger("citadel.jobs")
 
 
@@ -34,8 +36,8 @@ class EntryFolder:
     others did to the set is put right. Files with a mistake change nothing: what was applied before stays, and `fault`
     says what is wrong.
 
-    It looks every `look` instead of asking the kernel for events: that holds on network file systems and where links
-    are swapped (Kubernetes), and a file that is being written is never taken for a whole one.
+    At rest means that nothing changed for `rest`, nor while the files were read: one that is being written is never
+    taken for a whole one, and of files that are exchanged together never some old and some new ones.
 
     With `prune`, entries of the set that are in no file are deleted; but a folder without any entry prunes nothing,
     since that is what a volume looks like that was not mounted.
@@ -50,7 +52,8 @@ class EntryFolder:
         *,
         prune: bool,
         every: timedelta = timedelta(minutes=1),
-        look: timedelta = timedelta(milliseconds=400),
+        rest: timedelta = timedelta(milliseconds=300),
+        heartbeat: float = HEARTBEAT,
     ) -> None:
         self._registry = registry
         self._node_id = node_id
@@ -58,25 +61,34 @@ class EntryFolder:
         self._set = apply_set
         self._prune = prune
         self._every = every
-        self._look = look
+        self._rest = rest
+        self._heartbeat = heartbeat
         self.fault = ""
 
     async def watch(self) -> None:
         """Apply now, and then whenever there is a reason to, until cancelled. Raises nothing else."""
         loop = asyncio.get_running_loop()
-        seen = applied = _NEVER
+        applied: _State | None = None
         due = loop.time()
-        while True:
-            now = await asyncio.to_thread(_look, self._folder)
-            if now == seen and (now != applied or loop.time() >= due):
-                await self._apply_or_tell()
-                applied, due = now, loop.time() + self._every.total_seconds()
-            seen = now
-            await asyncio.sleep(self._look.total_seconds())
+        async with aclosing(stirrings(self._folder, heartbeat=self._heartbeat)) as reasons:
+            async for _ in reasons:
+                if await self._look() != applied or loop.time() >= due:
+                    applied = await self._apply_at_rest()
+                    due = loop.time() + self._every.total_seconds()
 
     async def apply(self) -> Plan:
         """Apply the folder as it is now. Raises BadFile with every mistake, AlreadyExists, Aborted, Unavailable."""
-        drafts = await asyncio.to_thread(read_entry_files, [self._folder])
+        return await self._apply(await asyncio.to_thread(read_entry_files, [self._folder]))
+
+    async def _apply_at_rest(self) -> _State:
+        """The state that was applied, or was found to be wrong."""
+        while True:
+            state = await self._look()
+            await asyncio.sleep(self._rest.total_seconds())
+            if await self._look() == state and await self._apply_or_tell(state):
+                return state
+
+    async def _apply(self, drafts: Sequence[EntryDraft]) -> Plan:
         prune = self._prune and bool(drafts)
         plan = await self._registry.apply(
             [_entry(draft, self._node_id) for draft in drafts], self._set, f"system:apply:{self._set}", prune=prune
@@ -85,12 +97,24 @@ class EntryFolder:
             raise FailedPrecondition(f"{self._folder} has no entries: nothing is pruned", mend="is it mounted?")
         return plan
 
-    async def _apply_or_tell(self) -> None:
+    async def _look(self) -> _State:
+        return await asyncio.to_thread(_look, self._folder)
+
+    async def _apply_or_tell(self, state: _State) -> bool:
+        """False if the files changed while they were read."""
         try:
-            plan = await self.apply()
+            try:
+                drafts = await asyncio.to_thread(read_entry_files, [self._folder])
+            finally:
+                changed = await self._look() != state
+            if changed:
+                return False
+            plan = await self._apply(drafts)
         except CitadelError as error:
+            if changed:
+                return False
             self._wrong(error.sentence())
-            return
+            return True
         self.fault = ""
         if plan.create or plan.update or plan.delete:
             log.info(
@@ -100,6 +124,7 @@ class EntryFolder:
                 updated=len(plan.update),
                 deleted=len(plan.delete),
             )
+        return True
 
     def _wrong(self, sentence: str) -> None:
         fault = f"the folder of entries is not applied: {'; '.join(sentence.splitlines())}"
@@ -108,7 +133,7 @@ class EntryFolder:
         self.fault = fault
 
 
-def _look(folder: Path) -> tuple[object, ...]:
+def _look(folder: Path) -> _State:
     """What tells one state of the folder from another: names, and what changes when a file is written or replaced."""
     try:
         facts = ((file.name, file.stat()) for file in os.scandir(folder))

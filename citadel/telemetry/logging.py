@@ -31,6 +31,7 @@ _LIBRARIES = {
     "httpx": logging.WARNING,
     "hvac": logging.WARNING,
     "sqlalchemy": logging.WARNING,
+    "stamina": logging.WARNING,
     "urllib3": logging.WARNING,
     "uvicorn": logging.WARNING,
     "uvicorn.access": logging.ERROR,

@@ -39,7 +39,14 @@ def paths(store: MemoryEntryStore) -> set[str]:
 
 def folder(registry: Registry, path: Path, *, prune: bool = False) -> EntryFolder:
     return EntryFolder(
-        registry, NODE, path, "s", prune=prune, every=timedelta(hours=1), look=timedelta(milliseconds=20)
+        registry,
+        NODE,
+        path,
+        "s",
+        prune=prune,
+        every=timedelta(hours=1),
+        rest=timedelta(milliseconds=20),
+        heartbeat=3600,
     )
 
 
@@ -131,7 +138,7 @@ async def test_a_file_that_is_being_written_is_not_taken_for_a_whole_one(
 ) -> None:
     names = [f"n{number}" for number in range(40)]
     write(tmp_path / "a.yaml", *names)
-    one = EntryFolder(registry, NODE, tmp_path, "s", prune=True, every=timedelta(hours=1), look=timedelta(seconds=0.4))
+    one = EntryFolder(registry, NODE, tmp_path, "s", prune=True, every=timedelta(hours=1), rest=timedelta(seconds=0.4))
     async with watching(one):
         await until(lambda: len(store.entries) == 40)
         for count in range(1, 41):  # slower than a look all in all, never at rest
@@ -145,8 +152,89 @@ async def test_what_others_did_to_the_set_is_put_right(
     registry: Registry, store: MemoryEntryStore, tmp_path: Path
 ) -> None:
     write(tmp_path / "a.yaml", "a")
-    one = EntryFolder(registry, NODE, tmp_path, "s", prune=True, every=timedelta(0), look=timedelta(0))
+    one = EntryFolder(registry, NODE, tmp_path, "s", prune=True, every=timedelta(0), rest=timedelta(0), heartbeat=0.02)
     async with watching(one):
         await until(lambda: paths(store) == {"/a"})
         await registry.create([entry("extra", apply_set="s"), entry("other")], "uid:0")
         await until(lambda: paths(store) == {"/a", "/other"})
+
+
+async def test_a_swap_as_kubernetes_does_it_is_applied_whole(
+    registry: Registry, store: MemoryEntryStore, tmp_path: Path
+) -> None:
+    """Files are links into `..data`, which is a link to the present version and is replaced in one rename."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    write(mount / "..1" / "a.yaml", "a")
+    write(mount / "..1" / "b.yaml", "b")
+    (mount / "..data").symlink_to("..1")
+    for name in ("a.yaml", "b.yaml"):
+        (mount / name).symlink_to(f"..data/{name}")
+    one = folder(registry, mount, prune=True)
+    async with watching(one):
+        await until(lambda: paths(store) == {"/a", "/b"})
+        before = len(store.events)
+        write(mount / "..2" / "a.yaml", "a2")
+        write(mount / "..2" / "b.yaml", "b2")
+        (mount / "..tmp").symlink_to("..2")
+        (mount / "..tmp").rename(mount / "..data")
+        await until(lambda: paths(store) == {"/a2", "/b2"})
+    assert len(store.events) == before + 4  # in one application: two created, two deleted
+
+
+async def test_a_folder_that_is_a_link_may_be_swapped(
+    registry: Registry, store: MemoryEntryStore, tmp_path: Path
+) -> None:
+    write(tmp_path / "v1" / "a.yaml", "a")
+    write(tmp_path / "v2" / "a.yaml", "b")
+    link = tmp_path / "current"
+    link.symlink_to("v1")
+    async with watching(folder(registry, link, prune=True)):
+        await until(lambda: paths(store) == {"/a"})
+        (tmp_path / "next").symlink_to("v2")
+        (tmp_path / "next").rename(link)
+        await until(lambda: paths(store) == {"/b"})
+        write(tmp_path / "v2" / "a.yaml", "c")  # it is the new one that is watched now
+        await until(lambda: paths(store) == {"/c"})
+
+
+async def test_a_file_that_is_replaced_in_one_rename_is_applied(
+    registry: Registry, store: MemoryEntryStore, tmp_path: Path
+) -> None:
+    write(tmp_path / "a.yaml", "a")
+    async with watching(folder(registry, tmp_path, prune=True)):
+        await until(lambda: paths(store) == {"/a"})
+        write(tmp_path / "a.yaml.tmp", "b")
+        (tmp_path / "a.yaml.tmp").rename(tmp_path / "a.yaml")
+        await until(lambda: paths(store) == {"/b"})
+
+
+async def test_a_folder_that_is_replaced_is_followed(
+    registry: Registry, store: MemoryEntryStore, tmp_path: Path
+) -> None:
+    write(tmp_path / "d" / "a.yaml", "a")
+    write(tmp_path / "other" / "a.yaml", "b")
+    async with watching(folder(registry, tmp_path / "d", prune=True)):
+        await until(lambda: paths(store) == {"/a"})
+        (tmp_path / "d").rename(tmp_path / "old")
+        (tmp_path / "other").rename(tmp_path / "d")
+        await until(lambda: paths(store) == {"/b"})
+        write(tmp_path / "d" / "a.yaml", "c")
+        await until(lambda: paths(store) == {"/c"})
+
+
+async def test_where_the_kernel_gives_no_events_the_folder_is_looked_at(
+    registry: Registry, store: MemoryEntryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_events(*_: object, **__: object) -> AsyncIterator[None]:
+        async def fail() -> AsyncIterator[None]:
+            raise OSError("No space left on device: the limit of inotify watches is reached")
+            yield
+
+        return fail()
+
+    monkeypatch.setattr("citadel.jobs.stir.awatch", no_events)
+    one = EntryFolder(registry, NODE, tmp_path, "s", prune=False, rest=timedelta(0), heartbeat=0.02)
+    async with watching(one):
+        write(tmp_path / "a.yaml", "a")
+        await until(lambda: paths(store) == {"/a"})
