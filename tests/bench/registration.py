@@ -119,11 +119,9 @@ async def _in_process(home: Path) -> tuple[list[float], float]:
 def _with_envoy(home: Path) -> list[float]:
     with ExitStack() as stack:
         citadel = stack.enter_context(running(home))
-        channel = stack.enter_context(grpc.insecure_channel(f"unix:{home / 'run' / 'admin.sock'}"))
+        fill(citadel.admin_socket, PRESENT)
+        channel = stack.enter_context(grpc.insecure_channel(f"unix:{citadel.admin_socket}"))
         admin = admin_pb2_grpc.AdminStub(channel)
-        for start in range(0, PRESENT, 5000):
-            numbers = range(start, start + 5000)
-            create(admin, [(f"o{n}", Selector("unix", f"uid:{n + 9}")) for n in numbers])
         ports = stack.enter_context(_envoy(home, citadel.workload_socket))
         taken = []
         for number, port in enumerate(ports):
@@ -132,6 +130,15 @@ def _with_envoy(home: Path) -> list[float]:
             _handshake(port, path_of(number).uri)
             taken.append(time.perf_counter() - began)
         return taken
+
+
+def fill(admin_socket: Path, count: int) -> None:
+    """Register workloads that are none of ours, as many as this."""
+    with grpc.insecure_channel(f"unix:{admin_socket}") as channel:
+        admin = admin_pb2_grpc.AdminStub(channel)
+        for start in range(0, count, 5000):
+            numbers = range(start, min(count, start + 5000))
+            create(admin, [(f"o{n}", Selector("unix", f"uid:{n + 100_000}")) for n in numbers])
 
 
 def create(admin: admin_pb2_grpc.AdminStub, entries: Sequence[tuple[str, Selector]]) -> None:
