@@ -8,9 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
 import structlog
 
 from citadel.errors import BadSelector, Unavailable
@@ -18,6 +17,9 @@ from citadel.workload.attestors import cgroup
 from citadel.workload.attestors.answers import Answers
 from citadel.workload.peer import Peer, start_time
 from citadel.workload.upstream import Selector
+
+if TYPE_CHECKING:
+    import httpx  # where it is used: most nodes have no Docker, and it takes a tenth of a second
 
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
@@ -83,6 +85,8 @@ class DockerAttestor:
     async def _inspect(self, container_id: str) -> _Container | None:
         """ContainerInspect, and with it ImageInspect (Docker Engine API; unversioned is what the daemon prefers). None
         if Docker has no such container."""
+        import httpx
+
         # No proxy that the environment names has any business between us and the socket.
         transport = httpx.AsyncHTTPTransport(uds=str(self._socket))
         async with httpx.AsyncClient(
@@ -114,6 +118,8 @@ class DockerAttestor:
 
     async def _get(self, client: httpx.AsyncClient, path: str) -> dict[str, Any] | None:
         """None for 404. Raises Unavailable."""
+        import httpx
+
         try:
             async with asyncio.timeout(self._timeout), client.stream("GET", path, timeout=self._timeout) as response:
                 if response.status_code == httpx.codes.NOT_FOUND:
