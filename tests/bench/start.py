@@ -59,7 +59,7 @@ def _start(up: Up) -> tuple[float, float]:
         with Workload(up.workload_socket, _NAME) as workload:
             while _NAME not in workload.take():
                 pass
-            return time.perf_counter() - began, _cpu(process.pid)
+            return time.perf_counter() - began, cpu_seconds(process.pid)
     finally:
         process.terminate()
         process.wait(20)
@@ -76,7 +76,8 @@ def _listening(path: Path) -> bool:
         return knocker.connect_ex(str(path)) == 0
 
 
-def _cpu(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """What a process has used up to now."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
