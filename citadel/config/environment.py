@@ -1,7 +1,6 @@
 """CITADEL_* variables as settings: CITADEL_STORE__URL is store.url.
 
-Read here and not by pydantic-settings, which takes the process's own environment only, passes over what it does not
-know, and stops at the first value that it cannot decode: a misspelt variable must be a mistake with a name.
+Read here and not by pydantic-settings: docs/adr/0004. A misspelt variable must be a mistake with a name.
 """
 
 from __future__ import annotations
