@@ -122,7 +122,7 @@ def draft(
     x509_ttl = given.one("--ttl", ttl, parse_duration)
     jwt = given.one("--jwt-ttl", jwt_ttl, parse_duration)
     expires_at = given.one("--expires", expires, lambda text: expiry(text, now()))
-    labels = given.many("--label", label, _label)
+    labels = given.many("--label", label, read_label)
     domains = given.many("--federates-with", federates_with, TrustDomain.parse)
     given.check()
     assert identity is not None
@@ -153,7 +153,7 @@ def expiry(text: str, now: datetime) -> datetime:
     return parse_moment(text)
 
 
-def _label(text: str) -> tuple[str, str]:
+def read_label(text: str) -> tuple[str, str]:
     """KEY=VALUE. Raises ValueError."""
     key, equals, value = text.partition("=")
     if not equals or not key:

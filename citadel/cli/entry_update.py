@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 
-from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2 as entry_api
+from citadel.api.proto.citadel.v1 import admin_pb2 as admin_pb
 from citadel.api.proto.spire.api.types import entry_pb2, selector_pb2
 from citadel.cli import documents
 from citadel.cli import entry_options as options
 from citadel.cli.client import connect
-from citadel.cli.entry_calls import by_id
 from citadel.cli.entry_view import rows
 from citadel.cli.options import ConfigOption, SocketOption
 from citadel.cli.output import Format, FormatOption, show_one
@@ -31,6 +30,7 @@ def update(
     dns: options.DnsOption = None,
     hint: options.HintOption = None,
     expires: options.ExpiresOption = None,
+    label: options.LabelOption = None,
     federates_with: options.FederatesOption = None,
     admin: options.AdminOption = None,
     downstream: options.DownstreamOption = None,
@@ -41,7 +41,8 @@ def update(
 ) -> None:
     """Change the fields that are given of one entry.
 
-    A list that is given replaces the old one; an empty word clears: --dns "", --expires "".
+    A list that is given replaces the old one, and so do labels; an empty word clears: --dns "", --label "",
+    --expires "".
     """
     given = options.Given()
     new = entry_pb2.Entry(id=entry_id)
@@ -60,6 +61,7 @@ def update(
     new.expires_at = int(moment.timestamp()) if moment else 0
     domains = given.many("--federates-with", filter(None, federates_with or ()), TrustDomain.parse)
     new.federates_with.extend(domain.name for domain in domains)
+    labels = dict(given.many("--label", filter(None, label or ()), options.read_label))
     new.admin, new.downstream, new.store_svid = bool(admin), bool(downstream), bool(store_svid)
     given.check()
     touched = {
@@ -78,10 +80,10 @@ def update(
     }
     for name, value in touched.items():
         setattr(mask, name, value is not None)
-    if all(value is None for value in touched.values()):
+    if label is None and all(value is None for value in touched.values()):
         raise InvalidInput("there is nothing to change", mend="say what, such as --ttl 30m")
     with connect(config, socket) as client:
-        request = entry_api.BatchUpdateEntryRequest(entries=[new], input_mask=mask)
-        answer = client.call(client.entries.BatchUpdateEntry, request)
-        client.check_each((result.status for result in answer.results), [""])
-        show_one(documents.entry(by_id(client, entry_id)), rows(options.now()), output)
+        details = admin_pb.EntryDetails(entry=new, labels=labels)
+        change = admin_pb.UpdateEntriesRequest.Change(details=details, mask=mask, labels=label is not None)
+        answer = client.call(client.admin.UpdateEntries, admin_pb.UpdateEntriesRequest(changes=[change]))
+        show_one(documents.entry(answer.entries[0]), rows(options.now()), output)

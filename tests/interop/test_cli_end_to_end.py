@@ -230,6 +230,27 @@ def test_what_is_listed_as_yaml_can_be_applied_as_it_is(citadel: CommandLine, tm
     assert (answer["created"], answer["updated"], answer["unchanged"]) == ([], [], 1)
 
 
+def test_an_update_changes_labels_and_leaves_what_is_not_named(citadel: CommandLine) -> None:
+    entry_id = create(citadel, "labelled", "--label", "app=x", "--label", "tier=1", "--ttl", "30m")
+
+    def updated(*more: str) -> dict[str, Any]:
+        ended = citadel("entry", "update", entry_id, *more, "-o", "json")
+        assert ended.code == 0, ended.err
+        return dict(ended.json())
+
+    assert updated("--hint", "h")["labels"] == {"app": "x", "tier": "1"}
+    changed = updated("--label", "app=y")
+    assert (changed["labels"], changed["hint"], changed["x509_ttl"], changed["revision"]) == (
+        {"app": "y"},
+        "h",
+        "30m",
+        2,
+    )
+    assert updated("--label", "")["labels"] == {}
+    assert "is not KEY=VALUE" in citadel("entry", "update", entry_id, "--label", "app").err
+    assert "is not a label's name" in citadel("entry", "update", entry_id, "--label", "-=x").err
+
+
 def test_what_a_workload_got_is_on_record(citadel: CommandLine, up: Up) -> None:
     with workload(up, citadel, "holder") as entry_id:
         args = ("svid", "list", "--spiffe-id", "spiffe://example.org/holder", "-o", "json")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -433,8 +434,10 @@ def test_an_administrator_mints_what_the_csr_names_within_the_rules(spire: Spire
 
 def test_certificates_for_entries_come_in_batches_with_a_status_each(spire: Spire) -> None:
     other = spiffe_id("/spire/agent/other")
-    mine, far = spire.create(entry("/a", hint="x", x509_svid_ttl=600), entry("/far", parent_id=other))
-    eventually(lambda: authorised(spire), {"/a"})
+    mine, far, default = spire.create(
+        entry("/a", hint="x", x509_svid_ttl=600), entry("/far", parent_id=other), entry("/default")
+    )
+    eventually(lambda: authorised(spire), {"/a", "/default"})
     csr, wrong = make_csr(uris=[f"spiffe://{TD}/a"]), make_csr(uris=[f"spiffe://{TD}/b"])
     new = svid_pb2.NewX509SVIDParams
     params = [new(entry_id=mine.entry.id, csr=csr), new(entry_id=far.entry.id, csr=csr), new(csr=csr),
@@ -443,7 +446,17 @@ def test_certificates_for_entries_come_in_batches_with_a_status_each(spire: Spir
     assert codes(results) == [OK, NOT_FOUND, INVALID, INVALID, INVALID]
     svid = results[0].svid
     assert (svid.id, svid.hint, len(svid.cert_chain)) == (spiffe_id("/a"), "x", 2)
+    assert lifetime(svid) == timedelta(seconds=600)
+    params = [new(entry_id=default.entry.id, csr=make_csr(uris=[f"spiffe://{TD}/default"]))]
+    [result] = spire.svids.BatchNewX509SVID(svid_pb2.BatchNewX509SVIDRequest(params=params)).results
+    assert lifetime(result.svid) == timedelta(hours=1)  # a TTL of zero is the default
     refused(lambda: spire.svids.BatchNewX509SVID(svid_pb2.BatchNewX509SVIDRequest()), grpc.StatusCode.INVALID_ARGUMENT)
+
+
+def lifetime(svid: Any) -> timedelta:
+    """Without the minute by which it begins in the past."""
+    leaf = x509.load_der_x509_certificate(svid.cert_chain[0])
+    return leaf.not_valid_after_utc - leaf.not_valid_before_utc - timedelta(minutes=1)
 
 
 def test_the_one_agent_is_our_node(spire: Spire) -> None:

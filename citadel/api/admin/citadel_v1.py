@@ -133,6 +133,18 @@ class AdminUseCases:
         created = await self.registry.create(self._read(request.entries), actor)
         return pb.CreateEntriesResponse(entries=[convert.details_message(entry) for entry in created])
 
+    async def update_entries(self, request: pb.UpdateEntriesRequest, actor: str) -> pb.UpdateEntriesResponse:
+        old = await self.registry.get_all([change.details.entry.id for change in request.changes])
+        new = [
+            replace(
+                convert.changed(before, change.details.entry, change.mask),
+                labels=tuple(sorted(change.details.labels.items())) if change.labels else before.labels,
+            )
+            for before, change in zip(old, request.changes, strict=True)
+        ]
+        updated = await self.registry.update(new, actor)
+        return pb.UpdateEntriesResponse(entries=[convert.details_message(entry) for entry in updated])
+
     async def apply_entries(self, request: pb.ApplyEntriesRequest, actor: str) -> pb.ApplyEntriesResponse:
         plan = await self.registry.apply(
             self._read(request.entries), request.apply_set, actor, prune=request.prune, dry_run=request.dry_run

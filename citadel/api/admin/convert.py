@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from citadel.api.admin import masks
 from citadel.api.proto.citadel.v1 import admin_pb2
 from citadel.api.proto.spire.api.types import bundle_pb2, entry_pb2, selector_pb2, spiffeid_pb2
 from citadel.ca.model import Authority, AuthorityCertificate, IssuanceRecord, TrustBundle
@@ -100,6 +102,25 @@ def read_entry(message: entry_pb2.Entry, *, default_parent: SpiffeId | None = No
         downstream=message.downstream,
         store_svid=message.store_svid,
         expires_at=moment(message.expires_at),
+    )
+
+
+def changed(old: Entry, message: entry_pb2.Entry, mask: entry_pb2.EntryMask | None) -> Entry:
+    """`old` with the fields of `message` that `mask` names (all of them without one). Raises BadFile."""
+    whole = entry_message(old)
+    if mask is None:
+        whole.CopyFrom(message)
+    else:
+        masks.copy_masked(message, whole, mask)
+    new = read_entry(whole)
+    new = replace(new, revision=old.revision, created_at=old.created_at, apply_set=old.apply_set, labels=old.labels)
+    if mask is None:
+        return new
+    return replace(  # the message has whole seconds; what was not to change keeps the rest
+        new,
+        x509_ttl=new.x509_ttl if mask.x509_svid_ttl else old.x509_ttl,
+        jwt_ttl=new.jwt_ttl if mask.jwt_svid_ttl else old.jwt_ttl,
+        expires_at=new.expires_at if mask.expires_at else old.expires_at,
     )
 
 

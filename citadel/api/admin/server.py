@@ -66,6 +66,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def CreateEntries(self, request: pb.CreateEntriesRequest, context: Any) -> Any:
         return await self._answer(context, lambda actor: self._cases.create_entries(request, actor))
 
+    async def UpdateEntries(self, request: pb.UpdateEntriesRequest, context: Any) -> Any:
+        return await self._answer(context, lambda actor: self._cases.update_entries(request, actor))
+
     async def ApplyEntries(self, request: pb.ApplyEntriesRequest, context: Any) -> Any:
         return await self._answer(context, lambda actor: self._cases.apply_entries(request, actor))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from citadel import __version__
-from citadel.api.admin import convert
+from citadel.api.admin import convert, masks
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.admin.spire import messages
@@ -33,8 +33,8 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             self._gate.actor(context)
             messages.page_size(request.page_size)
             found = [self._local()] if _fits(request.filter) and not request.page_token else []
-            mask = messages.mask_of(request)
-            return agent_pb2.ListAgentsResponse(agents=[messages.masked(one, mask, always="id") for one in found])
+            mask = masks.mask_of(request)
+            return agent_pb2.ListAgentsResponse(agents=[masks.masked(one, mask, always="id") for one in found])
 
     async def GetAgent(self, request: agent_pb2.GetAgentRequest, context: Any) -> Any:
         async with answering(context):
@@ -42,7 +42,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             wanted = convert.read_id(request.id)
             if wanted != self._cases.node_id:
                 raise NotFound(f"there is no agent {wanted}")
-            return messages.masked(self._local(), messages.mask_of(request), always="id")
+            return masks.masked(self._local(), masks.mask_of(request), always="id")
 
     async def DeleteAgent(self, request: agent_pb2.DeleteAgentRequest, context: Any) -> Any:
         await self._missing(context)

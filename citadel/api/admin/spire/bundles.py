@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from citadel.api.admin import convert
+from citadel.api.admin import convert, masks
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.admin.spire import messages
@@ -36,7 +36,7 @@ class BundleService(bundle_pb2_grpc.BundleServicer):
     async def GetBundle(self, request: bundle_pb2.GetBundleRequest, context: Any) -> Any:
         async with answering(context):
             self._gate.actor(context)
-            return _masked(await self._cases.authorities.bundle(), messages.mask_of(request))
+            return _masked(await self._cases.authorities.bundle(), masks.mask_of(request))
 
     async def AppendBundle(self, request: bundle_pb2.AppendBundleRequest, context: Any) -> Any:
         async with answering(context):
@@ -51,7 +51,7 @@ class BundleService(bundle_pb2_grpc.BundleServicer):
     async def ListFederatedBundles(self, request: bundle_pb2.ListFederatedBundlesRequest, context: Any) -> Any:
         async with answering(context):
             self._gate.actor(context)
-            size, mask = messages.page_size(request.page_size), messages.mask_of(request)
+            size, mask = messages.page_size(request.page_size), masks.mask_of(request)
             after = request.page_token
             found = [b for b in await self._cases.federation.all() if b.trust_domain.name > after]
             page = found[:size]
@@ -64,7 +64,7 @@ class BundleService(bundle_pb2_grpc.BundleServicer):
         async with answering(context):
             self._gate.actor(context)
             bundle = await self._cases.federation.get(TrustDomain.parse(request.trust_domain))
-            return _masked(bundle, messages.mask_of(request))
+            return _masked(bundle, masks.mask_of(request))
 
     async def BatchCreateFederatedBundle(
         self, request: bundle_pb2.BatchCreateFederatedBundleRequest, context: Any
@@ -91,7 +91,7 @@ class BundleService(bundle_pb2_grpc.BundleServicer):
     ) -> Any:
         async with answering(context):
             actor = self._gate.actor(context)
-            mask = messages.mask_of(request, "input_mask")
+            mask = masks.mask_of(request, "input_mask")
 
             async def change(message: types_bundle.Bundle) -> TrustBundle:
                 new = _read(message)
@@ -149,7 +149,7 @@ async def _put(answer: Any, request: Any, work: Callable[[types_bundle.Bundle], 
     for message, (status, bundle) in zip(bundles, results, strict=True):
         result = answer.results.add(status=status)
         if bundle is not None:
-            result.bundle.CopyFrom(_masked(bundle, messages.mask_of(request)))
+            result.bundle.CopyFrom(_masked(bundle, masks.mask_of(request)))
             if message.jwt_authorities:
                 result.status.message = _JWT_DROPPED
     return answer
@@ -166,4 +166,4 @@ def _read(message: types_bundle.Bundle) -> TrustBundle:
 
 
 def _masked(bundle: TrustBundle, mask: types_bundle.BundleMask | None) -> Any:
-    return messages.masked(convert.spire_bundle_message(bundle), mask, always="trust_domain")
+    return masks.masked(convert.spire_bundle_message(bundle), mask, always="trust_domain")

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from citadel.api.admin import convert
+from citadel.api.admin import convert, masks
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.admin.spire import messages
@@ -37,7 +37,7 @@ class EntryService(entry_pb2_grpc.EntryServicer):
             size = messages.page_size(request.page_size)
             query = replace(query_of(request.filter), limit=size + 1, after=request.page_token)
             found = await self._cases.registry.find(query)
-            page, mask = found[:size], messages.mask_of(request)
+            page, mask = found[:size], masks.mask_of(request)
             return entry_pb2.ListEntriesResponse(
                 entries=[_masked(e, mask) for e in page], next_page_token=page[-1].id if len(found) > size else ""
             )
@@ -45,7 +45,7 @@ class EntryService(entry_pb2_grpc.EntryServicer):
     async def GetEntry(self, request: entry_pb2.GetEntryRequest, context: Any) -> Any:
         async with answering(context):
             self._gate.actor(context)
-            return _masked(await self._cases.registry.get(_named(request.id)), messages.mask_of(request))
+            return _masked(await self._cases.registry.get(_named(request.id)), masks.mask_of(request))
 
     async def BatchCreateEntry(self, request: entry_pb2.BatchCreateEntryRequest, context: Any) -> Any:
         async with answering(context):
@@ -66,7 +66,7 @@ class EntryService(entry_pb2_grpc.EntryServicer):
             async def create_all(items: Sequence[types_entry.Entry]) -> list[tuple[Entry, bool]]:
                 return [(entry, True) for entry in await create(items)]
 
-            answer, mask = entry_pb2.BatchCreateEntryResponse(), messages.mask_of(request)
+            answer, mask = entry_pb2.BatchCreateEntryResponse(), masks.mask_of(request)
             for status, made in await messages.all_or_each(request.entries, create_all, create_or_find):
                 result = answer.results.add(status=status)
                 if made is not None:
@@ -78,17 +78,17 @@ class EntryService(entry_pb2_grpc.EntryServicer):
     async def BatchUpdateEntry(self, request: entry_pb2.BatchUpdateEntryRequest, context: Any) -> Any:
         async with answering(context):
             actor = self._gate.actor(context)
-            input_mask = messages.mask_of(request, "input_mask")
+            input_mask = masks.mask_of(request, "input_mask")
 
             async def change(items: Sequence[types_entry.Entry]) -> list[Entry]:
                 old = await self._cases.registry.get_all([_named(item.id) for item in items])
-                changed = [_changed(before, item, input_mask) for before, item in zip(old, items, strict=True)]
+                changed = [convert.changed(before, item, input_mask) for before, item in zip(old, items, strict=True)]
                 return await self._cases.registry.update(changed, actor)
 
             async def change_one(item: types_entry.Entry) -> Entry:
                 return (await change([item]))[0]
 
-            answer, mask = entry_pb2.BatchUpdateEntryResponse(), messages.mask_of(request)
+            answer, mask = entry_pb2.BatchUpdateEntryResponse(), masks.mask_of(request)
             for status, entry in await messages.all_or_each(request.entries, change, change_one):
                 result = answer.results.add(status=status)
                 if entry is not None:
@@ -120,7 +120,7 @@ class EntryService(entry_pb2_grpc.EntryServicer):
         """What the node in this process may serve: there is no other yet."""
         async with answering(context):
             self._gate.actor(context)
-            mask = messages.mask_of(request)
+            mask = masks.mask_of(request)
             entries = [_masked(entry, mask) for entry in await self._cases.authorised()]
             return entry_pb2.GetAuthorizedEntriesResponse(entries=entries)
 
@@ -149,7 +149,7 @@ async def synchronised(
     request = await anext(requests, None)
     if request is None:
         return
-    mask = messages.mask_of(request)
+    mask = masks.mask_of(request)
     if request.ids:
         raise InvalidInput("the first request names no entries: it is answered with what there is")
     if mask is not None and not mask.revision_number:
@@ -189,25 +189,6 @@ def query_of(wanted: Any) -> EntryQuery:
     )
 
 
-def _changed(old: Entry, message: types_entry.Entry, mask: types_entry.EntryMask | None) -> Entry:
-    """`old` with the fields of `message` that `mask` names (all of them without one). Raises BadFile."""
-    whole = convert.entry_message(old)
-    if mask is None:
-        whole.CopyFrom(message)
-    else:
-        messages.copy_masked(message, whole, mask)
-    new = convert.read_entry(whole)
-    new = replace(new, revision=old.revision, created_at=old.created_at, apply_set=old.apply_set, labels=old.labels)
-    if mask is None:
-        return new
-    return replace(  # the message has whole seconds; what was not to change keeps the rest
-        new,
-        x509_ttl=new.x509_ttl if mask.x509_svid_ttl else old.x509_ttl,
-        jwt_ttl=new.jwt_ttl if mask.jwt_svid_ttl else old.jwt_ttl,
-        expires_at=new.expires_at if mask.expires_at else old.expires_at,
-    )
-
-
 def _existing(entry: Entry) -> status_pb2.Status:
     message = f"{entry.spiffe_id} with these selectors and this parent is registered already, as {entry.id}"
     return status_pb2.Status(code=int(Code.ALREADY_EXISTS), message=message)
@@ -220,4 +201,4 @@ def _named(entry_id: str) -> str:
 
 
 def _masked(entry: Entry, mask: types_entry.EntryMask | None) -> Any:
-    return messages.masked(convert.entry_message(entry), mask, always="id")
+    return masks.masked(convert.entry_message(entry), mask, always="id")

@@ -696,6 +696,73 @@ class CreateEntriesResponse(_message.Message):
 Global___CreateEntriesResponse: _TypeAlias = CreateEntriesResponse  # noqa: Y015
 
 @_typing.final
+class UpdateEntriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Change(_message.Message):
+        """Of the entry that `details.entry.id` names, the fields that `mask` names, and the labels if `labels` is set."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        DETAILS_FIELD_NUMBER: _builtins.int
+        MASK_FIELD_NUMBER: _builtins.int
+        LABELS_FIELD_NUMBER: _builtins.int
+        labels: _builtins.bool
+        @_builtins.property
+        def details(self) -> Global___EntryDetails: ...
+        @_builtins.property
+        def mask(self) -> _entry_pb2.EntryMask: ...
+        def __init__(
+            self,
+            *,
+            details: Global___EntryDetails | None = ...,
+            mask: _entry_pb2.EntryMask | None = ...,
+            labels: _builtins.bool = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "mask", b"mask"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "labels", b"labels", "mask", b"mask"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    CHANGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___UpdateEntriesRequest.Change]: ...
+    def __init__(
+        self,
+        *,
+        changes: _abc.Iterable[Global___UpdateEntriesRequest.Change] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changes", b"changes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateEntriesRequest: _TypeAlias = UpdateEntriesRequest  # noqa: Y015
+
+@_typing.final
+class UpdateEntriesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryDetails]: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___EntryDetails] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateEntriesResponse: _TypeAlias = UpdateEntriesResponse  # noqa: Y015
+
+@_typing.final
 class ApplyEntriesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -69,6 +69,11 @@ class AdminStub:
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateEntriesRequest.SerializeToString,
                 response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateEntriesResponse.FromString,
                 _registered_method=True)
+        self.UpdateEntries = channel.unary_unary(
+                '/citadel.v1.Admin/UpdateEntries',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.UpdateEntriesRequest.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.UpdateEntriesResponse.FromString,
+                _registered_method=True)
         self.ApplyEntries = channel.unary_unary(
                 '/citadel.v1.Admin/ApplyEntries',
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ApplyEntriesRequest.SerializeToString,
@@ -142,6 +147,13 @@ class AdminServicer:
 
     def CreateEntries(self, request, context):
         """Create many entries, all or none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateEntries(self, request, context):
+        """Change fields of entries: all of these, or none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,6 +234,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.CreateEntries,
                     request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateEntriesRequest.FromString,
                     response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateEntriesResponse.SerializeToString,
+            ),
+            'UpdateEntries': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateEntries,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.UpdateEntriesRequest.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.UpdateEntriesResponse.SerializeToString,
             ),
             'ApplyEntries': grpc.unary_unary_rpc_method_handler(
                     servicer.ApplyEntries,
@@ -443,6 +460,33 @@ class Admin:
             '/citadel.v1.Admin/CreateEntries',
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateEntriesRequest.SerializeToString,
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateEntriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateEntries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Admin/UpdateEntries',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.UpdateEntriesRequest.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.UpdateEntriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class AdminStub:
     ListClients: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListClientsRequest, _admin_pb2.ListClientsResponse]
     CreateEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateEntriesRequest, _admin_pb2.CreateEntriesResponse]
     """Create many entries, all or none."""
+    UpdateEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.UpdateEntriesRequest, _admin_pb2.UpdateEntriesResponse]
+    """Change fields of entries: all of these, or none."""
     ApplyEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ApplyEntriesRequest, _admin_pb2.ApplyEntriesResponse]
     """Make an apply set what the request says."""
     ListEntries: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListEntriesRequest, _admin_pb2.ListEntriesResponse]
@@ -59,6 +61,8 @@ class AdminAsyncStub(AdminStub):
     ListClients: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListClientsRequest, _admin_pb2.ListClientsResponse]  # type: ignore[assignment]
     CreateEntries: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateEntriesRequest, _admin_pb2.CreateEntriesResponse]  # type: ignore[assignment]
     """Create many entries, all or none."""
+    UpdateEntries: _aio.UnaryUnaryMultiCallable[_admin_pb2.UpdateEntriesRequest, _admin_pb2.UpdateEntriesResponse]  # type: ignore[assignment]
+    """Change fields of entries: all of these, or none."""
     ApplyEntries: _aio.UnaryUnaryMultiCallable[_admin_pb2.ApplyEntriesRequest, _admin_pb2.ApplyEntriesResponse]  # type: ignore[assignment]
     """Make an apply set what the request says."""
     ListEntries: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListEntriesRequest, _admin_pb2.ListEntriesResponse]  # type: ignore[assignment]
@@ -118,6 +122,14 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateEntriesResponse, _abc.Awaitable[_admin_pb2.CreateEntriesResponse]]:
         """Create many entries, all or none."""
+
+    @_abc_1.abstractmethod
+    def UpdateEntries(
+        self,
+        request: _admin_pb2.UpdateEntriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.UpdateEntriesResponse, _abc.Awaitable[_admin_pb2.UpdateEntriesResponse]]:
+        """Change fields of entries: all of these, or none."""
 
     @_abc_1.abstractmethod
     def ApplyEntries(
