@@ -6,6 +6,7 @@ import asyncio
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 _BUFFER_BYTES = 64 * 1024
 
@@ -66,17 +67,22 @@ class _Side(asyncio.Protocol):
         self.lost: asyncio.Future[None] = loop.create_future()
         self._transport: asyncio.Transport | None = None
         self._heard = False
+        self._early = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.set_write_buffer_limits(high=_BUFFER_BYTES)
-        transport.pause_reading()  # until the other one can take it
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass of it
+        self._transport.set_write_buffer_limits(high=_BUFFER_BYTES)
+        self._transport.pause_reading()  # until the other one is there
+        if early := self.other._early:
+            self._transport.write(early)
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        assert self.other._transport is not None  # we read only since then
-        self.other._transport.write(data)
+        if self.other._transport is None:  # uvloop reads once before it pauses
+            self._early += data
+            self.pause_reading()
+        elif not self.other._transport.is_closing():
+            self.other._transport.write(data)
 
     def eof_received(self) -> bool:
         _happened(self.said_all)
