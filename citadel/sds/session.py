@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +68,7 @@ class Session:
         self._client = ""
         self._last: dict[str, Resource] = {}
         self._files: dict[str, FileWatch] = {}
-        self._outbox: deque[Send] = deque()
+        self._outbox: list[Send] = []  # one, as long as the client answers only what it was sent
         self._writer: asyncio.Task[None] | None = None
         self._task: asyncio.Task[Any] | None = None
         self._fault: CitadelError | None = None
@@ -149,7 +148,7 @@ class Session:
     async def _say(self) -> None:
         try:
             while self._outbox:
-                send = self._outbox.popleft()
+                send = self._outbox.pop(0)
                 await self._context.write(self._write(send))
                 self._record("sent", send.resources)
         except grpc.aio.BaseError:
