@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import grpc
 import structlog
@@ -23,8 +23,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
     ("grpc.max_receive_message_length", 1 << 20),
     ("grpc.so_reuseport", 0),
+    ("grpc.enable_channelz", 0),  # a record of each connection and call that nobody reads, 3 KiB a stream
+    ("grpc.enable_deadline_checking", 0),  # streams have no deadline; a filter less
 )
-_T = TypeVar("_T")
 log = structlog.get_logger("citadel.sds")
 
 
@@ -74,34 +75,31 @@ class SecretService:
         *,
         secrets_only: bool = False,
     ) -> Any:
-        async def serve(_: Any, context: Any) -> None:
+        async def serve(_: Any, context: Any) -> None:  # one frame a stream: idle ones are many
             self.streams += 1
+            self._count += 1
             self._meter.stream_opened(method)
             try:
-                await self._answering(context, self._serve(context, write, secrets_only=secrets_only))
+                async with self._secrets.open(context.peer()) as (caller, feed):
+                    session = Session(
+                        self._around, context, caller, feed, name=str(self._count), write=write,
+                        secrets_only=secrets_only, max_names=self._max_names,
+                    )  # fmt: skip
+                    await session.run()
+            except CitadelError as error:
+                await self._refuse(context, error)
             finally:
                 self.streams -= 1
                 self._meter.stream_closed(method)
 
         return grpc.stream_stream_rpc_method_handler(serve, request_deserializer=read)
 
-    async def _serve(self, context: Any, write: Callable[[Send], bytes], *, secrets_only: bool) -> None:
-        async with self._secrets.open(context.peer()) as (caller, feed):
-            self._count += 1
-            session = Session(
-                self._around,
-                context,
-                caller,
-                feed,
-                name=str(self._count),
-                write=write,
-                secrets_only=secrets_only,
-                max_names=self._max_names,
-            )
-            await session.run()
-
     async def _fetch(self, asked: Asked | Garbage, context: Any) -> bytes:
-        return await self._answering(context, self._fetched(asked, context))
+        try:
+            return await self._fetched(asked, context)
+        except CitadelError as error:
+            await self._refuse(context, error)
+            raise
 
     async def _fetched(self, asked: Asked | Garbage, context: Any) -> bytes:
         """What there is now; names of files are for streams, which can wait until these were read."""
@@ -117,14 +115,10 @@ class SecretService:
                         return write_sotw(action)
         return write_sotw(Send("1", ()))
 
-    async def _answering(self, context: Any, work: Awaitable[_T]) -> _T:
-        """`work`, with our errors turned into gRPC's."""
-        try:
-            return await work
-        except CitadelError as error:
-            log.info("a stream was ended", why=error.message)
-            self._meter.stream_refused(error.code.name.lower())
-            code = next(c for c in grpc.StatusCode if c.value[0] == int(error.code))
-            text = error.public if isinstance(error, InternalFault) else error.message
-            await context.abort(code, " ".join(text.split())[:300])
-            raise  # abort has raised already
+    async def _refuse(self, context: Any, error: CitadelError) -> None:
+        """End the call with `error` as gRPC says it; does not return."""
+        log.info("a stream was ended", why=error.message)
+        self._meter.stream_refused(error.code.name.lower())
+        code = next(c for c in grpc.StatusCode if c.value[0] == int(error.code))
+        text = error.public if isinstance(error, InternalFault) else error.message
+        await context.abort(code, " ".join(text.split())[:300])

@@ -28,6 +28,8 @@ log = structlog.get_logger("citadel.workload")
 class Feed:
     """Contract: sds.ports.Feed. Updated by Feeds; has no task of its own."""
 
+    __slots__ = ("_ended", "_told", "_view", "entries", "peer", "selectors", "shown")
+
     def __init__(self, peer: Peer, selectors: frozenset[Selector], trust_domain: TrustDomain) -> None:
         self.peer = peer
         self.selectors = selectors
@@ -100,6 +102,9 @@ class Feeds:
         self._per_uid: Counter[int] = Counter()
         self._by_selector: dict[Selector, set[Feed]] = {}
         self._index = EntryIndex()
+        #: Equal views and selectors, which those of many streams are, are one object.
+        self._recent = View(trust_domain, (), {})
+        self._recent_selectors: frozenset[Selector] = frozenset()
         identities.listen(self)
 
     @asynccontextmanager
@@ -111,7 +116,7 @@ class Feeds:
         self._per_uid[caller.uid] += 1
         feed: Feed | None = None
         try:
-            feed = Feed(caller, await self._attestors.attest(caller), self._trust_domain)
+            feed = Feed(caller, self._one(await self._attestors.attest(caller)), self._trust_domain)
             self._feeds.add(feed)
             self._file(feed)
             self._match(feed)
@@ -183,6 +188,11 @@ class Feeds:
         for feed in list(self._feeds):
             self._show(feed)
 
+    def _one(self, selectors: frozenset[Selector]) -> frozenset[Selector]:
+        if selectors != self._recent_selectors:
+            self._recent_selectors = selectors
+        return self._recent_selectors
+
     def _having(self, selectors: frozenset[Selector]) -> set[Feed]:
         """The feeds of processes that have all of `selectors`."""
         feeds = [self._by_selector.get(selector, set()) for selector in selectors]
@@ -224,9 +234,14 @@ class Feeds:
             i: held for i, held in lasting.items() if i not in found
         }
         if not feed.entries and not feed.shown:
-            feed.put(View(self._trust_domain, (), {}))
+            self._put(feed, View(self._trust_domain, (), {}))
             return
         wanted = {self._trust_domain}.union(*(e.federates_with for e in feed.entries))
         bundles = {name: bundle for name, bundle in self._identities.bundles.items() if name in wanted}
         pending = bool(feed.entries) and found[feed.entries[0].id] is None
-        feed.put(View(self._trust_domain, tuple(feed.shown.values()), bundles, default_pending=pending))
+        self._put(feed, View(self._trust_domain, tuple(feed.shown.values()), bundles, default_pending=pending))
+
+    def _put(self, feed: Feed, view: View) -> None:
+        if view != self._recent:
+            self._recent = view
+        feed.put(self._recent)
