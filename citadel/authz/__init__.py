@@ -1,11 +1,18 @@
 """Who may call what: Istio's security policies as values, loaded, compiled, decided and explained. No I/O, no clock.
 
+    policies = compile(load_text(text), MeshFacts(TrustDomain("cluster.local")))
+    decision = decide(policies, Workload("shop", {"app": "cart"}), request)
+    print(explain(policies, Workload("shop", {"app": "cart"}), request).to_text())
+
 `model` holds the documents, `load` reads them, `facts` is what the mesh knows of itself, `request` what is asked and
-whose policies are asked, `decision` the answer. Doors and files are thin edges outside of the core.
+whose policies are asked, `decision` the answer. `policyset` compiles, `evaluate` decides, `explain` tells why. Doors
+and files are thin edges outside of the core. docs/authorization.md is the guide.
 """
 
 from citadel.authz.decision import Decision, Match, Outcome, Reason
-from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization
+from citadel.authz.evaluate import Answer, Consultation, decide, evaluate
+from citadel.authz.explain import Explanation, Failure, PolicyExplanation, RuleExplanation, explain
+from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization, ProviderProtocol
 from citadel.authz.lint import LintFinding, Severity, lint
 from citadel.authz.load import LoadWarning, Origin, PolicyDocuments, Skipped, SourceText, load, load_text
 from citadel.authz.model import (
@@ -31,18 +38,27 @@ from citadel.authz.model import (
     TargetRef,
     WorkloadSelector,
 )
+from citadel.authz.paths import BadPath, normalize
+from citadel.authz.policyset import PolicySet, WorkloadPolicies, compile_documents
 from citadel.authz.request import HttpRequest, Request, ServiceRef, Workload, WorkloadKind
+
+compile = compile_documents  # noqa: A001  (as in re.compile)
 
 __all__ = [
     "Action",
+    "Answer",
     "Attribute",
     "AuthorizationPolicy",
+    "BadPath",
     "ClaimToHeader",
     "Condition",
     "ConditionKey",
+    "Consultation",
     "Decision",
     "Document",
+    "Explanation",
     "ExtensionProvider",
+    "Failure",
     "HeaderLocation",
     "HttpRequest",
     "JwtRule",
@@ -59,11 +75,15 @@ __all__ = [
     "PathNormalization",
     "PeerAuthentication",
     "PolicyDocuments",
+    "PolicyExplanation",
     "PolicyName",
+    "PolicySet",
+    "ProviderProtocol",
     "Reason",
     "Request",
     "RequestAuthentication",
     "Rule",
+    "RuleExplanation",
     "ServiceRef",
     "Severity",
     "Skipped",
@@ -73,8 +93,14 @@ __all__ = [
     "TargetRef",
     "Workload",
     "WorkloadKind",
+    "WorkloadPolicies",
     "WorkloadSelector",
+    "compile",
+    "decide",
+    "evaluate",
+    "explain",
     "lint",
     "load",
     "load_text",
+    "normalize",
 ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from citadel.authz.dimensions import Dimension
@@ -27,7 +28,7 @@ class Index:
 
     def __init__(self, rules: Iterable[CompiledRule]) -> None:
         self.rules = tuple(rules)
-        self._root = _Node([(rule, entry) for rule in self.rules for entry in rule.entries()])
+        self._root = _Node([(rule, entry) for rule in self.rules for entry in rule.entries])
         node: _Node | None = self._root
         while node is not None:  # the large nodes at once, so that no request has to wait for them
             node.grow()
@@ -151,11 +152,7 @@ def _best_dimension(entries: Entries) -> Dimension | None:
 
 def _expected(entries: Entries, dimension: Dimension) -> float:
     """How many rules stand under a value, if requests ask for values as often as rules name them."""
-    sizes: Counter[Any] = Counter()
-    for _, entry in entries:
-        keys = entry.get(dimension)
-        if keys is not None:
-            sizes.update(set(keys.exact))
-            sizes.update({("starts", key) for key in keys.prefixes})
-            sizes.update({("ends", key) for key in keys.suffixes})
-    return sum(size * size for size in sizes.values()) / sum(sizes.values())
+    named = [entry[dimension] for _, entry in entries if dimension in entry]
+    groups = ((keys.exact for keys in named), (keys.prefixes for keys in named), (keys.suffixes for keys in named))
+    sizes = [size for group in groups for size in Counter[Any](chain.from_iterable(group)).values()]
+    return sum(size * size for size in sizes) / max(1, sum(sizes))

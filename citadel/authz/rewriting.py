@@ -16,9 +16,9 @@ def with_aliases(rule: Rule, facts: MeshFacts) -> Rule:
 
     Namespaces and service accounts are not touched. Also `not_…` fields are expanded.
     """
-    domains = tuple(dict.fromkeys((facts.trust_domain.name, *(alias.name for alias in facts.aliases))))
     if not _names_principals(rule):
         return rule
+    domains = tuple(dict.fromkeys((facts.trust_domain.name, *(alias.name for alias in facts.aliases))))
     return replace(
         rule,
         sources=tuple(_expand_source(source, domains) for source in rule.sources),

@@ -67,6 +67,8 @@ class CompiledRule:
     """Where it stands in the order in which rules are looked at."""
     decision: Decision = field(init=False, repr=False)
     """What a match leads to, where nothing else is to be said."""
+    entries: tuple[Entry, ...] = field(init=False, repr=False)
+    """The keys of each way in which the rule can match, for the index."""
     every: tuple[Criterion, ...] = field(init=False, repr=False)
     any_source: tuple[tuple[Criterion, ...], ...] = field(init=False, repr=False)
     any_operation: tuple[tuple[Criterion, ...], ...] = field(init=False, repr=False)
@@ -87,6 +89,7 @@ class CompiledRule:
         object.__setattr__(self, "every", one_source + one_operation + self.conditions)
         object.__setattr__(self, "any_source", self.sources if len(self.sources) > 1 else ())
         object.__setattr__(self, "any_operation", self.operations if len(self.operations) > 1 else ())
+        object.__setattr__(self, "entries", tuple(self._entries()))
 
     def matches(self, subject: Subject) -> bool:
         for criterion in self.every:
@@ -96,8 +99,7 @@ class CompiledRule:
             not self.any_operation or _any_of(self.any_operation, subject)
         )
 
-    def entries(self) -> Iterator[Entry]:
-        """The keys of each way in which the rule can match."""
+    def _entries(self) -> Iterator[Entry]:
         every = _keys_of_all(self.every)
         if len(self.any_source) * len(self.any_operation) > _MOST_ALTERNATIVES:
             yield {**every, **_keys_of_any(self.any_source), **_keys_of_any(self.any_operation)}
