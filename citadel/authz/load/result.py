@@ -114,11 +114,6 @@ class PolicyDocuments:
     def __len__(self) -> int:
         return len(self.authorization_policies) + len(self.request_authentications) + len(self.peer_authentications)
 
-    def __iter__(self) -> Iterator[Document]:
-        yield from self.authorization_policies
-        yield from self.request_authentications
-        yield from self.peer_authentications
-
     def origin(self, document: Document) -> Origin:
         """Where this document is written. Raises KeyError if it is not of this load."""
         return self.origins[document.kind, document.name]
