@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from citadel import __version__
-from citadel.cli import audit, bundle, ca, config, doctor, entry, envoy, init, root, status, svid, up, version
+from citadel.cli import (
+    audit,
+    bundle,
+    ca,
+    completion,
+    config,
+    doctor,
+    entry,
+    envoy,
+    init,
+    root,
+    status,
+    svid,
+    up,
+    version,
+)
 from citadel.cli.options import examples
 
 app = typer.Typer(
@@ -56,4 +71,5 @@ app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(audit.app, name="audit")
+app.command("completion", epilog=completion.EXAMPLES)(completion.completion)
 app.command("version", epilog=version.EXAMPLES)(version.version)

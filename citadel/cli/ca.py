@@ -11,6 +11,7 @@ from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli import documents
 from citadel.cli.certificates import pem
 from citadel.cli.client import Client, connect
+from citadel.cli.completion import skids
 from citadel.cli.documents import shown, skid_column, when
 from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.output import Column, Format, FormatOption, field, show_list, show_one
@@ -48,7 +49,9 @@ def list_authorities(
 
 @app.command(epilog=examples("citadel ca show 0cadb72c", "citadel ca show 0cadb72c --pem"))
 def show(
-    skid: Annotated[str, typer.Argument(help="SKID, or its first digits.", metavar="SKID", show_default=False)],
+    skid: Annotated[
+        str, typer.Argument(help="SKID, or its first digits.", metavar="SKID", show_default=False, autocompletion=skids)
+    ],
     as_pem: Annotated[bool, typer.Option("--pem", help="Print its newest certificate as PEM instead.")] = False,
     config: ConfigOption = None,
     socket: SocketOption = None,

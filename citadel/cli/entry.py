@@ -12,6 +12,7 @@ from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2 as entry_api
 from citadel.cli import documents
 from citadel.cli import entry_options as options
 from citadel.cli.client import connect
+from citadel.cli.completion import entry_ids
 from citadel.cli.entry_apply import apply
 from citadel.cli.entry_calls import all_entries, by_id, placed
 from citadel.cli.entry_update import update
@@ -28,7 +29,6 @@ FileOption = Annotated[
     Path | None,
     typer.Option("--file", "-f", help="YAML or JSON file with many entries; - is standard input.", metavar="FILE"),
 ]
-IdArgument = Annotated[str, typer.Argument(help="Id of the entry.", metavar="ID", show_default=False)]
 
 
 @app.command(
@@ -127,7 +127,7 @@ def list_entries(
 
 @app.command(epilog=examples("citadel entry show 5e946ae5-e26f-4325-910e-31fff3b8b201"))
 def show(
-    entry_id: IdArgument,
+    entry_id: options.IdArgument,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -139,7 +139,10 @@ def show(
 
 @app.command(epilog=examples("citadel entry delete 5e946ae5-e26f-4325-910e-31fff3b8b201 --yes"))
 def delete(
-    entry_ids: Annotated[list[str], typer.Argument(help="Ids of the entries.", metavar="ID", show_default=False)],
+    entry_ids: Annotated[
+        list[str],
+        typer.Argument(help="Ids of the entries.", metavar="ID", show_default=False, autocompletion=entry_ids),
+    ],
     yes: YesOption = False,
     config: ConfigOption = None,
     socket: SocketOption = None,

@@ -8,6 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from citadel.cli.completion import entry_ids
 from citadel.config import EntryDraft, parse_duration
 from citadel.config.entry_files import parse_moment
 from citadel.errors import BadFile, CitadelError, Mistake
@@ -16,6 +17,9 @@ from citadel.spiffe import SpiffeId, TrustDomain
 
 _T = TypeVar("_T")
 
+IdArgument = Annotated[
+    str, typer.Argument(help="Id of the entry.", metavar="ID", show_default=False, autocompletion=entry_ids)
+]
 SpiffeIdOption = Annotated[
     str | None, typer.Option("--spiffe-id", help="SPIFFE ID that the workload gets.", metavar="ID")
 ]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin_pb
 from citadel.api.proto.spire.api.types import entry_pb2, selector_pb2
 from citadel.cli import documents
@@ -21,7 +17,7 @@ from citadel.spiffe import SpiffeId, TrustDomain
 
 
 def update(
-    entry_id: Annotated[str, typer.Argument(help="Id of the entry.", metavar="ID", show_default=False)],
+    entry_id: options.IdArgument,
     spiffe_id: options.SpiffeIdOption = None,
     parent: options.ParentOption = None,
     selector: options.SelectorOption = None,

@@ -29,7 +29,7 @@ _MEANINGS = {
     Exit.OK: "done",
     Exit.FAILED: "failed, or `doctor` or `audit verify` found something wrong",
     Exit.USAGE: "the command line is wrong: see `--help`",
-    Exit.NOT_FOUND: "there is no such entry, certificate, authority or file",
+    Exit.NOT_FOUND: "there is no such entry, certificate, authority, or key or configuration file",
     Exit.INVALID: "what you gave is invalid; nothing was changed",
     Exit.REFUSED: "not allowed: permissions, a quota, or unsafe files",
     Exit.UNAVAILABLE: "Citadel is not running, does not answer, or cannot do it now; try again",

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 
 import pytest
 import yaml
 
-from citadel.cli.output import Format, field, show_list, show_one
+from citadel.cli.output import Column, Format, field, show_list, show_one
 
 ROWS = [
     {"name": "a", "tags": ["x", "y"], "on": True, "note": None},
@@ -52,3 +54,31 @@ def test_an_empty_table_is_a_sentence_for_people_and_an_empty_list_for_programs(
 def test_one_thing_is_a_line_for_each_of_its_parts(capsys: pytest.CaptureFixture[str]) -> None:
     show_one({"name": "a", "lines": "1\n2"}, [field("name", "name"), field("the lines", "lines")], Format.TABLE)
     assert capsys.readouterr().out == "name       a\nthe lines  1\n           2\n"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("width", "env", "shown"),
+    [
+        (80, {}, "\x1b[1mNAME  WHEN\x1b[0m\na     2026-11-24 00:00:00Z\n"),
+        (20, {}, "\x1b[1mNAME  WHEN\x1b[0m\na     in 1h\n"),
+        (20, {"NO_COLOR": "1"}, "NAME  WHEN\na     in 1h\n"),
+        (20, {"TERM": "dumb"}, "NAME  WHEN\na     in 1h\n"),
+    ],
+)
+def test_a_narrow_terminal_gets_shorter_cells_and_nothing_is_folded(
+    monkeypatch: pytest.MonkeyPatch, width: int, env: dict[str, str], shown: str
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (env | {"COLUMNS": str(width)}).items():
+        monkeypatch.setenv(name, value)
+    out = Terminal()
+    columns = [field("name", "name"), Column("when", lambda _: "2026-11-24 00:00:00Z", lambda _: "in 1h")]
+    with contextlib.redirect_stdout(out):
+        show_list([{"name": "a"}], columns, Format.TABLE, empty="")
+    assert out.getvalue() == shown

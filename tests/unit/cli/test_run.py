@@ -84,3 +84,17 @@ def test_a_reader_who_went_away_is_no_error() -> None:
 
 def test_what_a_terminal_would_obey_is_written_out() -> None:
     assert printable("a\x1b[31m\x9b\r\n\tb é") == "a\\x1b[31m\\x9b\\r\n\tb é"
+
+
+@pytest.mark.parametrize("args", ["version", "-h", "config -h"])
+def test_output_that_cannot_be_written_is_one_sentence(args: str) -> None:
+    program = f"{sys.executable} -c 'from citadel.cli import main; main()' {args} > /dev/full"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("standard output cannot be written to: No space left on device;")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_fails_us_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending_with(OSError(28, "No space left on device", "/x/y")) == 7
+    assert capsys.readouterr().err == "/x/y cannot be used: No space left on device\n"
