@@ -90,7 +90,9 @@ def verify(
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Verify every chain from its first record, or from where it was pruned, to its last.
+    """Verify every chain to its last record.
+
+    From its first, or from where it was pruned.
 
     Ends with 1 if a record is missing, was altered, or is not the one that a checkpoint was signed for. What was cut
     off together with its checkpoints shows only against a --checkpoint that was kept elsewhere.
@@ -136,7 +138,9 @@ def show_key(config: ConfigOption = None, socket: SocketOption = None, output: F
 
 @app.command("checkpoint", epilog=examples("citadel audit checkpoint >> /mnt/elsewhere/checkpoints"))
 def make_checkpoint(config: ConfigOption = None, socket: SocketOption = None) -> None:
-    """Sign now how far this server's chain goes, and print the newest checkpoint of every chain.
+    """Sign now how far the audit log goes.
+
+    That is this server's chain; the newest checkpoint of every chain is printed.
 
     Kept elsewhere, they show later that nothing was cut off: audit verify --checkpoint.
     """

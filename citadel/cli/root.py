@@ -42,7 +42,9 @@ def rotate(
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Replace the root: prepare, distribute, activate, reissue, remove.
+    """Replace the root, from beginning to end.
+
+    Prepare, distribute, activate, reissue, remove.
 
     Each step is taken when those who are alive have acknowledged the one before. Ctrl-C stops nothing but the showing.
     """
@@ -66,7 +68,10 @@ def root_status(
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Show the rotations under way: phase, who is behind, what comes next, how to go back."""
+    """Show the rotations under way.
+
+    Phase, who is behind, what comes next, how to go back.
+    """
     with connect(config, socket) as client:
         while True:
             found = plans(client, all_of_them=all_of_them)
@@ -93,7 +98,10 @@ def prepare(
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Make a root and add it to the trust bundle; the next steps wait for their commands."""
+    """Make a root and add it to the trust bundle.
+
+    The next steps wait for their commands.
+    """
     request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=False, replace=replace)
     with connect(config, socket) as client:
         _show_step(client.call(client.rotation.PrepareRoot, request), output)
@@ -147,7 +155,7 @@ def taint(
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """A root's key is compromised: the whole emergency in one command.
+    """Replace a root whose key is compromised, in one go.
 
     Of the root that signs: another is made, distributed, activated after a short gate, everything is reissued, and the
     tainted root is revoked. Of one that is on its way: it is out at once.
@@ -188,7 +196,10 @@ def rollback(
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Go back: before activation the new root is abandoned; after it the old one signs again."""
+    """Go back to the old root.
+
+    Before activation the new root is abandoned; after it the old one signs again.
+    """
     with connect(config, socket) as client:
         request = pb.RotationCommand(reason=reason, dry_run=dry_run)
         _do(client, client.rotation.RollbackRoot, request, output, yes=True)
