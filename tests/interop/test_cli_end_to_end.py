@@ -387,7 +387,7 @@ def test_a_bootstrap_that_would_not_be_safe_or_useful_is_refused(
         (["entry", "create"], 4, "--spiffe-id: it must be given"),
         (["entry", "create", "--spiffe-id", "x", "--selector", "y"], 4, "'y' is not a selector"),
         (["entry", "create", "--file", "/nonexistent"], 4, "/nonexistent: it cannot be read"),
-        (["entry", "create", "--file", "x", "--ttl", "1h"], 4, "a file says everything itself"),
+        (["entry", "create", "--file", "x", "--ttl", "1h"], 4, "--file says everything itself"),
         (["entry", "update", "x", "--ttl", "1.5s"], 4, "is not a length of time"),
         (["entry", "update", "x", "--ttl", "1500ms"], 4, "is not in whole seconds"),
         (["entry", "update", "x", "--ttl", "99y"], 4, "is too long"),

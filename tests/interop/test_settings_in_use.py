@@ -62,7 +62,8 @@ def _settings(folder: Path, **more: Any) -> Settings:
     entries = folder / "entries"
     entries.mkdir()
     (entries / "a.yaml").write_text("- spiffe_id: spiffe://example.org/a\n  selectors: [unix:uid:4242]\n")
-    tables = {"trust_domain": "example.org", "data_dir": str(folder), "http": {"address": ""}}
+    tables: dict[str, Any] = {"trust_domain": "example.org", "data_dir": str(folder), "http": {"address": ""}}
+    tables["files"] = {"enabled": True, "directories": ["/nonexistent/certificates"]}
     return config.parse(tables | {"apply": {"directory": str(entries)}} | more, base=folder)
 
 

@@ -32,10 +32,11 @@ def doctor(config: ConfigOption = None, output: FormatOption = Format.TABLE) -> 
     findings = examination(config)
     documents = [{"check": f.check, "result": str(f.level), "message": f.message, "mend": f.mend} for f in findings]
     if output is Format.TABLE:
+        width = max(len(finding.check) for finding in findings)
         for finding in findings:
-            print(printable(f"{finding.level:<5} {finding.check:<16} {finding.message}"))
+            print(printable(f"{finding.level:<5} {finding.check:<{width}}  {finding.message}"))
             if finding.mend:
-                print(printable(f"{'':<22} -> {finding.mend}"))
+                print(printable(f"{'':<{width + 6}}  -> {finding.mend}"))
     else:
         show_list(documents, [], output, empty="")
     counts = Counter(finding.level for finding in findings)
