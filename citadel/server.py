@@ -111,7 +111,14 @@ class Server:
         self.registry = Registry(store.entries, settings.trust_domain, clock, _registry_policy(settings))
         self.directory = Directory(store.entries, store.changes, clock)
         self.upstream = LocalUpstream(
-            self.node_id, self.directory, clock, store.authorities, self.issuer, store.clients, store.changes
+            self.node_id,
+            self.directory,
+            clock,
+            store.authorities,
+            self.issuer,
+            store.clients,
+            store.changes,
+            reissue_per_second=settings.rotation.reissue_per_second,
         )
         self.notary = Notary(store.audit, store.audit, kek, clock, every=settings.audit.checkpoint_records)
         self.health = Health(clock, meter=self.metrics)

@@ -9,7 +9,9 @@ from contextlib import aclosing, asynccontextmanager
 import stamina
 
 from citadel.ca.issuer import Issuer, IssueRequest
+from citadel.ca.model import Skid
 from citadel.ca.ports import AuthorityStore
+from citadel.ca.rotation import leaving
 from citadel.changes import Changes, Topic
 from citadel.clock import Clock
 from citadel.errors import CitadelError, PermissionDenied
@@ -17,7 +19,7 @@ from citadel.registry import Directory, Entry
 from citadel.registry.roster import NodeReader
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store.ports import ClientStore
-from citadel.workload.upstream import AckReport, AssignedEntry, Bundle, EntryUpdate, SignedSvid, SvidRequest
+from citadel.workload.upstream import AckReport, AssignedEntry, Bundle, EntryUpdate, Reissue, SignedSvid, SvidRequest
 
 
 class LocalUpstream:
@@ -30,6 +32,8 @@ class LocalUpstream:
         issuer: Issuer,
         clients: ClientStore,
         changes: Changes,
+        *,
+        reissue_per_second: float = 50.0,
     ) -> None:
         self._node_id = node_id
         self._directory = directory
@@ -39,6 +43,7 @@ class LocalUpstream:
         self._issuer = issuer
         self._clients = clients
         self._changes = changes
+        self._reissue_per_second = reissue_per_second
 
     @property
     def trust_domain(self) -> TrustDomain:
@@ -58,6 +63,11 @@ class LocalUpstream:
         async with self._changes.subscribe([Topic.BUNDLES]) as news:
             yield self._follow_bundles(news)
 
+    @asynccontextmanager
+    async def reissue(self) -> AsyncIterator[AsyncIterator[Reissue]]:
+        async with self._changes.subscribe([Topic.AUTHORITIES]) as news:
+            yield self._follow_reissue(news)
+
     async def sign(self, requests: Sequence[SvidRequest]) -> list[SignedSvid | CitadelError]:
         return list(await asyncio.gather(*map(self._sign, requests)))
 
@@ -76,6 +86,17 @@ class LocalUpstream:
                     found = await self._read_bundles()
             if self.trust_domain in found:
                 yield found
+            await anext(announcements)
+
+    async def _follow_reissue(self, announcements: AsyncIterator[Topic]) -> AsyncIterator[Reissue]:
+        before: frozenset[Skid] | None = None
+        while True:
+            async for attempt in stamina.retry_context(CitadelError, attempts=None, timeout=None, wait_max=5.0):
+                with attempt:
+                    left = leaving(await self._authorities.authorities())
+            if left != before:
+                yield Reissue(frozenset(skid.hex for skid in left), self._reissue_per_second)
+            before = left
             await anext(announcements)
 
     async def _read_bundles(self) -> dict[TrustDomain, Bundle]:

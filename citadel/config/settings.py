@@ -179,6 +179,9 @@ class RotationSettings(Section):
         "60s", "How long a compromised root goes on signing for those who have not acknowledged the new one."
     )
     clock_skew: Duration = setting("60s", "How far the clocks of the mesh may differ.")
+    reissue_per_second: float = setting(
+        50.0, "How many certificates of the old root are replaced each second.", gt=0, le=100_000
+    )
     approval: bool = setting(
         False, "Whether activation waits for `citadel root activate`, even if all have acknowledged."
     )

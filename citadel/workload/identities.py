@@ -21,10 +21,11 @@ from citadel.workload.keys import PrivateKey, WorkloadKeys, pkcs8, request_for
 from citadel.workload.outage import Outage, OutageLog
 from citadel.workload.ports import Unmetered, WorkloadMeter
 from citadel.workload.renewal import Moment, Renewal
-from citadel.workload.upstream import AssignedEntry, EntryUpdate, SignedSvid, SvidRequest, Upstream
+from citadel.workload.upstream import AssignedEntry, EntryUpdate, Reissue, SignedSvid, SvidRequest, Upstream
 
 _BATCHES_AT_ONCE = 4  # so that one slow answer does not hold up everybody, and a crowd does not come all at once
 _ANSWER_SECONDS = 30.0
+_AGAIN = timedelta(seconds=1)
 _LOOK = timedelta(seconds=1)  # wall clocks jump, and machines sleep
 log = structlog.get_logger("citadel.workload")
 
@@ -97,6 +98,7 @@ class Identities:
         self._slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
         self._outage = OutageLog(clock)
         self._listeners: list[Listener] = []
+        self._reissue = Reissue(frozenset(), 1.0)
         self.entries: dict[str, AssignedEntry] = {}
         self.bundles: dict[TrustDomain, HeldBundle] = {}
 
@@ -133,6 +135,7 @@ class Identities:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow_entries())
             group.create_task(self._follow_bundles())
+            group.create_task(self._follow_reissue())
             group.create_task(self._renew())
 
     async def _follow_entries(self) -> None:
@@ -185,6 +188,21 @@ class Identities:
                 self.bundles = {n: self.bundles[n] if self.bundles.get(n) == b else b for n, b in new.items()}
                 for listener in self._listeners:
                     listener.bundles_changed()
+
+    async def _follow_reissue(self) -> None:
+        async with self._upstream.reissue() as directives:
+            async for directive in directives:
+                new, self._reissue = directive.leave - self._reissue.leave, directive
+                self._spread([held for held in self._held.values() if held.identity and held.identity.authority in new])
+
+    def _spread(self, held: list[_Held]) -> None:
+        """Replace these as fast as the server allows, the soonest to run out first."""
+        now = self._clock.now()
+        for number, one in enumerate(sorted(held, key=_runs_out)):
+            seconds = (number + self._random.random()) / self._reissue.per_second
+            one.renewal.bring_forward(now + timedelta(seconds=seconds))
+        self._look_at = 0.0
+        self._wake.set()
 
     async def _renew(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -325,6 +343,8 @@ class Identities:
             return
         self._meter.renewal("first" if held.identity is None else "renewed")
         held.identity = replace(outcome, hint=held.entry.hint)
+        if outcome.authority in self._reissue.leave:  # signed while the authority changed
+            held.renewal.bring_forward(now.wall + _AGAIN)
         for listener in self._listeners:
             listener.identity_changed(held.entry.id)
 

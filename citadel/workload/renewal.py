@@ -62,6 +62,11 @@ class Renewal:
         self.renew_at = self._retry_at = None
         self._failures = 0
 
+    def bring_forward(self, to: datetime) -> None:
+        """What is held is to be replaced before it runs out. While an answer is awaited that replaces it anyway."""
+        if self.renew_at is not None:
+            self.renew_at = min(self.renew_at, to)
+
     def obtained(self, now: Moment, not_after: datetime, chance: float) -> bool:
         """`chance` is a number from 0 to 1. False if the entry changed since it was asked for: throw it away."""
         self._asked, self._retry_at, self._failures = False, None, 0

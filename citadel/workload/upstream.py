@@ -19,6 +19,7 @@ __all__ = [
     "AssignedEntry",
     "Bundle",
     "EntryUpdate",
+    "Reissue",
     "Selector",
     "SignedSvid",
     "SvidRequest",
@@ -65,6 +66,15 @@ class Bundle:
     sequence: int
     refresh_hint: int
     crls: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reissue:
+    """Certificates that the issuing CAs `leave` (SKIDs) signed are to be replaced before they run out, at most
+    `per_second` of them each second."""
+
+    leave: frozenset[str]
+    per_second: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +148,9 @@ class Upstream(Protocol):
 
     def bundles(self) -> AbstractAsyncContextManager[AsyncIterator[dict[TrustDomain, Bundle]]]:
         """Our own trust domain's bundle and the federated ones. Yields nothing until our own exists."""
+
+    def reissue(self) -> AbstractAsyncContextManager[AsyncIterator[Reissue]]:
+        """Which issuing CAs are left, in a rotation: what they signed is to be replaced."""
 
     async def sign(self, requests: Sequence[SvidRequest]) -> list[SignedSvid | CitadelError]:
         """One answer a request, in order; an error concerns its own request only. An answer that was given is on

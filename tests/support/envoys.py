@@ -87,6 +87,10 @@ class Envoy:
             self._process.kill()
             self._process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def ready(self) -> bool:
         """Whether its listeners are up. Raises AssertionError with its log if it ended by itself."""
         return self._answers("/ready")

@@ -16,6 +16,7 @@ from citadel.workload.upstream import (
     AssignedEntry,
     Bundle,
     EntryUpdate,
+    Reissue,
     Selector,
     SignedSvid,
     SvidRequest,
@@ -51,6 +52,7 @@ class MemoryUpstream:
         self._issuer = Issuer(CurrentAuthority(chain.signing_authority()), self.records, clock, policy)
         self._entries: dict[str, AssignedEntry] = {}
         self._bundle: Bundle | None = None
+        self._reissue = Reissue(frozenset(), 1.0)
         self._changed = asyncio.Condition()
 
     @classmethod
@@ -110,6 +112,23 @@ class MemoryUpstream:
                 known = self._bundle
             assert known is not None
             yield {TD: known}
+
+    @asynccontextmanager
+    async def reissue(self) -> AsyncIterator[AsyncIterator[Reissue]]:
+        yield self._follow_reissue()
+
+    async def put_reissue(self, directive: Reissue) -> None:
+        async with self._changed:
+            self._reissue = directive
+            self._changed.notify_all()
+
+    async def _follow_reissue(self) -> AsyncIterator[Reissue]:
+        known: Reissue | None = None
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda known=known: known != self._reissue)  # type: ignore[misc]
+                known = self._reissue
+            yield known
 
     async def sign(self, requests: Sequence[SvidRequest]) -> list[SignedSvid | CitadelError]:
         self._now += len(requests)

@@ -8,6 +8,7 @@ is remembered between two calls: whoever runs next, on whatever server, goes on 
 from citadel.ca.rotation.clients import Behind, Client, Holding, Standing
 from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
 from citadel.ca.rotation.leaves import LeafGroup
+from citadel.ca.rotation.leaving import leaving
 from citadel.ca.rotation.plan import Excused, Phase, Plan
 from citadel.ca.rotation.policy import RotationPolicy
 from citadel.ca.rotation.step import Move, NewAuthority, Step
@@ -29,5 +30,6 @@ __all__ = [
     "Step",
     "World",
     "activation_gate",
+    "leaving",
     "removal_gate",
 ]

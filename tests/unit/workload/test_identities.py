@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from citadel.held import HeldIdentity
 from citadel.workload.identities import Identities
 from citadel.workload.keys import WorkloadKeys
-from citadel.workload.upstream import AssignedEntry
+from citadel.workload.upstream import AssignedEntry, Reissue
 from tests.support.clock import ManualClock
 from tests.support.upstream import MemoryUpstream, assigned
 
@@ -330,3 +330,25 @@ async def test_what_is_held_and_the_first_to_end_are_shown() -> None:
         await one.use(assigned("web", ttl=HOUR), assigned("cart", ttl=2 * HOUR))
         await one.until(lambda: one.meter.held == 2)
         assert one.meter.soonest == one.clock.now() + HOUR
+
+
+async def test_certificates_of_an_authority_that_is_left_are_replaced_at_the_stated_rate_the_soonest_first() -> None:
+    async with node() as one:
+        entries = [assigned(f"w{n}", ttl=HOUR + timedelta(minutes=n)) for n in range(4)]
+        await one.use(*reversed(entries))
+        await one.until(lambda: all(one.identities.identity(e.id) for e in entries))
+        before = {e.id: one.serial(e.id) for e in entries}
+        authority = one.identities.identity("w0").authority  # type: ignore[union-attr]  # it is there
+        await one.upstream.put_reissue(Reissue(frozenset({authority}), per_second=1.0))
+        soon = one.clock.now() + timedelta(seconds=5)
+        await one.until(lambda: all(s.renew_at and s.renew_at < soon for s in one.identities.status()))
+        due = sorted(one.identities.status(), key=lambda s: s.renew_at or soon)
+        assert [s.entry_id for s in due] == ["w0", "w1", "w2", "w3"]
+        for number, status in enumerate(due):
+            assert (
+                timedelta(seconds=number)
+                <= (status.renew_at or soon) - one.clock.now()
+                <= timedelta(seconds=number + 1)
+            )
+        one.clock.advance(timedelta(seconds=4))
+        await one.until(lambda: all(one.serial(e) != before[e] for e in before))

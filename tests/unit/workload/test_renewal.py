@@ -123,3 +123,11 @@ def test_whatever_happens_it_is_asked_for_within_a_bounded_time(events: list[tup
             case "wait":
                 seconds += abs(number) / 100
     assert renewal.seconds_left(at(seconds, jumped=jumped)) <= 0.55 * 3600 + 2
+
+
+def test_what_is_to_be_replaced_early_is_never_put_off() -> None:
+    renewal = held(HOUR)
+    renewal.bring_forward(T0 + HOUR)
+    assert renewal.seconds_left(at()) == 1800
+    renewal.bring_forward(T0 + timedelta(seconds=5))
+    assert renewal.seconds_left(at()) == 5

@@ -1,0 +1,222 @@
+"""Rotation of the root under real Envoys and constant load: nothing fails, unless somebody forces it to."""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from citadel.sds.bootstrap import Variant
+from tests.support.envoys import CHURN, Mesh, Pair, mesh, wait_for
+from tests.support.load import Load
+from tests.support.presented import Presented, taken_from
+
+pytestmark = pytest.mark.envoy
+TTL = "40s"  # so long that it is the reissue that replaces leaves, and not their age
+SETTINGS = """
+[rotation]
+reconnect_window = "1500ms"
+session_life = "4s"
+clock_skew = "1s"
+grace = "8s"
+assumed_after = "2s"
+emergency_gate = "3s"
+"""
+ROTATION_SECONDS = 45.0
+
+
+class Site:
+    """A mesh with two pairs, and the commands of its operator."""
+
+    def __init__(self, made: Mesh) -> None:
+        self.mesh = made
+        self.up = made.up
+        self.pairs = {v.value: made.pair(v.value, v, ttl=TTL) for v in (Variant.SOTW, Variant.DELTA_ADS)}
+        self.listeners = {
+            f"{name}/{way}": path for name, pair in self.pairs.items() for way, path in pair.listeners.items()
+        }
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[Load]:
+        """Inside, nothing fails on either side of any connection."""
+        before = self.failures()
+        with Load(self.listeners, per_second=15) as load:
+            load.wait_for(5)
+            yield load
+            load.wait_for(10)
+        assert load.failed == {}
+        assert self.failures() == before
+
+    def failures(self) -> dict[str, int]:
+        return {name: count for pair in self.pairs.values() for name, count in pair.failures().items()}
+
+    def roots(self) -> dict[str, str]:
+        """SKID: state."""
+        return {one["skid"]: one["state"] for one in self.up.json("ca", "list") if one["kind"] == "root"}
+
+    def active(self) -> str:
+        (skid,) = [skid for skid, state in self.roots().items() if state == "active"]
+        return skid
+
+    def plan(self) -> Any:
+        return self.up.json("root", "status", "--all")[-1]
+
+    def wait_for_phase(self, *phases: str, seconds: float = ROTATION_SECONDS) -> Any:
+        return wait_for(f"phase {phases}", lambda: (p := self.plan())["phase"] in phases and p, seconds)
+
+    def rotate(self) -> None:
+        self.up.run("root", "rotate", "--timeout", ROTATION_SECONDS)
+
+    def refused(self, *args: object) -> str:
+        """The sentence with which a command is refused."""
+        done = self.up.run("root", *args, check=False)
+        assert done.returncode == 7, (done.stdout, done.stderr)
+        return done.stderr
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    with mesh(SETTINGS) as made:
+        yield Site(made)
+
+
+@pytest.fixture
+def settled(site: Site) -> Site:
+    """With nothing under way from the test before."""
+    wait_for("the end of what is under way", lambda: not site.up.json("root", "status"), ROTATION_SECONDS)
+    return site
+
+
+def test_a_whole_rotation_loses_nothing_and_then_the_old_root_is_refused(settled: Site) -> None:
+    old = settled.active()
+    with taken_from(settled.up) as leaf, settled.undisturbed():
+        for pair in settled.pairs.values():
+            assert leaf.is_welcome_at(pair)
+        settled.rotate()
+        assert settled.roots()[old] == "removed"
+        wait_for("the new bundle", lambda: all(len(e.roots()) == 1 for p in settled.pairs.values() for e in p.both))
+    for pair in settled.pairs.values():
+        assert not leaf.is_welcome_at(pair)
+
+
+def test_three_rotations_back_to_back(settled: Site) -> None:
+    before = settled.active()
+    with settled.undisturbed():
+        for _ in range(3):
+            settled.up.run("root", "rotate", "--detach")
+            settled.wait_for_phase("retiring", "done")
+        settled.wait_for_phase("done")
+        wait_for("the end of all three", lambda: not settled.up.json("root", "status"), ROTATION_SECONDS)
+    assert list(settled.roots().values()).count("active") == 1
+    assert settled.roots()[before] == "removed"
+
+
+def test_going_back_in_each_phase(settled: Site) -> None:
+    before = settled.active()
+    with settled.undisturbed() as load:
+        settled.up.run("root", "prepare")
+        load.wait_for(5)
+        settled.up.run("root", "rollback")
+        assert settled.active() == before
+        settled.up.run("root", "rotate", "--detach")
+        settled.wait_for_phase("retiring")
+        assert settled.active() != before
+        load.wait_for(10)
+        settled.up.run("root", "rollback")
+        assert settled.active() == before
+        settled.wait_for_phase("done")
+    assert settled.active() == before
+
+
+def test_an_operator_in_a_hurry_breaks_nothing(settled: Site) -> None:
+    old = settled.active()
+    with settled.undisturbed():
+        for pause in (0, 3):
+            settled.up.run("root", "prepare", "--replace")
+            time.sleep(pause)  # an operator's, not ours
+            settled.up.run("root", "activate", check=False)
+            time.sleep(pause)
+            settled.up.run("root", "taint", old, "--detach", "--yes", check=False)
+            time.sleep(pause)
+            settled.up.run("root", "revoke", old, check=False)
+            wait_for("the end of it", lambda: not settled.up.json("root", "status"), ROTATION_SECONDS)
+            old = settled.active()
+
+
+def test_a_tainted_root_is_replaced_and_revoked_by_one_command(settled: Site) -> None:
+    old = settled.active()
+    with settled.undisturbed():
+        settled.up.run("root", "taint", old[:10], "--yes", "--reason", "drill", "--timeout", ROTATION_SECONDS)
+    assert settled.roots()[old] == "revoked"
+
+
+def test_a_frozen_envoy_is_named_and_holds_up_activation_until_its_grace_ends(settled: Site) -> None:
+    frozen = settled.mesh.pair("frozen", ways=[CHURN], ttl=TTL)
+    old = settled.active()
+    with settled.undisturbed():
+        frozen.server.signal(signal.SIGSTOP)
+        try:
+            settled.up.run("root", "rotate", "--detach")
+            began = time.monotonic()
+            behind = wait_for("who is behind", lambda: list(settled.plan()["gate"]["behind"]))
+            wait_for("only the frozen one", lambda: _behind(settled) == {"frozen-s"})
+            assert behind
+            assert "frozen-s" in settled.refused("activate")
+            assert settled.active() == old
+            settled.wait_for_phase("retiring", seconds=30)
+            assert time.monotonic() - began > 7
+            assert [e["client"].partition("@")[0] for e in _excused_in_audit(settled)] == ["frozen-s"]
+        finally:
+            frozen.server.signal(signal.SIGCONT)
+            for one in frozen.both:
+                one.end()
+        settled.wait_for_phase("done", seconds=90)
+
+
+def _behind(site: Site) -> set[str]:
+    return {b["client"].partition("@")[0] for b in site.plan()["gate"]["behind"]}
+
+
+def _excused_in_audit(site: Site) -> list[dict[str, str]]:
+    records = [r for r in site.up.json("audit", "list", "--limit", 10000) if r["action"] == "root.excuse"]
+    return [{"client": name} for r in records[-1:] for name in re.findall(r"(\S+@\S+) \(", r["detail"]["what"])]
+
+
+@pytest.mark.parametrize("phase", ["distributing", "retiring"])
+def test_killed_in_each_phase_it_goes_on_where_it_was(settled: Site, phase: str) -> None:
+    old = settled.active()
+    with settled.undisturbed() as load:
+        settled.up.run("root", "rotate", "--detach")
+        settled.wait_for_phase(phase)
+        settled.up.end(signal.SIGKILL)
+        load.wait_for(10)
+        settled.up.start()
+        settled.wait_for_phase("done", seconds=60)
+    assert settled.roots()[old] == "removed"
+    assert settled.up.run("audit", "verify").returncode == 0
+
+
+def test_the_wrong_order_forced_makes_the_same_load_fail() -> None:
+    with mesh(SETTINGS) as made:
+        site = Site(made)
+        frozen = site.pairs["sotw"].server
+        with Load(site.listeners, per_second=15) as load:
+            load.wait_for(5)
+            site.up.run("root", "prepare")
+            site.up.run("root", "activate", "--force", "--yes")
+            site.up.run("root", "remove", _outgoing(site), "--force", "--yes")
+            wait_for("failures", lambda: load.failed or site.failures())
+        assert site.plan()["left_behind"]
+        assert frozen.total(".ssl.fail_verify_error") + sum(site.failures().values()) > 0
+
+
+def _outgoing(site: Site) -> str:
+    return str(site.plan()["outgoing"])
+
+
+__all__ = ["Pair", "Presented"]
