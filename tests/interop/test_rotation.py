@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from citadel.sds.bootstrap import Variant
-from tests.support.envoys import CHURN, Mesh, Pair, mesh, wait_for
+from tests.support.envoys import CHURN, Mesh, mesh, wait_for
 from tests.support.load import Load
-from tests.support.presented import Presented, taken_from
+from tests.support.presented import taken_from
 
 pytestmark = pytest.mark.envoy
 TTL = "40s"  # so long that it is the reissue that replaces leaves, and not their age
@@ -94,7 +94,7 @@ def settled(site: Site) -> Site:
 
 def test_a_whole_rotation_loses_nothing_and_then_the_old_root_is_refused(settled: Site) -> None:
     old = settled.active()
-    with taken_from(settled.up) as leaf, settled.undisturbed():
+    with taken_from(settled.up, TTL) as leaf, settled.undisturbed():
         for pair in settled.pairs.values():
             assert leaf.is_welcome_at(pair)
         settled.rotate()
@@ -204,19 +204,16 @@ def test_killed_in_each_phase_it_goes_on_where_it_was(settled: Site, phase: str)
 def test_the_wrong_order_forced_makes_the_same_load_fail() -> None:
     with mesh(SETTINGS) as made:
         site = Site(made)
-        frozen = site.pairs["sotw"].server
-        with Load(site.listeners, per_second=15) as load:
+        pem = site.up.run("bundle", "show").stdout
+        stubborn = made.pair("stubborn", ways=[CHURN], ttl=TTL, server_trusts=pem)
+        with Load(site.listeners | stubborn.listeners, per_second=15) as load:
             load.wait_for(5)
             site.up.run("root", "prepare")
+            wait_for("all but one", lambda: _behind(site) == {"stubborn-s"})
+            assert "stubborn-s" in site.refused("activate")
+            assert load.failed == {}
             site.up.run("root", "activate", "--force", "--yes")
-            site.up.run("root", "remove", _outgoing(site), "--force", "--yes")
-            wait_for("failures", lambda: load.failed or site.failures())
-        assert site.plan()["left_behind"]
-        assert frozen.total(".ssl.fail_verify_error") + sum(site.failures().values()) > 0
-
-
-def _outgoing(site: Site) -> str:
-    return str(site.plan()["outgoing"])
-
-
-__all__ = ["Pair", "Presented"]
+            wait_for("failures", lambda: load.tallies[CHURN].failed >= 5)
+            assert set(load.failed) == {CHURN}
+        assert stubborn.server.total(".ssl.fail_verify_error") > 0
+        assert [text.partition("@")[0] for text in site.plan()["left_behind"]] == ["stubborn-s"]

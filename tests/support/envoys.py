@@ -201,9 +201,17 @@ class Mesh:
         self._application = folder / "app.sock"
         stack.enter_context(Application(self._application))
 
-    def pair(self, name: str, variant: Variant = Variant.SOTW, *, ways: Sequence[str] = WAYS, ttl: str = "6s") -> Pair:
-        """A pair that is registered, started and ready."""
-        pair = self.unregistered(name, variant, ways=ways)
+    def pair(
+        self,
+        name: str,
+        variant: Variant = Variant.SOTW,
+        *,
+        ways: Sequence[str] = WAYS,
+        ttl: str = "6s",
+        server_trusts: str = "",
+    ) -> Pair:
+        """A pair that is registered, started and ready. `server_trusts`: roots in PEM, instead of Citadel's bundle."""
+        pair = self.unregistered(name, variant, ways=ways, server_trusts=server_trusts)
         pair.register(self.up, ttl)
         for one in pair.both:
             one.start()
@@ -212,7 +220,13 @@ class Mesh:
         return pair
 
     def unregistered(
-        self, name: str, variant: Variant = Variant.SOTW, *, ways: Sequence[str] = WAYS, expected: str = ""
+        self,
+        name: str,
+        variant: Variant = Variant.SOTW,
+        *,
+        ways: Sequence[str] = WAYS,
+        expected: str = "",
+        server_trusts: str = "",
     ) -> Pair:
         """A pair that is neither started nor registered. `expected`: the path of the ID that the client insists on, if
         it is not the server's."""
@@ -233,7 +247,8 @@ class Mesh:
             )
             for way, path in listeners.items()
         ]
-        server = self._made(f"{name}-s", bootstrap(replace(plan, node_id=f"{name}-s", inbound=inbound)))
+        document = bootstrap(replace(plan, node_id=f"{name}-s", inbound=inbound))
+        server = self._made(f"{name}-s", _trusting(document, server_trusts) if server_trusts else document)
         client = self._made(f"{name}-c", _churned(bootstrap(replace(plan, node_id=f"{name}-c", upstreams=upstreams))))
         return Pair(name, server, client, listeners)
 
@@ -249,6 +264,18 @@ def _churned(document: dict[str, Any]) -> dict[str, Any]:
         if cluster["name"] == CHURN:
             (options,) = cluster["typed_extension_protocol_options"].values()
             options["common_http_protocol_options"]["max_requests_per_connection"] = 1
+    return document
+
+
+def _trusting(document: dict[str, Any], roots: str) -> dict[str, Any]:
+    """Its listeners trust these roots, whatever Citadel's bundle says."""
+    for listener in document["static_resources"]["listeners"]:
+        for chain in listener["filter_chains"]:
+            tls = chain["transport_socket"]["typed_config"]["common_tls_context"]
+            combined = tls.pop("combined_validation_context")
+            tls["validation_context"] = combined["default_validation_context"] | {
+                "trusted_ca": {"inline_string": roots}
+            }
     return document
 
 
