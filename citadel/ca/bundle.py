@@ -27,9 +27,8 @@ def anchors(root: Authority, now: datetime) -> list[AuthorityCertificate]:
     BoringSSL, and so Envoy, takes the first certificate of a name and key that it finds, and refuses the chain if that
     one has expired, although another goes on (measured with grpcio 1.85).
     """
-    own = [c for c in root.certificates if c.issuer_skid in (None, root.skid)] or [root.certificate]
-    lasting = [c for c in own if c.not_before <= now and c.not_after > now + MAKE_ROOM]
-    return lasting or [max(own, key=lambda c: c.not_after)]
+    lasting = [c for c in root.own if c.not_before <= now and c.not_after > now + MAKE_ROOM]
+    return lasting or [max(root.own, key=lambda c: c.not_after)]
 
 
 def next_bundle(

@@ -75,6 +75,6 @@ def _validity(issuing: Authority, book: Book) -> tuple[datetime, datetime]:
     begins, ends = max(c.not_before for c in line), min(c.not_after for c in line)
     root = book.find(issuing.root_skid)
     if root is not None:
-        begins = max(begins, min(c.not_before for c in root.certificates))
-        ends = min(ends, max(c.not_after for c in root.certificates))
+        begins = max(begins, min(c.not_before for c in root.own))
+        ends = min(ends, max(c.not_after for c in root.own))
     return begins, ends

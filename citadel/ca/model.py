@@ -92,8 +92,17 @@ class Authority:
     note: str = ""  # what it waits for, in words, for `status`
 
     @property
+    def own(self) -> tuple[AuthorityCertificate, ...]:
+        """Of a root, the certificates that it signed itself, newest first: trust begins with them, not with those that
+        another root signed for its key. Of an issuing CA, all."""
+        if self.kind is AuthorityKind.ISSUING:
+            return self.certificates
+        return tuple(c for c in self.certificates if c.issuer_skid in (None, self.skid)) or self.certificates
+
+    @property
     def certificate(self) -> AuthorityCertificate:
-        return self.certificates[0]
+        """The newest of its own."""
+        return self.own[0]
 
 
 @dataclass(frozen=True, slots=True)
