@@ -129,7 +129,7 @@ class AckReport:
 
 class Upstream(Protocol):
     """The server, as a node sees it. Implementations: api.local (same process); later the SPIRE Server API over
-    mTLS. Contract: tests/contract/test_upstream.py.
+    mTLS. Contract: tests/contract/test_upstream_port.py.
 
     Watches yield the present state at once, and go on after each change (several changes may be one item); a slow
     reader costs a bounded amount of memory and sees the newest only. While the server is away a watch stays open and
