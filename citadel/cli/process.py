@@ -20,7 +20,6 @@ from citadel.server import Server, up
 from citadel.telemetry import Systemd
 from citadel.telemetry import logging as our_logging
 
-_GC_THRESHOLDS = (50_000, 20, 20)  # with CPython's 700, 10, 10 half the time of reading many entries is collecting
 log = structlog.get_logger("citadel")
 
 
@@ -33,9 +32,14 @@ def run_up(settings: Settings, load_again: Callable[[], Settings]) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a relayed client costs four descriptors
     os.umask(0o077)
-    gc.set_threshold(*_GC_THRESHOLDS)
+    collect_seldom()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(settings, load_again))
+
+
+def collect_seldom() -> None:
+    """With CPython's own thresholds (700, 10, 10) half of the time in which many entries are read is collecting."""
+    gc.set_threshold(50_000, 20, 20)
 
 
 def settle_memory() -> None:

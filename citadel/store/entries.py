@@ -24,6 +24,8 @@ from citadel.store.tables import EntryChangeRow, EntryRow, EntryTermRow, from_mi
 _E: Any = EntryRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 _T: Any = EntryTermRow.__table__  # type: ignore[attr-defined]  # as above
 _C: Any = EntryChangeRow.__table__  # type: ignore[attr-defined]  # as above
+#: Two queries in one: SQLite would look through the whole log for both ends together.
+_LOG_ENDS = select(select(func.min(_C.c.number)).scalar_subquery(), select(func.max(_C.c.number)).scalar_subquery())
 _NOTHING = timedelta(0)
 _PAGE = 500
 _CHUNK = 500  # values in one IN
@@ -91,7 +93,7 @@ class SqlEntryStore:
 
     async def news(self, since: int | None) -> EntryNews:
         async with self._ledger.reading() as transaction:
-            ends = await transaction.first(select(func.min(_C.c.number), func.max(_C.c.number)))
+            ends = await transaction.first(_LOG_ENDS)
             first, last = (ends[0] or 1, ends[1] or 0) if ends else (1, 0)
             if since == last:
                 return EntryNews(last, ())

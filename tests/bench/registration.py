@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import ssl
 import statistics
@@ -27,7 +28,7 @@ from cryptography import x509
 from citadel import config
 from citadel.api.proto.citadel.v1 import admin_pb2, admin_pb2_grpc
 from citadel.api.proto.spire.api.types import entry_pb2, selector_pb2, spiffeid_pb2
-from citadel.cli.process import settle_memory
+from citadel.cli.process import collect_seldom, settle_memory
 from citadel.clock import SystemClock
 from citadel.registry import Entry, Selector
 from citadel.server import Server, up
@@ -48,6 +49,9 @@ _MINE = Selector("unix", f"uid:{os.geteuid()}")
 
 
 def rows() -> list[Row]:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # as `citadel up` does
+    collect_seldom()
     with tempfile.TemporaryDirectory(prefix="citadel-") as folder:
         inside, cpu = uvloop.run(_in_process(Path(folder) / "a"))
         beside = _with_envoy(Path(folder) / "b")

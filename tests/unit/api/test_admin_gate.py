@@ -10,8 +10,9 @@ import pytest
 
 from citadel.api.admin import spire
 from citadel.api.admin.access import AccessRules, Gate
+from citadel.api.admin.rotation import RotationService
 from citadel.api.admin.server import AdminService
-from citadel.api.proto.citadel.v1 import admin_pb2
+from citadel.api.proto.citadel.v1 import admin_pb2, rotation_pb2
 from citadel.api.proto.spire.api.server.agent.v1 import agent_pb2
 from citadel.api.proto.spire.api.server.bundle.v1 import bundle_pb2
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2
@@ -39,6 +40,7 @@ class Context:
 GATE = Gate(lambda _: Stranger(), AccessRules())
 SERVICES = {
     "citadel.v1.Admin": (AdminService(NOTHING, GATE), admin_pb2),
+    "Rotation": (RotationService(NOTHING, GATE), rotation_pb2),
     "Entry": (spire.EntryService(NOTHING, GATE), entry_pb2),
     "Bundle": (spire.BundleService(NOTHING, GATE), bundle_pb2),
     "SVID": (spire.SvidService(NOTHING, GATE, NOTHING), svid_pb2),
