@@ -18,7 +18,18 @@ from citadel.api.proto.spire.api.server.bundle.v1 import bundle_pb2
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2
 
-NOTHING = cast(Any, None)  # what is behind the gate is never reached
+
+class Behind:
+    """What is behind the gate, and never reached."""
+
+    def __getattr__(self, name: str) -> Behind:
+        return self
+
+    def __call__(self, *_: object, **__: object) -> NoReturn:
+        raise AssertionError("somebody got past the gate")
+
+
+NOTHING = cast(Any, Behind())
 
 
 @dataclass(frozen=True)
