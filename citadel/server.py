@@ -139,6 +139,7 @@ class Server:
         await self.issuer.settle_unfinished(older_than=age)
         self.health.add("store", self.store.health, severity=Severity.UNREADY)
         self.health.add("audit-log", self.notary.look, severity=Severity.WARNING)
+        self.health.add("registry", self.directory.health, severity=Severity.UNREADY)
         self.health.add("issuing-ca", self._can_sign, severity=Severity.UNREADY)
         self.health.add("renewals", self._renews, severity=Severity.WARNING)
 

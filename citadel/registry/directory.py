@@ -10,7 +10,7 @@ import stamina
 
 from citadel.changes import Changes, Topic
 from citadel.clock import Clock
-from citadel.errors import CitadelError
+from citadel.errors import CitadelError, Unavailable
 from citadel.registry.ports import EntryStore
 from citadel.registry.roster import NodeEntries, NodeNews, NodeReader, Roster
 from citadel.registry.selectors import Selector
@@ -19,6 +19,7 @@ from citadel.spiffe import SpiffeId
 #: How long an announcement may be lost, at most (a network that fails in silence), and how long after its end an entry
 #: may still be served if the clock was set.
 SAFETY_NET = timedelta(seconds=10)
+_TOO_OLD = 3
 
 
 class Directory:
@@ -30,6 +31,7 @@ class Directory:
         self._clock = clock
         self._roster = Roster()
         self._position: int | None = None
+        self._read_at: float | None = None  # on the monotonic clock
         self._loaded = asyncio.Event()
         self._news = asyncio.Condition()
 
@@ -48,6 +50,14 @@ class Directory:
             async with self._news:
                 await self._news.wait_for(lambda: reader.touched)
         return news
+
+    async def health(self) -> None:
+        """Returns if what nodes are told is fresh. Raises Unavailable."""
+        if self._read_at is None:
+            raise Unavailable("the entries have not been read yet: no node is told what it may serve")
+        age = self._clock.monotonic() - self._read_at
+        if age > _TOO_OLD * SAFETY_NET.total_seconds():
+            raise Unavailable(f"the entries were last read {age:.0f} s ago: nodes are not told of changes")
 
     async def run(self) -> None:
         """Follow the store until cancelled. While it does not answer, what is known stays in force."""
@@ -69,6 +79,7 @@ class Directory:
             self._roster.update(news, now)
             self._roster.expire(now)
             self._position, more = news.position, news.more
+            self._read_at = self._clock.monotonic()
             self._loaded.set()
             async with self._news:
                 self._news.notify_all()

@@ -24,6 +24,7 @@ from citadel.store import Store
 from citadel.store.changes import LocalChanges
 from citadel.workload.upstream import AssignedEntry, EntryUpdate, SignedSvid, SvidRequest
 from tests.support import postgres
+from tests.support.clock import ManualClock
 from tests.support.issuance import CurrentAuthority, make_chain, make_csr
 from tests.support.registry import NODE, TD, MemoryEntryStore, entry
 
@@ -190,6 +191,20 @@ async def test_a_lost_announcement_is_made_up(monkeypatch: pytest.MonkeyPatch) -
     async with asyncio.timeout(20):
         assert [e.id for e in (await served.next(reader)).changed] == ["a"]
     await _ended(task)
+
+
+async def test_health_tells_when_the_entries_are_not_read_any_more() -> None:
+    clock = ManualClock()
+    served = Directory(MemoryEntryStore(), LocalChanges(), clock)
+    with pytest.raises(Unavailable, match="not been read yet"):
+        await served.health()
+    await served.refresh()
+    await served.health()
+    clock.advance(timedelta(minutes=1))
+    with pytest.raises(Unavailable, match="60 s ago"):
+        await served.health()
+    await served.refresh()
+    await served.health()
 
 
 class Failing(MemoryEntryStore):
