@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from citadel.config import read_entry_files
 from citadel.errors import BadFile, FailedPrecondition
 from citadel.jobs.folder import EntryFolder
 from citadel.registry import Registry, RegistryPolicy
@@ -238,3 +239,44 @@ async def test_where_the_kernel_gives_no_events_the_folder_is_looked_at(
     async with watching(one):
         write(tmp_path / "a.yaml", "a")
         await until(lambda: paths(store) == {"/a"})
+
+
+async def test_files_that_change_while_they_are_read_are_read_again(
+    registry: Registry, store: MemoryEntryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.yaml", "old")
+    reads = 0
+
+    def read_and_be_overtaken(paths: list[Path]) -> object:
+        nonlocal reads
+        found = read_entry_files(paths)
+        reads += 1
+        if reads == 1:
+            write(tmp_path / "a.yaml", "newer")
+        return found
+
+    monkeypatch.setattr("citadel.jobs.folder.read_entry_files", read_and_be_overtaken)
+    async with watching(folder(registry, tmp_path)):
+        await until(lambda: paths(store) == {"/newer"})
+    assert [event.action for event in store.events] == ["entry.create"]
+
+
+async def test_files_that_stay_as_they_are_are_read_once_and_applied_again(
+    registry: Registry, store: MemoryEntryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.yaml", "a")
+    reads = 0
+
+    def read(paths: list[Path]) -> object:
+        nonlocal reads
+        reads += 1
+        return read_entry_files(paths)
+
+    monkeypatch.setattr("citadel.jobs.folder.read_entry_files", read)
+    one = EntryFolder(registry, NODE, tmp_path, "s", prune=True, every=timedelta(0), rest=timedelta(0), heartbeat=0.02)
+    async with watching(one):
+        await until(lambda: paths(store) == {"/a"})
+        for _ in range(3):
+            await registry.create([entry("extra", apply_set="s")], "uid:0")
+            await until(lambda: paths(store) == {"/a"})
+    assert reads == 1
