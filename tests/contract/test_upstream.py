@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from citadel.api.local import LocalUpstream
@@ -178,6 +179,25 @@ async def test_no_change_is_passed_over_when_many_servers_write_at_once(postgres
         work = [(one if n % 2 else two).registry.create([entry(name)], "uid:0") for n, name in enumerate(names)]
         await asyncio.gather(*work)
         await seen
+
+
+@pytest.mark.postgres
+async def test_what_was_registered_while_nobody_listened_is_made_up(
+    postgres_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("citadel.store.changes._RECONNECT_SECONDS", 0.5)
+    url = await postgres.new_database(postgres_server)
+    async with serving(url, "one") as one, serving(url, "two") as two, two.upstream.entries() as updates:
+        assert (await next_of(updates)).whole
+        connection = await asyncpg.connect(url)
+        ended = await connection.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND query LIKE 'LISTEN%'"
+        )
+        await connection.close()
+        assert len(ended) == 2
+        await one.registry.create([entry("a")], "uid:0")
+        assert (await next_of(updates)).changed[0].id == "a"
 
 
 async def test_a_lost_announcement_is_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
