@@ -15,7 +15,7 @@ from tests.bench.registration import fill
 from tests.bench.row import Row
 from tests.support.up import Up, Workload, command, me
 
-_TIMES = 7
+_TIMES = 5
 _MANY = 20_000
 _NAME = "spiffe://example.org/web"
 
