@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from citadel.store.ledger import Ledger, Transaction
 from citadel.store.tables import MetaRow, to_micros
+from citadel.store.whole import whole
 
 _M: Any = MetaRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 
@@ -40,9 +41,12 @@ class SqlLeases:
 
 
 async def _inserted(transaction: Transaction, key: str, value: str) -> bool:
-    try:
+    async def insert_or_leave() -> None:
         async with transaction.connection.begin_nested():
             await transaction.connection.execute(insert(_M).values(key=key, value=value))
+
+    try:
+        await whole(insert_or_leave())
     except IntegrityError:  # another server came in between
         return False
     return True

@@ -19,6 +19,7 @@ from citadel.store.faults import DRIVER_ERRORS, our_errors
 from citadel.store.ports import StoreMeter, TransactionKind, TransactionOutcome
 from citadel.store.statements import inserting
 from citadel.store.tables import AuditCheckpointRow, AuditRow
+from citadel.store.whole import transaction as whole_transaction
 
 _A: Any = AuditRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 _P: Any = AuditCheckpointRow.__table__  # type: ignore[attr-defined]  # as above
@@ -114,10 +115,8 @@ class Ledger:
     async def reading(self) -> AsyncIterator[Transaction]:
         """A transaction that sees one state of the database."""
         with self._measured("read"), our_errors(self.where):
-            async with self.engine.connect() as connection:
-                await connection.execution_options(citadel_reads=True)
-                async with connection.begin():
-                    yield Transaction(connection)
+            async with whole_transaction(self.engine, reads=True) as connection:
+                yield Transaction(connection)
 
     @asynccontextmanager
     async def writing(
@@ -131,7 +130,7 @@ class Ledger:
         with self._measured(kind):
             async with self._turn_to_write():
                 with our_errors(self.where):
-                    async with self.engine.connect() as connection, connection.begin():
+                    async with whole_transaction(self.engine, reads=False) as connection:
                         transaction = Transaction(connection)
                         if self._unsure:
                             await self._find_end(transaction)

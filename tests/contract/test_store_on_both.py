@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,8 +13,10 @@ from citadel.ca.model import IssuanceOutcome, Outcome, TrustBundle
 from citadel.ca.ports import IssuanceQuery
 from citadel.changes import Topic
 from citadel.errors import Aborted, AlreadyExists, CitadelError, FailedPrecondition, InvalidInput, NewerDatabase
+from citadel.registry.ports import Edit
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
+from tests.support.registry import entry
 from tests.support.store import chain_is_whole, event, intent
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -100,3 +103,17 @@ async def test_one_server_hears_what_another_one_changed(postgres_url: str, url:
         await asyncio.wait_for(anext(news), 10)  # announced once when the listener is connected
         await one.authorities.put_bundle(TrustBundle(TD, (b"\x30\x00",), 1, 300), event())
         assert await asyncio.wait_for(anext(news), 10) is Topic.BUNDLES
+
+
+async def test_a_writer_or_reader_that_is_cancelled_at_any_moment_holds_up_nobody(store: Store) -> None:
+    """A command that is ended by Ctrl-C cancels its call: the others must go on, and the chain stay whole."""
+    clock = random.Random(7)
+    for number in range(60):
+        work = store.issuance.get(1) if number % 3 == 0 else store.pin_trust_domain(TD)
+        task = asyncio.ensure_future(work)
+        await asyncio.sleep(clock.random() * 0.004)
+        task.cancel()
+        await asyncio.wait([task])
+        async with asyncio.timeout(5):
+            await store.entries.edit(Edit(create=[(entry(f"e{number}"), event())]), NOW)
+    assert await chain_is_whole(store, "one") == 60
