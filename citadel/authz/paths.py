@@ -9,6 +9,8 @@ real Envoy.
 from __future__ import annotations
 
 import re
+import string
+from urllib.parse import quote
 
 from citadel.authz.facts import PathNormalization
 from citadel.errors import InvalidInput
@@ -20,10 +22,11 @@ _REFUSED = re.compile(r"[\x00-\x20#\x7f]")
 _DOTS = re.compile(r"(\.|%2[eE])(\.|%2[eE])?")
 _DOT_WITH_PARAMETER = re.compile(r"/\.{1,2};")
 _ESCAPED_SLASH = re.compile(r"%(2[fF]|5[cC])")
-_HEX = frozenset("0123456789abcdefABCDEF")
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_ESCAPED_BY_CANONICAL_FORM = frozenset('"<>^`{|}')
-_NEVER = -4  # far enough from every index: no invalid percent sign was seen yet
+_FORBIDDEN = re.compile(r'["<>^`{|}\x80-\U0010ffff]+')  # in a URL, so the canonical form escapes it
+_PIECES = re.compile(r"%[0-9a-fA-F]{2}|%|[^%]+")
+_TWO_DIGITS = re.compile(r"[0-9a-fA-F]{2}")
+_UNRESERVED = string.ascii_letters + string.digits + "-._~"
+_DECODED = {form.format(ord(char)): char for char in _UNRESERVED for form in ("%{:02x}", "%{:02X}")}
 
 
 class BadPath(InvalidInput):
@@ -93,11 +96,12 @@ def _merge_slashes(path: str) -> str:
 def _canonical(path: str, bare: str) -> str:
     """Dot segments resolved, backslashes as slashes, percent-encoding in one form."""
     done: list[str] = []
-    segments = _without_dot_parameters(bare).replace("\\", "/").split("/")
+    escaped = _FORBIDDEN.sub(_escaped, _without_dot_parameters(bare))
+    segments = escaped.replace("\\", "/").split("/")
     for position, segment in enumerate(segments[1:], 2):
         dots = _DOTS.fullmatch(segment)
         if dots is None:
-            done.append(_canonical_segment(path, segment))
+            done.append(_one_form(path, segment))
             continue
         if dots[2] and done:
             done.pop()
@@ -119,43 +123,22 @@ def _without_dot_parameters(bare: str) -> str:
     return "/".join(segments)
 
 
-def _canonical_segment(path: str, segment: str) -> str:
-    """Decode what is unreserved, encode what a URL may not have, and keep all other escapes as they are written."""
-    out: list[str] = []
-    invalid = _NEVER  # where in `out` the last percent sign is that starts no escape
-    at = 0
-    while at < len(segment):
-        char = segment[at]
-        if char != "%":
-            out.extend(_escaped(char) if char in _ESCAPED_BY_CANONICAL_FORM or char > "\x7f" else char)
-            at += 1
-        elif at + 2 < len(segment) and segment[at + 1] in _HEX and segment[at + 2] in _HEX:
-            decoded = chr(int(segment[at + 1 : at + 3], 16))
-            if decoded == "\x00":
-                raise BadPath(path, "'%00' is not allowed in it")
-            at += 3
-            if decoded in _UNRESERVED:
-                out.append(decoded)
-                if invalid >= len(out) - 3:
-                    _guard_nested_escape(out, invalid, segment[at : at + 1])
-            else:
-                out.extend(segment[at - 3 : at])
-        else:
-            invalid = len(out)
-            out.append("%")
-            at += 1
+def _one_form(path: str, segment: str) -> str:
+    """Decode what is unreserved, and keep all other escapes as they are written.
+
+    Decoding must not make a new escape (`%%32f` as `%2f`): the stray percent sign becomes `%25` then.
+    """
+    if "%" not in segment:
+        return segment
+    pieces = _PIECES.findall(segment)
+    if "%00" in pieces:
+        raise BadPath(path, "'%00' is not allowed in it")
+    out = [_DECODED.get(piece, piece) for piece in pieces]
+    for at, piece in enumerate(pieces):
+        if piece == "%" and _TWO_DIGITS.match("".join(out[at + 1 : at + 3])):
+            out[at] = "%25"
     return "".join(out)
 
 
-def _guard_nested_escape(out: list[str], percent: int, following: str) -> None:
-    """Decoding must not make a new escape (`%%32f` as `%2f`): the stray percent sign becomes `%25` then."""
-    digits = out[percent + 1 :]
-    if len(digits) == 1:
-        if digits[0] in _HEX and following in _HEX:
-            out[percent + 1 :] = ["2", "5", *digits]
-    elif digits[0] in _HEX and digits[1] in _HEX:
-        out[percent + 1 :] = ["2", "5", *digits]
-
-
-def _escaped(char: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogateescape"))
+def _escaped(run: re.Match[str]) -> str:
+    return quote(run[0].encode("utf-8", "surrogateescape"), safe="")

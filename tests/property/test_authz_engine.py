@@ -13,44 +13,60 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from citadel.authz import index, policyset
-from citadel.authz.load import load_text
-from citadel.authz.policyset import PolicySet, compile_documents
+from citadel.authz import PolicySet, compile, index, load_text, policyset  # noqa: A004  (as in re.compile)
 from tests.support import authz_cases as cases
 from tests.support import naive_authz
 
-PAIRS = int(os.environ.get("CITADEL_AUTHZ_PAIRS", "3000"))
-REQUESTS = 10
+PAIRS = int(os.environ.get("CITADEL_AUTHZ_PAIRS", "12000"))
+REQUESTS = 40
 THOROUGH = settings(
-    max_examples=max(1, PAIRS // REQUESTS),
+    max_examples=max(1, PAIRS // REQUESTS // 2),  # for each of two tests
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
+SEEDS = st.integers(0, 2**32)
 
 
 def compiled(documents: list[dict[str, Any]], mesh: dict[str, Any]) -> PolicySet:
-    loaded = load_text(cases.to_text(documents))
-    return compile_documents(loaded.authorization_policies, cases.to_facts(mesh))
+    return compile(load_text(cases.to_text(documents)), cases.to_facts(mesh))
+
+
+def compare(
+    documents: list[dict[str, Any]], mesh: dict[str, Any], workload: dict[str, Any], seed: int, indexed: bool
+) -> None:
+    # with every rule in the index, or with few enough to be tried one by one
+    with patch.object(index, "FEW", 0 if indexed else 4), patch.object(policyset, "SMALL_GROUP", 1 if indexed else 64):
+        policies = compiled(documents, mesh)
+        _compare(documents, policies, mesh, workload, seed)
+
+
+def _compare(
+    documents: list[dict[str, Any]], policies: PolicySet, mesh: dict[str, Any], workload: dict[str, Any], seed: int
+) -> None:
+    dice = cases.Dice(seed)
+    for _ in range(REQUESTS):
+        request, answers = dice.request(), dice.answers()
+        expected = naive_authz.decide(documents, mesh, workload, request, answers)
+        found = cases.engine_decision(policies, workload, request, answers)
+        if found != expected:
+            note(f"{request} {answers}")
+        assert found == expected
 
 
 @THOROUGH
-@given(
-    cases.policy_lists(),
-    cases.meshes,
-    cases.workloads,
-    st.lists(st.tuples(cases.requests, cases.answers), min_size=REQUESTS, max_size=REQUESTS),
-    st.booleans(),
-)
+@given(cases.policy_lists(), cases.meshes, cases.workloads, SEEDS, st.booleans())
 def test_the_engine_decides_as_the_specification_says(
-    documents: list[dict[str, Any]],
-    mesh: dict[str, Any],
-    workload: dict[str, Any],
-    asked: list[tuple[dict[str, Any], dict[str, str]]],
-    indexed: bool,
+    documents: list[dict[str, Any]], mesh: dict[str, Any], workload: dict[str, Any], seed: int, indexed: bool
 ) -> None:
-    with patch.object(index, "FEW", 0 if indexed else 4), patch.object(policyset, "SMALL_GROUP", 1 if indexed else 64):
-        policies = compiled(documents, mesh)  # with every rule in the index, or with few enough to be tried one by one
-        for request, answers in asked:
-            expected = naive_authz.decide(documents, mesh, workload, request, answers)
-            note(f"{request} {answers}")
-            assert cases.engine_decision(policies, workload, request, answers) == expected
+    compare(documents, mesh, workload, seed, indexed)
+
+
+WORKLOAD = {"namespace": "a", "labels": {}, "kind": "workload", "gateway": "", "services": []}
+
+
+@THOROUGH
+@given(cases.single_field_policies(), cases.meshes, SEEDS, st.booleans())
+def test_each_field_matches_what_the_specification_says(
+    document: dict[str, Any], mesh: dict[str, Any], seed: int, indexed: bool
+) -> None:
+    compare([document], mesh, WORKLOAD, seed, indexed)

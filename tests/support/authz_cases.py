@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Any
@@ -206,6 +207,27 @@ def policies(draw: st.DrawFn, number: int) -> Doc:
 
 
 @st.composite
+def single_field_policies(draw: st.DrawFn) -> Doc:
+    """A policy of one rule with one field: what each field matches, and nothing around it."""
+    part = draw(st.sampled_from(["from", "to", "when"]))
+    if part == "when":
+        rule: Doc = {"when": [draw(conditions(list(CONDITIONS)))]}
+    else:
+        of, inner = (SOURCE_FIELDS, "source") if part == "from" else (OPERATION_FIELDS, "operation")
+        name = draw(st.sampled_from(sorted(of)))
+        rule = {
+            part: [{inner: {draw(st.sampled_from([name, f"not{name[0].upper()}{name[1:]}"])): draw(some(of[name]))}}]
+        }
+    spec = {"action": draw(st.sampled_from(["ALLOW", "DENY"])), "rules": [rule]}
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "p", "namespace": "a"},
+        "spec": spec,
+    }
+
+
+@st.composite
 def policy_lists(draw: st.DrawFn, most: int = 6) -> list[Doc]:
     return [draw(policies(number)) for number in range(draw(st.integers(2, most)))]
 
@@ -232,45 +254,55 @@ workloads = st.fixed_dictionaries(
         "services": st.lists(st.sampled_from(SERVICES), max_size=2, unique_by=tuple),
     }
 )
-_texts = st.sampled_from(TEXTS)
-_claim = st.one_of(
-    _texts,
-    st.lists(st.one_of(_texts, st.integers(0, 1)), max_size=3),
-    st.sampled_from([1, True, None, {}, {"b": "a"}, {"b": ["a", "ab"]}, {"scope": "a b"}, {"b": {"c": "a"}}]),
-)
-_jwts = st.none() | st.fixed_dictionaries(
-    {},
-    optional={
-        "iss": st.sampled_from(["a", "b", "", "a/b", "*", "ab"]),
-        "sub": st.one_of(st.sampled_from(["x", "", "a", "*", "x/y", "xx"]), st.just(1)),
-        **dict.fromkeys(("aud", "azp", "a", "scope", "groups"), _claim),
-    },
-)
-_https = st.fixed_dictionaries(
-    {
-        "method": st.sampled_from(METHODS),
-        "path": st.sampled_from(PATHS),
-        "authority": st.none() | st.sampled_from([*HOSTS, ""]),
-        "headers": st.fixed_dictionaries(
-            {}, optional={n: st.lists(_texts, min_size=1, max_size=2) for n in ("x", "accept")}
-        ),
-        "jwt": _jwts,
-        "seen": st.booleans(),
-    }
-)
-requests = st.fixed_dictionaries(
-    {
-        "port": st.none() | st.sampled_from(PORTS),
-        "peer": st.none() | st.sampled_from(PEERS),
-        **{f"{end}_ip": st.none() | st.sampled_from(ADDRESSES) for end in ("source", "remote", "destination")},
-        "sni": st.sampled_from(["", "a.b", "A.B"]),
-        "http": st.one_of(_https, _https, _https, st.none()),
-        "metadata": st.fixed_dictionaries(
-            {}, optional={f"envoy.filters.{name}": st.fixed_dictionaries({"k": _claim}) for name in ("f", "f.g")}
-        ),
-    }
-)
-answers = st.fixed_dictionaries({}, optional={n: st.sampled_from(["allow", "deny", "failed"]) for n in "pq"})
+
+
+class Dice:
+    """Requests by chance: thousands in the time in which Hypothesis draws a few. One seed gives the same requests."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def one(self, *values: Any) -> Any:
+        return self._random.choice(values)
+
+    def request(self) -> Doc:
+        one = self.one
+        return {
+            "port": one(None, *PORTS),
+            "peer": one(None, *PEERS),
+            **{f"{end}_ip": one(None, *ADDRESSES) for end in ("source", "remote", "destination")},
+            "sni": one("", "a.b", "A.B"),
+            "http": one(self._http, self._http, self._http, lambda: None)(),
+            "metadata": one({}, {f"envoy.filters.{one('f', 'f.g')}": {"k": self._claim()}}),
+        }
+
+    def answers(self) -> dict[str, str]:
+        return {name: self.one("allow", "deny", "failed") for name in self.one("", "p", "q", "pq")}
+
+    def _http(self) -> Doc:
+        one = self.one
+        return {
+            "method": one(*METHODS, "") if one(0, 1) else "GET",
+            "path": one(*PATHS),
+            "authority": one(None, "", *HOSTS),
+            "headers": {n: [one(*TEXTS) for _ in range(one(1, 1, 2))] for n in ("x", "accept") if one(0, 1, 1)},
+            "jwt": one(None, self._jwt()),
+            "seen": one(True, False),
+        }
+
+    def _jwt(self) -> Doc:
+        one = self.one
+        jwt = {name: self._claim() for name in ("aud", "azp", "a", "scope", "groups") if one(0, 1)}
+        if one(0, 1, 1, 1):
+            jwt["iss"] = one("a", "b", "", "a/b", "*", "ab")
+        if one(0, 1, 1, 1):
+            jwt["sub"] = one("x", "", "a", "*", "x/y", "xx", 1)
+        return jwt
+
+    def _claim(self) -> Any:
+        one = self.one
+        odd = one(1, True, None, {}, {"b": "a"}, {"b": ["a", "ab"]}, {"scope": "a b"}, {"b": {"c": "a"}})
+        return one(one(*TEXTS), [one(0, 1, *TEXTS) for _ in range(one(0, 1, 2, 3))], odd)
 
 
 # --- the engine's values
