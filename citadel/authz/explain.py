@@ -11,10 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from citadel.authz.criteria import Criterion
-from citadel.authz.decision import Decision
+from citadel.authz.decision import Decision, Reason
 from citadel.authz.evaluate import Answer, Consultation, evaluate
 from citadel.authz.model import Action, PolicyName
-from citadel.authz.paths import BadPath
 from citadel.authz.policyset import PolicySet
 from citadel.authz.request import JsonValue, Request, Workload
 from citadel.authz.rules import CompiledPolicy, CompiledRule
@@ -163,10 +162,9 @@ def explain(
 ) -> Explanation:
     """Evaluate the request, and say what each applicable policy made of it. `answers` as for `evaluate`."""
     found = evaluate(policies, workload, request, answers or {})
-    try:
-        subject = Subject(request, policies.facts)
-    except BadPath:
+    if isinstance(found, Decision) and found.reason in (Reason.BAD_PATH, Reason.INTERNAL_ERROR):
         return Explanation(found, (), policies.version, None)
+    subject = Subject(request, policies.facts)
     applying = policies.for_workload(workload).policies
     ordered = sorted(applying, key=lambda compiled: (_PHASES.index(compiled.policy.action), compiled.name))
     return Explanation(

@@ -28,7 +28,7 @@ from citadel.authz.rules import CompiledPolicy
 from citadel.authz.selection import attached, namespaces_of
 
 MOST_WORKLOADS = 20_000
-"""For so many workloads the applicable policies are kept; beyond that, those kept longest are worked out again."""
+"""For so many workloads the applicable policies are kept; beyond that, all are worked out again."""
 SMALL_GROUP = 64
 """Groups with fewer rules are indexed together, once per workload."""
 
@@ -139,8 +139,8 @@ class PolicySet:
         found = self._workloads.get(key)
         if found is None:
             found = WorkloadPolicies(self._groups_of(workload))
-            while len(self._workloads) >= MOST_WORKLOADS:
-                self._workloads.pop(next(iter(self._workloads), None), None)
+            if len(self._workloads) >= MOST_WORKLOADS:
+                self._workloads = {}
             self._workloads[key] = found
         return found
 

@@ -17,7 +17,7 @@ from citadel.authz import PolicySet, compile, index, load_text, policyset  # noq
 from tests.support import authz_cases as cases
 from tests.support import naive_authz
 
-PAIRS = int(os.environ.get("CITADEL_AUTHZ_PAIRS", "12000"))
+PAIRS = int(os.environ.get("CITADEL_AUTHZ_PAIRS", "16000"))
 REQUESTS = 40
 THOROUGH = settings(
     max_examples=max(1, PAIRS // REQUESTS // 2),  # for each of two tests

@@ -208,23 +208,35 @@ def policies(draw: st.DrawFn, number: int) -> Doc:
 
 @st.composite
 def single_field_policies(draw: st.DrawFn) -> Doc:
-    """A policy of one rule with one field: what each field matches, and nothing around it."""
-    part = draw(st.sampled_from(["from", "to", "when"]))
-    if part == "when":
-        rule: Doc = {"when": [draw(conditions(list(CONDITIONS)))]}
-    else:
-        of, inner = (SOURCE_FIELDS, "source") if part == "from" else (OPERATION_FIELDS, "operation")
-        name = draw(st.sampled_from(sorted(of)))
-        rule = {
-            part: [{inner: {draw(st.sampled_from([name, f"not{name[0].upper()}{name[1:]}"])): draw(some(of[name]))}}]
-        }
-    spec = {"action": draw(st.sampled_from(["ALLOW", "DENY"])), "rules": [rule]}
+    """A policy whose rules have one field each, and the same one: what it matches, and nothing around it."""
+    part, name = draw(
+        st.sampled_from(
+            [
+                *(("from", name) for name in sorted(SOURCE_FIELDS)),
+                *(("to", name) for name in sorted(OPERATION_FIELDS)),
+                *(("when", name) for name in sorted(CONDITIONS)),
+            ]
+        )
+    )
+    spec = {
+        "action": draw(st.sampled_from(["ALLOW", "DENY"])),
+        "rules": [{part: [draw(_one_field(part, name))]} for _ in range(draw(st.integers(1, 3)))],
+    }
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
         "metadata": {"name": "p", "namespace": "a"},
         "spec": spec,
     }
+
+
+@st.composite
+def _one_field(draw: st.DrawFn, part: str, name: str) -> Doc:
+    if part == "when":
+        return draw(conditions([name]))
+    of, inner = (SOURCE_FIELDS, "source") if part == "from" else (OPERATION_FIELDS, "operation")
+    field = draw(st.sampled_from([name, name, f"not{name[0].upper()}{name[1:]}"]))
+    return {inner: {field: draw(some(of[name]))}}
 
 
 @st.composite
@@ -273,7 +285,7 @@ class Dice:
             **{f"{end}_ip": one(None, *ADDRESSES) for end in ("source", "remote", "destination")},
             "sni": one("", "a.b", "A.B"),
             "http": one(self._http, self._http, self._http, lambda: None)(),
-            "metadata": one({}, {f"envoy.filters.{one('f', 'f.g')}": {"k": self._claim()}}),
+            "metadata": {f"envoy.filters.{name}": {"k": self._claim()} for name in ("f", "f.g") if one(0, 1, 1)},
         }
 
     def answers(self) -> dict[str, str]:

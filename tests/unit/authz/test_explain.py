@@ -105,3 +105,8 @@ def test_a_bad_path_is_all_there_is_to_say() -> None:
     found = explain(POLICIES, SHOP, get("/a b"))
     assert found.policies == ()
     assert "deny (bad-path)" in found.to_text()
+
+
+def test_a_defect_of_ours_is_told_and_not_raised() -> None:
+    found = explain(POLICIES, SHOP, get(None))  # type: ignore[arg-type]  # what must not be
+    assert "deny (internal-error)" in found.to_text()

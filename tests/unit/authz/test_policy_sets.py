@@ -171,3 +171,22 @@ def test_policies_of_one_selector_share_their_index_among_workloads() -> None:
     one, other = (policies.for_workload(Workload("shop", {"app": "cart", "v": version})) for version in "12")
     assert one is not other
     assert one.http[0] is other.http[0]
+
+
+def test_a_rule_with_many_sources_and_operations_is_found_by_what_all_of_them_name() -> None:
+    rule = Rule(
+        tuple(Source(principals=(f"td/ns/n{i}/sa/x",), namespaces=("a",) if i % 2 else ()) for i in range(20)),
+        tuple(Operation(paths=(f"/p{i}",), methods=("GET",) if i % 2 else ()) for i in range(20)),
+    )
+    policies = [policy(Action.ALLOW, rule, name="big"), *many(20)]
+    assert decided(get("/p2", "td/ns/n4/sa/x", method="POST"), *policies).allowed
+    assert not decided(get("/p3", "td/ns/n4/sa/x", method="POST"), *policies).allowed
+    assert not decided(get("/p2", "td/ns/n20/sa/x", method="POST"), *policies).allowed
+
+
+def test_more_workloads_than_are_kept_are_still_decided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("citadel.authz.policyset.MOST_WORKLOADS", 3)
+    policies = compiled(policy(selector=CART))
+    for number in range(10):
+        assert len(policies.for_workload(Workload("shop", {"app": "cart", "v": str(number)})).policies) == 1
+        assert len(policies.for_workload(Workload("shop", {"app": "web", "v": str(number)})).policies) == 0
