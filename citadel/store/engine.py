@@ -3,52 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from sqlalchemy import Connection, event, inspect, make_url, text
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from citadel.errors import FailedPrecondition, InvalidInput, PermissionDenied
+from citadel.errors import InvalidInput
 from citadel.store.faults import our_errors
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-_MIGRATION_PATIENCE = 30.0  # seconds, for a lock
+_ASYNCPG = "postgresql+asyncpg://"  # asyncpg itself reads the rest of the URL, as libpq would
+_DOWNGRADE_PATIENCE = 30.0  # seconds
 _MIGRATION_LOCK = 0x0C17ADE1  # an arbitrary number that all servers share: pg_advisory_lock
-
-
-class DirectoryLock:
-    """Holds a SQLite directory for this process. Raises FailedPrecondition, naming the holder, if it is taken."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise PermissionDenied(
-                f"{path} cannot be opened: {error.strerror}", mend="run as the user who owns the data directory"
-            ) from error
-        try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._handle, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(self._handle)
-            raise FailedPrecondition(
-                f"another Citadel (pid {holder}) uses {path.parent} already",
-                mend="stop that one first; several servers share a PostgreSQL, not a SQLite",
-            ) from None
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
-
-    def release(self) -> None:
-        os.close(self._handle)
 
 
 def parse_url(text_url: str) -> URL:
@@ -78,41 +51,40 @@ def create(url: URL, *, pool_size: int, timeout: float) -> AsyncEngine:
         event.listen(engine.sync_engine, "begin", _sqlite_begin)
         return engine
     engine = create_async_engine(
-        url,
+        _ASYNCPG,
+        async_creator=partial(_connect, url, timeout, timeout),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=timeout,
         pool_pre_ping=True,
-        connect_args={"timeout": timeout, "command_timeout": timeout},
     )
     event.listen(engine.sync_engine, "connect", _postgres_durable)
     return engine
 
 
-def create_for_migrations(url: URL) -> AsyncEngine:
+def create_for_migrations(url: URL, *, timeout: float) -> AsyncEngine:
     """An engine for one task that may take its time over a large table."""
-    engine = create_async_engine(url, poolclass=NullPool)
     if url.get_backend_name() == "sqlite":
-        event.listen(engine.sync_engine, "connect", partial(_sqlite_durable, _MIGRATION_PATIENCE))
+        engine = create_async_engine(url, poolclass=NullPool)
+        event.listen(engine.sync_engine, "connect", partial(_sqlite_durable, timeout))
         event.listen(engine.sync_engine, "begin", _sqlite_begin)
-    return engine
+        return engine
+    return create_async_engine(_ASYNCPG, async_creator=partial(_connect, url, timeout, None), poolclass=NullPool)
 
 
-def prepare_file(path: Path) -> None:
-    """Make the SQLite file with mode 0600 whatever the umask is; its -wal and -shm inherit that."""
-    with our_errors(str(path)):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        path.chmod(0o600)
-        probe = sqlite3.connect(path)
-        try:
-            verdict = probe.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise FailedPrecondition(f"the database {path} is corrupt ({error})", mend="restore a backup") from error
-        finally:
-            probe.close()
-        if verdict != "ok":
-            raise FailedPrecondition(f"the database {path} is corrupt ({verdict})", mend="restore it from a backup")
+def dsn(url: URL) -> str:
+    """A PostgreSQL URL as libpq and asyncpg read it, password included: all of libpq's options (`sslmode`) work."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+async def _connect(url: URL, timeout: float, patience: float | None) -> Any:
+    """`patience`: seconds for one statement."""
+    try:
+        return await asyncpg.connect(dsn(url), timeout=timeout, command_timeout=patience)
+    except (ValueError, asyncpg.ClientConfigurationError) as error:  # what asyncpg cannot make of the URL
+        raise InvalidInput(
+            f"store.url cannot be used: {error}", mend="see store.url in docs/configuration.md"
+        ) from error
 
 
 def _sqlite_durable(timeout: float, connection: Any, _: Any) -> None:
@@ -142,12 +114,12 @@ def _postgres_durable(connection: Any, _: Any) -> None:
     cursor.close()
 
 
-async def migrate(url: URL, where: str, *, to: str = "head") -> None:
+async def migrate(url: URL, where: str, *, timeout: float, to: str = "head") -> None:
     """Bring the tables to revision `to`. Raises NewerDatabase if a newer program has been here.
 
     Alembic is not even imported where there is nothing to do, which is nearly always: it takes a quarter of a second.
     """
-    engine = create_for_migrations(url)
+    engine = create_for_migrations(url, timeout=timeout)
     try:
         with our_errors(where):
             async with engine.connect() as connection:
@@ -181,11 +153,9 @@ async def _alone(connection: AsyncConnection) -> AsyncIterator[None]:
         return
     await connection.execute(text("SELECT pg_advisory_lock(:n)"), {"n": _MIGRATION_LOCK})
     await connection.commit()
-    try:
-        yield
-    finally:
-        await connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": _MIGRATION_LOCK})
-        await connection.commit()
+    yield  # if it fails, the connection is closed, and the lock goes with it
+    await connection.execute(text("SELECT pg_advisory_unlock(:n)"), {"n": _MIGRATION_LOCK})
+    await connection.commit()
 
 
 async def _run(connection: AsyncConnection, work: Callable[[Connection], None]) -> None:
@@ -198,7 +168,7 @@ async def downgrade(url: URL, to: str) -> None:
 
     from citadel.store.upgrade import downgrade as work
 
-    engine = create_for_migrations(url)
+    engine = create_for_migrations(url, timeout=_DOWNGRADE_PATIENCE)
     try:
         async with engine.connect() as connection:
             await asyncio.shield(_run(connection, lambda c: work(c, to)))

@@ -78,6 +78,7 @@ class Ledger:
         self._changes = changes
         self._insert = inserting(_A, ("writer", "sequence", "hash", "body"), engine.dialect)
         self._turn = asyncio.Lock()
+        self.refused = False  # whether the database did not carry out what was last written
         self._milestone = 1
         self._reached = asyncio.Event()
         self._sequence = 0
@@ -176,6 +177,8 @@ class Ledger:
                 outcome = "failed"
             raise
         finally:
+            if kind != "read":
+                self.refused = outcome == "failed"
             self._meter.transaction(kind, outcome, time.monotonic() - began)
 
     def _links(self, bodies: Sequence[bytes]) -> tuple[int, bytes, list[tuple[Any, ...]]]:

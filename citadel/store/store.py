@@ -8,24 +8,25 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import insert, select, text
+from sqlalchemy import delete, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from citadel.errors import FailedPrecondition
 from citadel.spiffe import TrustDomain
 from citadel.store import engine as engines
+from citadel.store import sqlite_file
 from citadel.store.audit import SqlAuditLog
 from citadel.store.authorities import SqlAuthorityStore
 from citadel.store.changes import LocalChanges, listen
 from citadel.store.entries import SqlEntryStore
-from citadel.store.faults import our_errors
 from citadel.store.federation import SqlFederationStore
 from citadel.store.issuance import SqlIssuanceLog
 from citadel.store.leases import SqlLeases
-from citadel.store.ledger import Ledger
+from citadel.store.ledger import Ledger, Transaction
 from citadel.store.ports import StoreMeter
 from citadel.store.records import SqlClientStore, SqlJobStore
 from citadel.store.rotation import SqlRotationStore
+from citadel.store.sqlite_file import DirectoryLock
 from citadel.store.tables import MetaRow
 
 
@@ -68,29 +69,27 @@ class Store:
         parsed = engines.parse_url(url)
         where = parsed.render_as_string(hide_password=True).replace("+aiosqlite", "").replace("+asyncpg", "")
         kind = parsed.get_backend_name()
-        lock: engines.DirectoryLock | None = None
+        lock: DirectoryLock | None = None
+        seconds = timeout.total_seconds()
         if kind == "sqlite":
             path = Path(parsed.database or "")
-            with our_errors(where):
-                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = engines.DirectoryLock(path.parent / "lock")
+            sqlite_file.prepare_folder(path)
+            lock = DirectoryLock(path.parent / "lock")
             try:
-                engines.prepare_file(path)
+                sqlite_file.prepare(path, timeout=seconds)
             except BaseException:
                 lock.release()
                 raise
-        seconds = timeout.total_seconds()
         engine = engines.create(parsed, pool_size=pool_size, timeout=seconds)
         listener: asyncio.Task[None] | None = None
         try:
-            await engines.migrate(parsed, where)
+            await engines.migrate(parsed, where, timeout=seconds)
             changes = LocalChanges()
             ledger = Ledger(engine, changes, writer=writer, where=where, timeout=seconds, meter=meter)
             await ledger.open()
             store = cls(engine, ledger, changes, kind=kind, where=where)
             if kind == "postgresql":
-                dsn = parsed.set(drivername="postgresql").render_as_string(hide_password=False)
-                listener = asyncio.create_task(listen(dsn, changes), name="database announcements")
+                listener = asyncio.create_task(listen(engines.dsn(parsed), changes), name="database announcements")
             store.issuance.start()
             try:
                 yield store
@@ -120,6 +119,19 @@ class Store:
                 )
 
     async def health(self) -> None:
-        """Returns if the database answers. Raises Unavailable."""
+        """Returns if the database answers; and, if it refused to write the last time, can be written to again.
+
+        Raises Unavailable.
+        """
+        if self._ledger.refused:
+            async with self._ledger.writing() as transaction:
+                await _rewrite(transaction, "probe")
+            return
         async with self._ledger.reading() as transaction:
             await transaction.first(text("SELECT 1"))
+
+
+async def _rewrite(transaction: Transaction, key: str) -> None:
+    """Write a row, so that it shows whether that is possible."""
+    await transaction.connection.execute(delete(MetaRow).where(MetaRow.key == key))  # type: ignore[arg-type]  # SQLModel types columns as values
+    await transaction.connection.execute(insert(MetaRow).values(key=key, value=""))

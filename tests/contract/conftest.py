@@ -9,7 +9,7 @@ import pytest
 
 from citadel.store import Store
 from tests.support import postgres
-from tests.support.store import empty_database
+from tests.support.postgres import new_database
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/db/citadel.db"
-    return await empty_database(request.getfixturevalue("postgres_url"))
+    return await new_database(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,26 +24,61 @@ def binaries() -> Path | None:
     return found[0].parent if found else None
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """A running server; its URL. Skips the test if PostgreSQL is not installed."""
+class Server:
+    """One that can be stopped, as by a failing machine, and started again. Use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.home = Path(tempfile.mkdtemp(prefix="citadel-pg-"))
+        self.url = f"postgresql://citadel@/postgres?host={self.home}"
+        self._as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self._as_user:
+            shutil.chown(self.home, "postgres")
+
+    def __enter__(self) -> Server:
+        initdb = [str(self._folder / "initdb"), "-D", str(self.home / "data"), "-A", "trust"]
+        _run([*self._as_user, *initdb, "-U", "citadel", "-E", "UTF8"])
+        self.start()
+        return self
+
+    def start(self) -> None:
+        options = f"-c listen_addresses='' -c unix_socket_directories={self.home}"
+        self.control("-l", str(self.home / "log"), "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """`immediate`: as if it had been killed; it recovers at the next start."""
+        self.control("-m", mode, "stop")
+
+    def require_password(self, user: str) -> None:
+        rules = self.home / "data" / "pg_hba.conf"
+        rules.write_text(f"local all {user} scram-sha-256\n" + rules.read_text())
+        self.control("reload")
+
+    def control(self, *arguments: str) -> None:
+        control = [str(self._folder / "pg_ctl"), "-D", str(self.home / "data"), "-w", "-t", _WAIT]
+        _run([*self._as_user, *control, *arguments])
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            with suppress(RuntimeError):  # it does not run
+                self.stop()
+        finally:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+
+def installed() -> Server:
+    """One that is not started yet. Skips the test if PostgreSQL is not installed."""
     folder = binaries()
     if folder is None:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
-    home = Path(tempfile.mkdtemp(prefix="citadel-pg-"))
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        shutil.chown(home, "postgres")
-    control = [*as_user, str(folder / "pg_ctl"), "-D", str(home / "data"), "-w", "-t", _WAIT]
-    try:
-        initdb = [str(folder / "initdb"), "-D", str(home / "data"), "-A", "trust", "-U", "citadel", "-E", "UTF8"]
-        _run([*as_user, *initdb])
-        options = f"-c listen_addresses='' -c unix_socket_directories={home}"
-        _run([*control, "-l", str(home / "log"), "-o", options, "start"])
-        yield f"postgresql://citadel@/postgres?host={home}"
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, capture_output=True, cwd="/")
-        shutil.rmtree(home, ignore_errors=True)
+    return Server(folder)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A running server; its URL. Skips the test if PostgreSQL is not installed."""
+    with installed() as running:
+        yield running.url
 
 
 async def new_database(server_url: str) -> str:

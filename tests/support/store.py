@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -14,14 +13,6 @@ from citadel.spiffe import SpiffeId
 from citadel.store import Store
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
-
-
-async def empty_database(server_url: str) -> str:
-    """A new database on a PostgreSQL server; its URL."""
-    base = make_url(server_url).set(drivername="postgresql+asyncpg")
-    name = f"t{uuid4().hex}"
-    await execute(server_url, f"CREATE DATABASE {name}")
-    return base.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
 
 
 async def execute(url: str, *statements: str) -> None:
