@@ -151,7 +151,10 @@ async def test_a_locked_database_is_waited_for_as_long_as_configured_and_then_to
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(Unavailable, match="holds the database locked"):
                 await issue(store, 1000)
+            with pytest.raises(Unavailable, match="holds the database locked"):
+                await store.health()  # although it can be read
             other.rollback()
+            await store.health()
             await issue(store, 1001)
             assert await chain_is_whole(store, "one") == 301
     assert await records(database) >= {1001}
@@ -199,8 +202,6 @@ async def test_a_full_disk_never_gives_a_certificate_that_is_not_on_record(small
             ends = await asyncio.gather(*(client() for _ in range(8)), return_exceptions=True)
         assert all("the disk is full" in str(end) for end in ends)
         filling = fill(disk)
-        with pytest.raises(Unavailable, match="the disk is full"):
-            await store.health()
         assert len(await store.issuance.find(IssuanceQuery(limit=5))) == 5  # what is there can be read
         filling.unlink()
         subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
