@@ -76,7 +76,8 @@ class ClientHolding:
 
 
 class ClientStore(Protocol):
-    """Who holds what. A disconnect and our own restart leave everything in place."""
+    """Who holds what. A disconnect and our own restart leave everything in place. Implementation: store.records.
+    Contract: tests/contract/test_client_and_job_stores.py."""
 
     async def record(self, node: str, reports: Sequence[Report]) -> None:
         """Write all of `reports` in one transaction; per client and resource the newest counts."""
@@ -112,6 +113,8 @@ class Run(Protocol):
 
 
 class JobStore(Protocol):
+    """The newest run of each job. Implementation: store.records. Contract: as ClientStore's."""
+
     async def record(self, run: Run, /) -> None: ...
 
     async def last(self) -> dict[str, JobRun]:

@@ -13,18 +13,21 @@ import pytest
 from citadel.jobs import Leases
 from citadel.store.store import Store
 from tests.support.jobs import MemoryLeases
+from tests.support.postgres import new_database
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 async def leases(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Leases]:
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             yield MemoryLeases()
         else:
             url = f"sqlite:///{tmp_path}/db/citadel.db"
+            if request.param == "postgresql":
+                url = await new_database(request.getfixturevalue("postgres_url"))
             store = await stack.enter_async_context(Store.open(url, writer="a"))
             yield store.leases
 

@@ -177,9 +177,9 @@ class MemoryIssuanceLog:
     audit: list[AuditEvent] = field(default_factory=list)
 
     async def intend(self, intent: IssuanceIntent, audit: AuditEvent) -> None:
+        await asyncio.sleep(0)  # a real one waits for the disk here
         if intent.serial in self.rows:
             raise AlreadyExists(f"serial {intent.serial:x} was used before")
-        await asyncio.sleep(0)  # a real one waits for the disk here
         self.rows[intent.serial] = IssuanceRecord(intent, None, "", "")
         self.audit.append(audit)
 
