@@ -132,6 +132,7 @@ class Server:
 
     async def start(self) -> None:
         """Bring the authorities into the state in which they can sign, and settle what a crash left open."""
+        await self.store.recognise(self.settings.data_dir / "database-id")
         await self.store.pin_trust_domain(self.settings.trust_domain)
         await self.notary.open()
         await self.authorities.ensure()

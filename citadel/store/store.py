@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -24,6 +25,7 @@ from citadel.store.issuance import SqlIssuanceLog
 from citadel.store.leases import SqlLeases
 from citadel.store.ledger import Ledger, Transaction
 from citadel.store.ports import StoreMeter
+from citadel.store.recognised import remember, remembered
 from citadel.store.records import SqlClientStore, SqlJobStore
 from citadel.store.rotation import SqlRotationStore
 from citadel.store.sqlite_file import DirectoryLock
@@ -117,6 +119,26 @@ class Store:
                     f"the database {self.where} belongs to the trust domain {row[0]}, not {trust_domain}",
                     mend="set trust_domain back, or begin with another data directory",
                 )
+
+    async def recognise(self, path: Path) -> None:
+        """Make sure that this is the database of before: its id is in the file at `path`, which is made at first.
+
+        Raises FailedPrecondition if it is another one, or an empty one; PermissionDenied.
+        """
+        known = remembered(path)
+        async with self._ledger.writing() as transaction:
+            row = await transaction.first(select(MetaRow.value).where(MetaRow.key == "database_id"))  # type: ignore[call-overload]  # SQLModel types columns as values
+            if row is None and known is None:
+                row = (secrets.token_hex(16),)
+                await transaction.connection.execute(insert(MetaRow).values(key="database_id", value=row[0]))
+        if known is None and row is not None:
+            remember(path, row[0])
+        elif row is None or row[0] != known:
+            what = "is empty" if row is None else "is another one than before"
+            raise FailedPrecondition(
+                f"the database {self.where} {what}: {path} remembers the one that this Citadel used",
+                mend="mount or restore that one; to begin anew, with a root that nobody trusts yet, remove the file",
+            )
 
     async def health(self) -> None:
         """Returns if the database answers; and, if it refused to write the last time, can be written to again.
