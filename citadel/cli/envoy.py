@@ -195,6 +195,13 @@ def _text(document: dict[str, Any], form: FileFormat) -> str:
 class _PlainDumper(yaml.SafeDumper):
     """Writes what is there twice twice: Envoy's YAML reader takes anchors, people do not."""
 
+    def choose_scalar_style(self) -> str:
+        """Envoy's reader takes a bare `n` or `y` for a boolean, PyYAML takes it for text."""
+        if getattr(self.event, "value", "") in ("y", "Y", "n", "N"):
+            return '"'
+        style: str = super().choose_scalar_style()
+        return style
+
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
 

@@ -74,9 +74,11 @@ class Address:
         host, colon, port = text.rpartition(":")
         if not colon or not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
             raise InvalidInput(f"{text!r} is no address; expected host:port or unix:/path, as in 127.0.0.1:8080")
-        if ":" in host and not (host.startswith("[") and host.endswith("]") and _is_ip(host[1:-1])):
-            raise InvalidInput(f"{text!r} is no address: an IPv6 address stands in brackets, as in [::1]:8080")
-        return cls(host.strip("[]"), int(port))
+        if set(host) & set(":[]"):
+            if not (host.startswith("[") and host.endswith("]") and _is_ip(host[1:-1])):
+                raise InvalidInput(f"{text!r} is no address: an IPv6 address stands in brackets, as in [::1]:8080")
+            host = host[1:-1]
+        return cls(host, int(port))
 
     @classmethod
     def unix(cls, path: str) -> Address:

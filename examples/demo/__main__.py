@@ -16,7 +16,12 @@ from examples.demo.story import Stage, Wishes, staged, tell
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="./demo", description="Citadel with two real Envoys under load.")
+    parser = argparse.ArgumentParser(
+        prog="./demo",
+        description="Citadel with two real Envoys under load.",
+        epilog="Exit status: 0 if every request succeeded, every certificate was renewed often enough and the intruder "
+        "got nothing; 1 if not, or if something could not be started; 2 for a wrong command line; 130 if interrupted.",
+    )
     parser.add_argument("--keep", action="store_true", help="leave everything running, to play with, until Ctrl-C")
     parser.add_argument("--ttl", type=int, default=10, metavar="SECONDS", help="life of a certificate (default 10)")
     parser.add_argument("--renewals", type=int, default=3, metavar="N", help="renewals of each to wait for (default 3)")
@@ -45,7 +50,8 @@ def main() -> int:
 async def _run(wishes: Wishes, *, keep: bool) -> bool:
     task = asyncio.current_task()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     async with staged(wishes) as stage:
         faults = await tell(stage, wishes)
         handshakes = stage.server.sight.handshakes if stage.server.sight else 0

