@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 
 from citadel.sds.bootstrap import Variant
-from tests.support.envoys import mesh, wait_for
+from tests.support.envoys import mesh, renewed, wait_for
 from tests.support.load import Load
 from tests.support.up import QUICK, Up, Workload, me
 
@@ -55,9 +55,9 @@ def test_killed_while_issuing_under_load(tmp_path: Path) -> None:
         listeners = {f"{name}/{way}": path for name, pair in pairs.items() for way, path in pair.listeners.items()}
         busy(one.up)
         handed_out: set[str] = set()
+        streams = {envoy.name: envoy.streams() for envoy in envoys}
         with Load(listeners, per_second=15) as load:
             for _ in range(KILLS):
-                streams = {envoy.name: envoy.streams() for envoy in envoys}
                 with Workload(one.up.workload_socket, *names()) as workload:
                     end = time.monotonic() + 1.5 + random.random()
                     while time.monotonic() < end:
@@ -66,13 +66,11 @@ def test_killed_while_issuing_under_load(tmp_path: Path) -> None:
                 load.wait_for(10)
                 one.up.start()
                 began = time.monotonic()
-                wait_for("streams", lambda s=streams: all(e.streams() == s[e.name] for e in envoys))  # type: ignore[misc]
+                wait_for("streams", lambda: all(envoy.streams() == streams[envoy.name] for envoy in envoys))
                 print(f"streams back {time.monotonic() - began:.2f} s after it listened")
                 for envoy in envoys:
                     envoy.look()
-            before = {envoy.name: len(envoy.serials) for envoy in envoys}
-            for envoy in envoys:
-                wait_for("renewal", lambda e=envoy: (e.look(), len(e.serials) > before[e.name])[1])  # type: ignore[misc]
+            renewed(envoys)
         failures = {name: pair.failures() for name, pair in pairs.items()}
         assert (load.failed, failures) == ({}, {name: {} for name in pairs})
         handed_out |= {serial.rjust(32, "0") for envoy in envoys for serial in envoy.serials}

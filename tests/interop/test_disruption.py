@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
-from citadel.sds.bootstrap import Variant
-from tests.support.cacerts import make_ca, make_crl, plug
-from tests.support.envoys import CHURN, KEEP, Envoy, Mesh, Pair, mesh, wait_for
+from citadel.sds.bootstrap import Address, Inbound, Plan, Variant, bootstrap
+from citadel.spiffe import TrustDomain
+from tests.support.cacerts import Ca, make_ca, make_crl, plug
+from tests.support.envoys import CHURN, KEEP, Mesh, Pair, mesh, renewed, wait_for
 from tests.support.load import Load
 
 pytestmark = pytest.mark.envoy
@@ -33,21 +35,11 @@ def listeners(pairs: dict[str, Pair]) -> dict[str, Path]:
     return {f"{name}/{way}": path for name, pair in pairs.items() for way, path in pair.listeners.items()}
 
 
-def renewed(envoys: list[Envoy]) -> None:
-    """Each of them takes a new certificate into use, from now on."""
-    for envoy in envoys:
-        envoy.look()
-    before = {envoy.name: len(envoy.serials) for envoy in envoys}
-    for envoy in envoys:
-        wait_for(f"renewal of {envoy.name}", lambda e=envoy: (e.look(), len(e.serials) > before[e.name])[1])  # type: ignore[misc]
-
-
 def test_an_unregistered_envoy_gets_nothing_and_serves_once_it_is_registered(one_mesh: Mesh) -> None:
     pair = one_mesh.unregistered("late", ways=[CHURN])
     for envoy in pair.both:
         envoy.start()
-    for envoy in pair.both:
-        wait_for(f"streams of {envoy.name}", lambda e=envoy: e.answers() and e.streams() >= 2)  # type: ignore[misc]
+    wait_for("streams", lambda: all(envoy.answers() and envoy.streams() >= 2 for envoy in pair.both))
     for envoy in pair.both:
         envoy.look()
         assert (envoy.serials, envoy.roots()) == ([], set())
@@ -93,8 +85,7 @@ def test_citadel_restarted_under_load_fails_nothing_and_renewals_go_on(one_mesh:
         began = time.monotonic()
         wait_for("the streams are back", lambda: all(envoy.streams() == streams[envoy.name] for envoy in envoys))
         print(f"streams back {time.monotonic() - began:.2f} s after Citadel listened")
-        renewed(envoys)
-        renewed(envoys)
+        renewed(envoys, times=2)
     assert load.failed == {}
     assert {name: pair.failures() for name, pair in pairs.items()} == before
 
@@ -118,3 +109,42 @@ def test_a_revoked_certificate_is_refused_the_moment_the_crl_is_there(tmp_path: 
             wait_for("refusals", lambda: load.tallies[CHURN].failed >= 5, seconds=15)
             print(f"CRL written to fifth refusal: {time.monotonic() - began:.2f} s")
         assert pair.server.total(".ssl.fail_verify_error") > 0
+
+
+def leaf(name: str) -> Ca:
+    usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    return make_ca(name, ca=False, usage=usage)
+
+
+def test_a_certificate_from_files_is_served_and_its_change_pushed(tmp_path: Path) -> None:
+    folder = tmp_path / "tls"
+    folder.mkdir()
+
+    def put(pair: Ca) -> str:
+        """New files in the place of old ones; the certificate's serial, as Envoy writes it."""
+        for name, content in (("key", pair.key_pem), ("crt", pair.pem)):
+            (tmp_path / name).write_bytes(content)
+            (tmp_path / name).chmod(0o600)
+            (tmp_path / name).rename(folder / name)
+        return f"{pair.certificate.serial_number:x}"
+
+    first = put(leaf("first"))
+    with mesh(f'[files]\nenabled = true\ndirectories = ["{folder}"]\n') as own:
+        plan = Plan(
+            TrustDomain.parse("example.org"),
+            "files",
+            str(own.up.workload_socket),
+            inbound=Inbound(Address.unix(str(own.folder / "in")), Address.unix(str(own.folder / "app.sock"))),
+            identity=f"file-cert:{folder}/crt~{folder}/key",
+        )
+        envoy = own.envoy("files", bootstrap(plan))
+        envoy.start()
+        wait_for("streams", lambda: envoy.answers() and envoy.streams() >= 2)
+        envoy.look()
+        assert envoy.serials == [], "nobody unregistered gets files"
+        own.up.register("/files", envoy.selector)
+        wait_for("the first certificate", lambda: envoy.ready() and envoy.total(".ssl_context_update_by_sds"))
+        envoy.look()
+        second = put(leaf("second"))
+        renewed([envoy])
+        assert [serial.lstrip("0") for serial in envoy.serials] == [first, second]

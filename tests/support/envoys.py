@@ -39,12 +39,26 @@ _FAILURES = re.compile(
 _NOT_THE_MESH = (f"cluster.{SDS_CLUSTER}.", "http.admin.", "listener.admin.")
 
 
+def renewed(envoys: Sequence[Envoy], times: int = 1, seconds: float = WAIT_SECONDS) -> None:
+    """Until each of them has taken so many new certificates into use, from now on."""
+    for envoy in envoys:
+        envoy.look()
+    wanted = {envoy.name: len(envoy.serials) + times for envoy in envoys}
+
+    def all_have() -> bool:
+        for envoy in envoys:
+            envoy.look()
+        return all(len(envoy.serials) >= wanted[envoy.name] for envoy in envoys)
+
+    wait_for(f"{times} renewals of each Envoy", all_have, seconds)
+
+
 def wait_for(what: str, look: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
     """What `look` finds, once it finds something. Raises AssertionError after `seconds`."""
     end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, f"{what}: not within {seconds:.0f} s"
-        time.sleep(0.02)
+        time.sleep(0.05)
     return found
 
 
@@ -248,11 +262,12 @@ class Mesh:
             for way, path in listeners.items()
         ]
         document = bootstrap(replace(plan, node_id=f"{name}-s", inbound=inbound))
-        server = self._made(f"{name}-s", _trusting(document, server_trusts) if server_trusts else document)
-        client = self._made(f"{name}-c", _churned(bootstrap(replace(plan, node_id=f"{name}-c", upstreams=upstreams))))
+        server = self.envoy(f"{name}-s", _trusting(document, server_trusts) if server_trusts else document)
+        client = self.envoy(f"{name}-c", _churned(bootstrap(replace(plan, node_id=f"{name}-c", upstreams=upstreams))))
         return Pair(name, server, client, listeners)
 
-    def _made(self, name: str, document: dict[str, Any]) -> Envoy:
+    def envoy(self, name: str, document: dict[str, Any]) -> Envoy:
+        """One that is not started yet."""
         envoy = Envoy(self.folder, name, document)
         self._stack.callback(envoy.end)
         return envoy
