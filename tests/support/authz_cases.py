@@ -271,8 +271,8 @@ workloads = st.fixed_dictionaries(
 class Dice:
     """Requests by chance: thousands in the time in which Hypothesis draws a few. One seed gives the same requests."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+    def __init__(self, seed: object) -> None:
+        self._random = random.Random(repr(seed))
 
     def one(self, *values: Any) -> Any:
         return self._random.choice(values)
