@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from ipaddress import ip_network
 
 from citadel.authz.lint.fields import Field, Part, parts
-from citadel.authz.model import Attribute, AuthorizationPolicy, Rule, WorkloadSelector
+from citadel.authz.model import Action, Attribute, AuthorizationPolicy, Rule, WorkloadSelector
+from citadel.authz.rewriting import for_tcp
 from citadel.authz.template import PathTemplate, is_template
 
 _ADDRESSES = frozenset({Attribute.SOURCE_IP.value, Attribute.REMOTE_IP.value, Attribute.DESTINATION_IP.value})
@@ -60,8 +61,19 @@ def _all_covered(wide: tuple[str, ...], narrow: Field) -> bool:
     return all(any(value_covers(one, value, narrow.looks_at) for one in wide) for value in narrow.values)
 
 
-def rule_covers(wide: Rule, narrow: Rule) -> bool:
-    """Whether everything that `narrow` matches is matched by `wide`; both with aliases already expanded."""
+def rule_covers(wide: Rule, narrow: Rule, action: Action) -> bool:
+    """Whether everything that `narrow` matches is matched by `wide`, on TCP too; both with aliases already expanded.
+
+    On TCP the two need not be to each other as they are in HTTP: one alternative that looks at HTTP takes a whole
+    ALLOW rule away.
+    """
+    if not _covers(wide, narrow):
+        return False
+    outer, inner = for_tcp(wide, action), for_tcp(narrow, action)
+    return inner is None or (outer is not None and _covers(outer, inner))
+
+
+def _covers(wide: Rule, narrow: Rule) -> bool:
     outer, inner = tuple(parts(wide, ())), tuple(parts(narrow, ()))
     return all(_kind_covers(outer, inner, kind) for kind in ("from", "to", "when"))
 
@@ -107,5 +119,6 @@ def scope_covers(wide: AuthorizationPolicy, narrow: AuthorizationPolicy, root_na
     """Whether `wide` applies to each workload that `narrow` applies to."""
     same = wide.name.namespace == narrow.name.namespace
     if wide.target_refs or narrow.target_refs:
-        return same and bool(wide.target_refs) and set(narrow.target_refs) <= set(wide.target_refs) != set()
+        attached = bool(wide.target_refs) and bool(narrow.target_refs)
+        return same and attached and set(narrow.target_refs) <= set(wide.target_refs)
     return (same or wide.name.namespace == root_namespace) and labels_covered(wide.selector, narrow.selector)

@@ -39,6 +39,10 @@ class Field:
     values: tuple[str, ...]
     negated: bool
 
+    @property
+    def http_only(self) -> bool:
+        return self.looks_at in ("hosts", "methods", "paths") or self.looks_at.startswith("request.")
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

@@ -25,7 +25,7 @@ def lint(documents: PolicyDocuments, facts: MeshFacts, workloads: Sequence[Workl
     """
     struck = [
         (document, strike)
-        for document, strike in _struck(documents, facts, workloads)
+        for document, strike in strikes(documents, facts, workloads)
         if strike.code not in document.metadata.silenced
     ]
     told = {
@@ -37,9 +37,10 @@ def lint(documents: PolicyDocuments, facts: MeshFacts, workloads: Sequence[Workl
     )
 
 
-def _struck(
+def strikes(
     documents: PolicyDocuments, facts: MeshFacts, workloads: Sequence[Workload]
 ) -> Iterator[tuple[Document, Strike]]:
+    """What every check finds, without places, and silenced or not."""
     for policy in documents.authorization_policies:
         for strike in rules.strikes(policy, facts):
             yield policy, strike

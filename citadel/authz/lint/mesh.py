@@ -77,7 +77,7 @@ class Mesh:
         at = ("spec", "provider", "name")
         if policy.provider is not None and self._facts.provider(policy.provider) is None:
             yield Strike("unknown-provider", at, f'there is no provider "{policy.provider}".')
-        for other in self._custom:
+        for other in () if self._facts.several_providers else self._custom:
             if other.provider != policy.provider and self._may_meet(policy, other):
                 yield Strike("several-providers", at, f'{other.name} asks "{other.provider}".')
                 return
@@ -226,8 +226,8 @@ class Mesh:
         for other, number, wide in members:
             if (other is policy and number == index) or not scope_covers(other, policy, self._root):
                 continue
-            if rule_covers(wide, rule):
-                mutual = scope_covers(policy, other, self._root) and rule_covers(rule, wide)
+            if rule_covers(wide, rule, policy.action):
+                mutual = scope_covers(policy, other, self._root) and rule_covers(rule, wide, policy.action)
                 if not mutual or (other.name, number) < (policy.name, index):
                     return other.name, number
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from citadel.authz.lint.checks import CHECKS, Severity
 
 _HEAD = """\
-# What `citadel policy lint` says
+# What the linter of policies says
 
 Made from citadel/authz/lint/checks.py by scripts/generate-docs. Codes are stable: they are never renamed, only added.
 

@@ -31,7 +31,7 @@ def strikes(policy: AuthorizationPolicy, facts: MeshFacts) -> Iterator[Strike]:
         for part in found:
             for field in part.fields:
                 yield from value_strikes(field, policy.action, facts)
-        yield from _never(rule, path, facts)
+        yield from _never(policy.action, rule, path, facts)
         if policy.action is Action.ALLOW:
             yield from _open(found, path)
         else:
@@ -42,7 +42,7 @@ def is_token(looks_at: str) -> bool:
     return looks_at.startswith("request.auth.")
 
 
-def _never(rule: Rule, path: Path, facts: MeshFacts) -> Iterator[Strike]:
+def _never(action: Action, rule: Rule, path: Path, facts: MeshFacts) -> Iterator[Strike]:
     """Parts whose fields, together with the rule's conditions, contradict each other."""
     found = tuple(parts(with_aliases(rule, facts), path))
     conditions = next((part.fields for part in found if part.path == (*path, "when")), ())
@@ -52,7 +52,10 @@ def _never(rule: Rule, path: Path, facts: MeshFacts) -> Iterator[Strike]:
         if pair is None or (part.fields is not conditions and contradicts(conditions) is not None):
             continue
         field, other = (dotted(one.path[len(path) :]) for one in pair)
-        yield Strike("never-matches", part.path, f"all of {field} is excluded by {other}.")
+        message = f"all of {field} is excluded by {other}."
+        if action is not Action.ALLOW and pair[0].http_only:
+            message += " (On TCP both are dropped, and the rule matches without them.)"
+        yield Strike("never-matches", part.path, message)
 
 
 def _open(found: Iterable[Part], path: Path) -> Iterator[Strike]:

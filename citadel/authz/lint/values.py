@@ -19,6 +19,7 @@ from citadel.spiffe import SpiffeId
 Said = Iterator[tuple[str, str]]  # code, message
 _NOT_TEXT = re.compile(r"true|false|-?[0-9]+(?:\.[0-9]+)?")
 _MAPPED = IPv6Network("::ffff:0:0/96")
+_UNFINISHED = re.compile(r"(?:/\.{1,2}|%[0-9A-Fa-f]?)\Z")
 _PORT = re.compile(r":(?:[0-9]+|\*)\Z")
 _BOUNDARY = "/.:?=-@"
 
@@ -73,7 +74,7 @@ def _path(value: str, _field: Field, facts: MeshFacts) -> Said:
 
 
 def _normal(value: str, literal: str, facts: MeshFacts) -> Said:
-    if literal != value and literal.endswith(("/.", "/..", "%", "%2", "%5")):
+    if literal != value and _UNFINISHED.search(literal):
         return  # the start of something that may be normal
     try:
         normal = normalize(literal, facts.path_normalization)

@@ -33,6 +33,8 @@ from citadel.errors import BadFile, Mistake
 
 MAX_MISTAKES = 200
 """After so many mistakes, reading stops: somebody gave us the wrong files."""
+MAX_OBJECTS = 200_000
+"""How many documents and items of lists one load may have, those that are skipped included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ def load(
     """
     loading = _Loading(default_namespace, previous)
     for source in sources:
-        if len(loading.mistakes) >= MAX_MISTAKES:
+        if loading.is_over:
             break
         loading.source(source)
     return loading.result()
@@ -73,6 +75,7 @@ class _Loading:
 
     def __init__(self, default_namespace: str, previous: PolicyDocuments | None) -> None:
         self.mistakes: list[Mistake] = []
+        self._file = ""
         self._default_namespace = default_namespace
         self._salt = hashlib.sha256(default_namespace.encode("utf-8", "surrogatepass")).digest()
         self._known = previous.pieces if previous else {}
@@ -86,6 +89,7 @@ class _Loading:
         self._warnings: list[LoadWarning] = []
 
     def source(self, source: SourceText) -> None:
+        self._file = source.name
         try:
             text = decode(source.name, source.content)
         except BadFile as error:
@@ -94,10 +98,22 @@ class _Loading:
         is_json = source.name.endswith(".json")
         for piece in [Piece(text, 1)] if is_json else pieces(text):
             self._piece(source.name, piece, is_json)
-            if len(self.mistakes) >= MAX_MISTAKES:
+            if self.is_over:
                 return
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is to be read."""
+        return len(self.mistakes) >= MAX_MISTAKES or self._objects > MAX_OBJECTS
+
+    @property
+    def _objects(self) -> int:
+        return len(self._origins) + len(self._skipped)
+
     def result(self) -> PolicyDocuments:
+        if self._objects > MAX_OBJECTS:
+            more = f"there are more than {MAX_OBJECTS} documents; reading stopped here"
+            self.mistakes.append(Mistake(self._file, "", more))
         if self.mistakes:
             mistakes = self.mistakes[:MAX_MISTAKES]
             if len(mistakes) == MAX_MISTAKES:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from citadel.errors import BadFile, Mistake
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_FILE_BYTES = 32 * 1024 * 1024
 """No file is larger; Kubernetes takes about 1.5 MB in one object, and 10,000 policies are about 6 MB."""
 
 # A line of `---`, alone or before a value, starts a document wherever it stands: YAML 1.2, 9.1.2, allows it inside no

@@ -63,6 +63,7 @@ def rules(text: str, action: str = "ALLOW") -> str:
     return authorization("{action: " + action + ", rules: [" + text + "]}")
 
 
+PORT_1 = "{to: [{operation: {ports: ['1']}}]}"
 GET = "{to: [{operation: {methods: [GET]}}]}"
 GET_A = "{to: [{operation: {methods: [GET], paths: [/a]}}]}"
 
@@ -181,6 +182,13 @@ CASES: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
             ),
         ),
     ],
+    # an alternative that looks at HTTP takes a whole ALLOW rule away on TCP, where the other one still holds
+    "shadowed ": [
+        (
+            (rules(PORT_1 + ", {to: [{operation: {ports: ['1']}}, {operation: {ports: ['2']}}]}"),),
+            (rules(PORT_1 + ", {to: [{operation: {ports: ['1']}}, {operation: {paths: [/]}}]}"),),
+        )
+    ],
     "no-request-authentication": [
         ((source("{requestPrincipals: [a/b]}"),), (source("{requestPrincipals: [a/b]}"), VERIFIED)),
         (
@@ -297,11 +305,11 @@ CASES: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
     ],
 }
 
-PAIRS = [(code, bad, good) for code, pairs in CASES.items() for bad, good in pairs]
+PAIRS = [(code.strip(), bad, good) for code, pairs in CASES.items() for bad, good in pairs]
 
 
 def test_every_check_has_an_example() -> None:
-    assert CASES.keys() == CHECKS.keys()
+    assert {code.strip() for code in CASES} == CHECKS.keys()
 
 
 @pytest.mark.parametrize(("code", "bad", "good"), PAIRS)

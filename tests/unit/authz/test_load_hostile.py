@@ -100,8 +100,13 @@ def test_what_is_not_utf_8_is_told_with_its_place(content: bytes, says: str) -> 
 
 
 def test_a_file_that_is_too_large_is_not_read_at_all() -> None:
-    with pytest.raises(BadFile, match="larger than 64 MiB"):
-        load([SourceText("p.yaml", bytes(64 * 1024 * 1024 + 1))])
+    with pytest.raises(BadFile, match="larger than 32 MiB"):
+        load([SourceText("p.yaml", bytes(32 * 1024 * 1024 + 1))])
+
+
+def test_a_load_that_is_cut_short_is_never_given_out() -> None:
+    with pytest.raises(BadFile, match=r"p.yaml: there are more than 200000 documents"):
+        load([SourceText("p.yaml", b"---\napiVersion: v1\nkind: X\n" * 200_001)])
 
 
 GOOD = {
