@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -45,6 +45,7 @@ from citadel.jobs.rotation import RotationRunner
 from citadel.registry import Directory, Registry, RegistryPolicy
 from citadel.spiffe import SpiffeId
 from citadel.store import Store
+from citadel.supervision import Supervisor
 from citadel.telemetry import logging as our_logging
 from citadel.telemetry.health import Health, Severity
 from citadel.telemetry.metrics import Metrics
@@ -125,6 +126,7 @@ class Server:
         self.jobs = Jobs(
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
         )
+        self.supervisor = Supervisor()
         self.node: Agent | None = None
         self.gate: Gate | None = None
         self._pending: tuple[Change, ...] = ()
@@ -141,6 +143,7 @@ class Server:
         self.health.add("store", self.store.health, severity=Severity.UNREADY)
         self.health.add("audit-log", self.notary.look, severity=Severity.WARNING)
         self.health.add("registry", self.directory.health, severity=Severity.UNREADY)
+        self.health.add("tasks", self.supervisor.look, severity=Severity.UNREADY)
         self.health.add("issuing-ca", self._can_sign, severity=Severity.UNREADY)
         self.health.add("renewals", self._renews, severity=Severity.WARNING)
 
@@ -365,21 +368,22 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         server = Server(settings, store, kek, clock, metrics)
         await server.start()
         stack.push_async_callback(_last_checkpoint, server.notary)
-        for name, work in (
-            ("authorities", server.follow_authorities()),
-            ("directory", server.directory.run()),
-            ("audit", server.notary.follow()),
-        ):
-            stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            "authorities": server.follow_authorities,
+            "directory": server.directory.run,
+            "audit": server.notary.follow,
+            "rotation": server.rotation_runner.run,
+        }
+        if (folder := server.entry_folder()) is not None:
+            works["entry folder"] = folder.watch
+        for name, work in works.items():
+            task = asyncio.create_task(server.supervisor.keep(name, work), name=name)
+            stack.push_async_callback(_cancelled, task)
         server.node = await stack.enter_async_context(
             node_side.running(settings, server.upstream, clock, private, meter=server.metrics)
         )
-        running = asyncio.create_task(server.rotation_runner.run(), name="rotation")
-        stack.push_async_callback(_cancelled, running)
         await server.jobs.start()
         stack.push_async_callback(server.jobs.stop)
-        if (folder := server.entry_folder()) is not None:
-            stack.push_async_callback(_cancelled, asyncio.create_task(folder.watch(), name="entry folder"))
         if settings.http.address is not None:
             parts = HttpParts(server.health.look, server.exposition)
             await stack.enter_async_context(serving(parts, settings.http.address.host, settings.http.address.port))
