@@ -35,7 +35,7 @@ def compare(
     documents: list[dict[str, Any]], mesh: dict[str, Any], workload: dict[str, Any], seed: int, indexed: bool
 ) -> None:
     # with every rule in the index, or with few enough to be tried one by one
-    with patch.object(index, "FEW", 0 if indexed else 4), patch.object(policyset, "SMALL_GROUP", 1 if indexed else 64):
+    with patch.object(index, "FEW", -1 if indexed else 4), patch.object(policyset, "SMALL_GROUP", 1 if indexed else 64):
         policies = compiled(documents, mesh)
         _compare(documents, policies, mesh, workload, seed)
 
