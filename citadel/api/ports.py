@@ -18,6 +18,9 @@ class Caller(Protocol):
     @property
     def gid(self) -> int: ...
 
+    def same_process(self) -> bool:
+        """Whether `pid` still is the process that connected, as the user that connected."""
+
 
 #: Who calls, from context.peer(). Raises PermissionDenied.
 PeerLookup = Callable[[str], Caller]

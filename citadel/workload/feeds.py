@@ -149,11 +149,18 @@ class Feeds:
             selectors = await self._attestors.attest(peer, before=feeds[0].selectors)
         except CitadelError as error:
             log.info("a caller is gone", peer=peer.name, why=error.message)
-            for feed in feeds:
-                feed.end()
+            self._end(feeds)
+            return
+        except Exception:  # a defect that one caller can bring about must not end the service of all
+            log.exception("a caller could not be looked at", peer=peer.name)
+            self._end(feeds)
             return
         for feed in feeds:
             self._found_again(feed, selectors)
+
+    def _end(self, feeds: list[Feed]) -> None:
+        for feed in feeds:
+            feed.end()
 
     def _found_again(self, feed: Feed, selectors: frozenset[Selector]) -> None:
         if feed not in self._feeds:  # its stream ended meanwhile

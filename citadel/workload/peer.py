@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from citadel.errors import PermissionDenied
+from citadel.process import credentials
 
 _PEERCRED = struct.Struct("3i")  # struct ucred, unix(7)
-_IDS = (b"Uid", b"Gid")
 _PREFIX = "unix-abstract:"
 
 
@@ -42,9 +42,10 @@ class Peer:
 
         A process that became somebody else since, by a setuid program say, would have the groups and the program of the
         one and the user of the other."""
-        return (
-            self.alive() and start_time(self.pid) == self.start_time and effective_ids(self.pid) == (self.uid, self.gid)
-        )
+        if not self.alive() or start_time(self.pid) != self.start_time:
+            return False
+        now = credentials(self.pid)
+        return now is not None and (now.uid, now.gid) == (self.uid, self.gid)
 
     def close(self) -> None:
         os.close(self.pidfd)
@@ -86,16 +87,6 @@ def start_time(pid: int, proc: Path = Path("/proc")) -> int | None:
     except OSError:
         return None
     return int(stat.rpartition(b")")[2].split()[19])
-
-
-def effective_ids(pid: int, proc: Path = Path("/proc")) -> tuple[int, int] | None:
-    """The effective user and group of a process: the second numbers of Uid and Gid in /proc/<pid>/status (proc(5))."""
-    try:
-        lines = (proc / str(pid) / "status").read_bytes().splitlines()
-    except OSError:
-        return None
-    found = {name: int(rest.split()[1]) for name, _, rest in (x.partition(b":") for x in lines) if name in _IDS}
-    return (found[b"Uid"], found[b"Gid"]) if len(found) == len(_IDS) else None
 
 
 class PeerTable:

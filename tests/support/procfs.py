@@ -23,7 +23,10 @@ class FakeProc:
         folder = self.root / str(pid)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "cgroup").write_text(cgroup)
-        (folder / "status").write_text(f"Name:\t{name}\nGroups:\t{' '.join(map(str, groups))} \n")
+        ids = "1000\t1000\t1000\t1000"
+        (folder / "status").write_text(
+            f"Name:\t{name}\nUid:\t{ids}\nGid:\t{ids}\nGroups:\t{' '.join(map(str, groups))} \n"
+        )
         fields = ["0"] * _STAT_FIELDS_BEHIND_NAME
         fields[0], fields[19] = "S", str(start)
         (folder / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")

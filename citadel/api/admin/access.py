@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from citadel.api.ports import Caller, PeerLookup
 from citadel.errors import PermissionDenied
+from citadel.process import credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,8 @@ class Gate:
         )
 
     def _groups(self, caller: Caller) -> frozenset[int]:
-        groups = {caller.gid}
-        try:
-            for line in Path(f"/proc/{caller.pid}/status").read_text().splitlines():
-                if line.startswith("Groups:"):
-                    groups |= {int(gid) for gid in line.split()[1:]}
-        except OSError:  # it has ended; then its own group is all that it gets
-            pass
-        return frozenset(groups)
+        """Those of who connected: a process that ended has its own group only, and so has one that became another."""
+        now = credentials(caller.pid)
+        if now is None or not caller.same_process():
+            return frozenset({caller.gid})
+        return frozenset({caller.gid, *now.groups})

@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from citadel.errors import CitadelError, Unavailable
+from citadel.process import credentials
 from citadel.workload.attestors.answers import Answers, in_thread
 from citadel.workload.attestors.cgroup import PROC
 from citadel.workload.attestors.executable import Executables
@@ -19,7 +20,6 @@ from citadel.workload.upstream import Selector
 _NAMES_SECONDS = 1.0  # what takes longer is left out, so that the rest is not lost with it
 _PROGRAM_SECONDS = 1.5
 _REMEMBERED_SECONDS = 30.0
-_MAX_STATUS_BYTES = 1 << 20  # with all 65,536 supplementary groups that a process may have
 log = structlog.get_logger("citadel.workload")
 
 
@@ -35,7 +35,10 @@ class UnixAttestor:
 
     async def selectors(self, peer: Peer) -> list[Selector]:
         """Never empty. Raises Unavailable if the process's groups cannot be read."""
-        supplementary = _supplementary(self._proc, peer.pid)
+        now = credentials(peer.pid, self._proc)
+        if now is None:
+            raise Unavailable(f"the groups of process {peer.pid} cannot be read")
+        supplementary = now.groups
         found = [f"uid:{peer.uid}", f"gid:{peer.gid}", *(f"supplementary_gid:{gid}" for gid in supplementary)]
         asked = [("user", "user", peer.uid), ("group", "group", peer.gid)]
         asked += [("supplementary_group", "group", gid) for gid in supplementary]
@@ -75,12 +78,3 @@ def _name(database: str, number: int) -> str | None:
         return pwd.getpwuid(number).pw_name if database == "user" else grp.getgrgid(number).gr_name
     except KeyError:  # one that only has a number
         return None
-
-
-def _supplementary(proc: Path, pid: int) -> list[int]:
-    try:
-        with (proc / str(pid) / "status").open("rb") as file:
-            lines = file.read(_MAX_STATUS_BYTES).splitlines()
-    except OSError as error:
-        raise Unavailable(f"the groups of process {pid} cannot be read: {error.strerror}") from None
-    return [int(gid) for line in lines if line.startswith(b"Groups:") for gid in line.split()[1:]]

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from citadel.errors import PermissionDenied
+from citadel.process import credentials
 from citadel.workload.attestors import Attestors, UnixAttestor
-from citadel.workload.peer import Peer, effective_ids, peer_of, start_time
+from citadel.workload.peer import Peer, peer_of, start_time
 
 # Connects, says so, and after each line that it is told does what that says (as Python).
 _CALLER = """
@@ -95,7 +96,7 @@ def test_who_got_the_pid_of_a_peer_that_ended_is_not_that_peer(tmp_path: Path) -
                 try:
                     if impostor.pid == found.pid:
                         assert start_time(found.pid) is not None
-                        assert effective_ids(found.pid) == (found.uid, found.gid)
+                        assert credentials(found.pid) is not None
                         assert not found.same_process()
                         return
                 finally:
@@ -128,6 +129,18 @@ def test_a_name_with_brackets_and_spaces_does_not_hide_when_a_process_began(tmp_
             process.kill()
 
 
+@pytest.mark.parametrize(
+    "name", ["\\rGroups: 0 27", "\\rUid: 0 0", "\\rUid:", "\\rGid: x", "\\x0bGroups: 0", "\\nGroups: 0"]
+)
+async def test_a_name_that_looks_like_lines_of_the_kernel_says_nothing(tmp_path: Path, name: str) -> None:
+    attestor = UnixAttestor(discover_path=False, max_hash_size=0)
+    with calling(tmp_path) as caller, peer(caller.connection) as found:
+        before = await attestor.selectors(found)
+        await asyncio.to_thread(caller.do, f"import ctypes; ctypes.CDLL(None).prctl(15, b'{name}', 0, 0, 0)")
+        assert await attestor.selectors(found) == before
+        assert found.same_process()
+
+
 def test_of_a_process_that_is_not_there_nothing_is_known() -> None:
     assert start_time(1 << 29) is None
-    assert effective_ids(1 << 29) is None
+    assert credentials(1 << 29) is None
