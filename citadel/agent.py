@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Protocol
 
 import grpc
+import stamina
 
 from citadel.clock import Clock
 from citadel.config import Settings
+from citadel.errors import CitadelError
 from citadel.sds.acks import AckQueue
 from citadel.sds.files import FileSecrets
 from citadel.sds.ports import Acknowledgement, StreamMeter
 from citadel.sds.service import SERVER_OPTIONS, SecretService
 from citadel.workload.attestors import Attestor, Attestors, DockerAttestor, SystemdAttestor, UnixAttestor
+from citadel.workload.census import Census
 from citadel.workload.feeds import Feeds
 from citadel.workload.identities import Identities
 from citadel.workload.keys import WorkloadKeys
@@ -81,7 +84,8 @@ async def running(
     acks = AckQueue(report, meter=meter)
     files = FileSecrets(settings.files.directories if settings.files.enabled else (), clock)
     names = settings.sockets.workload.max_resources_per_stream
-    service = SecretService(feeds, acks, clock, files=files, meter=meter, max_names=names)
+    census = Census(lambda client: acks.put(Acknowledgement(clock.now(), client, "", "ended", "", "", "")))
+    service = SecretService(feeds, acks, clock, files=files, meter=meter, presence=census, max_names=names)
     server = grpc.aio.server(options=(*SERVER_OPTIONS, *_BOUNDED))
     service.add_to(server)
     inner = private / "workload.sock"
@@ -90,15 +94,24 @@ async def running(
     await server.start()
     public = settings.sockets.workload
     relay = Relay(public.path, inner, table, mode=public.mode, limits=_limits(settings), meter=meter)
+    works = (identities.run(), feeds.run(), acks.run(), files.run(), _remember(census, upstream))
     try:
         async with relay, asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in (identities.run(), feeds.run(), acks.run(), files.run())]
+            tasks = [group.create_task(work) for work in works]
             yield Agent(identities, feeds, service, files, relay)
             for task in tasks:
                 task.cancel()
     finally:
         await server.stop(_GRACE_SECONDS)
+        census.close()
         await acks.flush()
+
+
+async def _remember(census: Census, upstream: Upstream) -> None:
+    """Processes may have ended while we were down."""
+    async for attempt in stamina.retry_context(CitadelError, attempts=None, timeout=None, wait_max=5.0):
+        with attempt:
+            census.remember(await upstream.recorded())
 
 
 def _limits(settings: Settings) -> RelayLimits:

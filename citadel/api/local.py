@@ -74,6 +74,10 @@ class LocalUpstream:
     async def report(self, reports: Sequence[AckReport]) -> None:
         await self._clients.record(self._node_id.uri, reports)
 
+    async def recorded(self) -> list[str]:
+        mine = [one for one in await self._clients.all() if one.node == self._node_id.uri and one.kind != "ended"]
+        return sorted({one.client for one in mine})
+
     async def _follow_entries(self, reader: NodeReader) -> AsyncGenerator[EntryUpdate]:
         while True:
             news = await self._directory.next(reader)

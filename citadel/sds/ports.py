@@ -18,8 +18,10 @@ __all__ = [
     "HeldBundle",
     "HeldIdentity",
     "NoMeter",
+    "Presence",
     "Secrets",
     "StreamMeter",
+    "Unwatched",
     "View",
 ]
 
@@ -51,6 +53,30 @@ class Caller(Protocol):
     def name(self) -> str:
         """Stable for the life of the process, for logs and records: `pid 4711 uid 1000`. Never secret."""
 
+    @property
+    def process(self) -> str:
+        """Names this very process, also after it has ended and its pid was given to another."""
+
+
+class Presence(Protocol):
+    """Names clients, and reports by itself (`ended`) when the process of one has ended."""
+
+    def came(self, node: str, caller: Caller) -> str:
+        """A stream begins, of an Envoy that calls itself `node`; the client's name: another for each process."""
+
+    def left(self, client: str) -> None:
+        """One of its streams has ended, and all that is to be reported of it was."""
+
+
+class Unwatched:
+    """Names clients, and never reports that one has ended."""
+
+    def came(self, node: str, caller: Caller) -> str:
+        return f"{node or 'unnamed'}@uid:{caller.uid}/pid:{caller.process}"
+
+    def left(self, client: str) -> None:
+        pass
+
 
 class Secrets(Protocol):
     """Where SDS gets what it serves."""
@@ -69,7 +95,7 @@ class Acknowledgement:
     at: datetime
     client: str
     stream: str
-    kind: str  # "sent", "ack", "nack", "gone"
+    kind: str  # "sent", "ack", "nack", "gone", "ended" (of a client as a whole: `resource` is empty)
     resource: str
     type_url: str
     version: str

@@ -11,7 +11,7 @@ import structlog
 from citadel.clock import Clock
 from citadel.errors import CitadelError, InternalFault, InvalidInput
 from citadel.sds.files import FileSecrets
-from citadel.sds.ports import Acknowledgements, NoMeter, Secrets, StreamMeter
+from citadel.sds.ports import Acknowledgements, NoMeter, Presence, Secrets, StreamMeter, Unwatched
 from citadel.sds.resources import Renderer
 from citadel.sds.session import Session, Surroundings
 from citadel.sds.stream import End, Send, Subscription
@@ -40,12 +40,15 @@ class SecretService:
         *,
         files: FileSecrets | None = None,
         meter: StreamMeter | None = None,
+        presence: Presence | None = None,
         max_names: int = 256,
     ) -> None:
         self._secrets = secrets
         self._meter = meter or NoMeter()
         self._max_names = max_names
-        self._around = Surroundings(Renderer(), files or FileSecrets((), clock), acknowledgements, self._meter, clock)
+        self._around = Surroundings(
+            Renderer(), files or FileSecrets((), clock), acknowledgements, self._meter, clock, presence or Unwatched()
+        )
         self._count = 0
         self.streams = 0
 

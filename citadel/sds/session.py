@@ -13,7 +13,7 @@ import structlog
 from citadel.clock import Clock
 from citadel.errors import CitadelError, InvalidInput
 from citadel.sds.files import FileSecrets, FileWatch, is_file_name
-from citadel.sds.ports import Acknowledgement, Acknowledgements, Caller, Feed, StreamMeter
+from citadel.sds.ports import Acknowledgement, Acknowledgements, Caller, Feed, Presence, StreamMeter
 from citadel.sds.resources import Renderer
 from citadel.sds.stream import SECRET_TYPE, Acked, Action, End, Nacked, Resource, Send, Subscription
 from citadel.sds.wire import Asked, Garbage
@@ -30,6 +30,7 @@ class Surroundings:
     acknowledgements: Acknowledgements
     meter: StreamMeter
     clock: Clock
+    presence: Presence
 
 
 class Session:
@@ -102,9 +103,11 @@ class Session:
             for watch in self._files.values():
                 watch.close()
             self._record("gone", self._last.values())
+            if self._client:
+                self._around.presence.left(self._client)
 
     def _asked(self, asked: Asked) -> None:
-        self._client = self._client or f"{asked.node or 'unnamed'}@uid:{self._caller.uid}"
+        self._client = self._client or self._around.presence.came(asked.node, self._caller)
         if not self._secrets_only and asked.request.type_url != SECRET_TYPE:
             return
         self._do(self._subscription.request(asked.request, self._find))

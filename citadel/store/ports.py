@@ -80,12 +80,13 @@ class ClientStore(Protocol):
     Contract: tests/contract/test_client_and_job_stores.py."""
 
     async def record(self, node: str, reports: Sequence[Report]) -> None:
-        """Write all of `reports` in one transaction; per client and resource the newest counts."""
+        """Write all of `reports` in one transaction; per client and resource the newest counts. A report `ended` is of
+        all that the client held, and final: nothing that comes after it counts."""
 
     async def all(self) -> list[ClientHolding]: ...
 
     async def forget(self, before: datetime) -> int:
-        """Delete what was last heard of before, and holds nothing that is unexpired; how many."""
+        """Delete what was last heard of before, and holds nothing that is unexpired, or has ended; how many."""
 
 
 @dataclass(frozen=True, slots=True)

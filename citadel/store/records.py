@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
@@ -33,8 +33,8 @@ class SqlClientStore:
             known = {(row.client, row.resource): _holding(row.body) for row in rows}
             touched: dict[tuple[str, str], ClientHolding] = {}
             for report in reports:
-                key = (report.client, report.resource)
-                touched[key] = _merged(touched.get(key) or known.get(key), node, report)
+                for key in _concerned(report, known.keys() | touched.keys()):
+                    touched[key] = _merged(touched.get(key) or known.get(key), node, report)
             for key, holding in touched.items():
                 values = {"at": to_micros(holding.at), "body": _body(holding)}
                 here = (_C.c.node == node) & (_C.c.client == key[0]) & (_C.c.resource == key[1])
@@ -50,14 +50,23 @@ class SqlClientStore:
     async def forget(self, before: datetime) -> int:
         async with self._ledger.writing() as transaction:
             rows = await transaction.all(select(_C).where(_C.c.at < to_micros(before)))
-            gone = [row for row in rows if (end := _holding(row.body).not_after) is None or end < before]
+            gone = [row for row in rows if _holds_nothing(_holding(row.body), before)]
             for row in gone:
                 here = (_C.c.node == row.node) & (_C.c.client == row.client) & (_C.c.resource == row.resource)
                 await transaction.connection.execute(delete(_C).where(here))
         return len(gone)
 
 
+def _concerned(report: Report, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The end of a process is the end of everything that it held."""
+    if str(report.kind) == "ended":
+        return [key for key in known if key[0] == report.client]
+    return [(report.client, report.resource)]
+
+
 def _merged(old: ClientHolding | None, node: str, report: Report) -> ClientHolding:
+    if old is not None and old.kind == "ended":  # what is heard after it is late
+        return old
     base = old or ClientHolding(
         node, report.client, report.resource, report.at, str(report.kind), report.version, report.type_url
     )
@@ -82,6 +91,10 @@ def _merged(old: ClientHolding | None, node: str, report: Report) -> ClientHoldi
             return replace(new, version=report.version)
         case _:
             return new
+
+
+def _holds_nothing(holding: ClientHolding, at: datetime) -> bool:
+    return holding.kind == "ended" or holding.not_after is None or holding.not_after < at
 
 
 def _body(holding: ClientHolding) -> str:

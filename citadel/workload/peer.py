@@ -31,6 +31,11 @@ class Peer:
     def name(self) -> str:
         return f"pid {self.pid} uid {self.uid}"
 
+    @property
+    def process(self) -> str:
+        """Names this very process, also after it has ended and its pid was given to another."""
+        return f"{self.pid}.{self.start_time}"
+
     def alive(self) -> bool:
         """Whether it still runs (pidfd_open(2): the descriptor becomes readable when it ends)."""
         poll = select.poll()

@@ -29,7 +29,7 @@ from citadel.workload.splice import Patience, splice
 _AT_ONCE = 16  # accepted before everybody else gets a turn
 _PAUSE_SECONDS = 0.2
 _CONNECT_TRIES, _CONNECT_PAUSE = 500, 0.01  # for five seconds
-_DESCRIPTORS_EACH = 4  # the client's, ours to grpcio, grpcio's, the pidfd
+_DESCRIPTORS_EACH = 5  # the client's, ours to grpcio, grpcio's, the pidfd, and the census's
 _DESCRIPTORS_KEPT = 256  # for the database, logs, and the listening sockets themselves
 _REFILL_SECONDS = 10.0
 log = structlog.get_logger("citadel.workload")

@@ -102,13 +102,14 @@ class AckKind(StrEnum):
     NACK = "nack"
     SENT = "sent"  # sent, no answer yet
     GONE = "gone"  # the stream ended
+    ENDED = "ended"  # the process ended, and with it all that it held: of the client as a whole, `resource` is empty
 
 
 @dataclass(frozen=True, slots=True)
 class AckReport:
     """What one client said about one resource, or what we know of it.
 
-    `client` names it stably over reconnects (the caller's identity and its Envoy node id), `stream` only until it
+    `client` names it stably over reconnects (its Envoy node id, the caller's user and process), `stream` only until it
     ends. `version` is the content's. `sequence` is the bundle's, for a bundle; `serial` and `not_after` the leaf's.
     """
 
@@ -158,3 +159,6 @@ class Upstream(Protocol):
 
     async def report(self, reports: Sequence[AckReport]) -> None:
         """Hand over what clients acknowledged. Returns when the server has written it down."""
+
+    async def recorded(self) -> list[str]:
+        """The clients of this node that are on record and have not ended. Raises Unavailable."""

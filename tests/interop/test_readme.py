@@ -85,7 +85,7 @@ def test_the_five_minutes_of_the_readme(home: Path) -> None:
     assert process.returncode == 0, out
     assert "# Concepts" in out  # the page came through both Envoy listeners
     assert "ready         yes" in out
-    assert re.search(r"@uid:\d+ +default +ack .*spiffe://example\.org/web serial", out)
+    assert re.search(r"@uid:\d+/pid:\d+\.\d+ +default +ack .*spiffe://example\.org/web serial", out)
     assert re.search(r"[0-9a-f]{32}  spiffe://example\.org/web .* issued", out)
     assert "ok    running.issuing " in out
     assert out.rstrip().endswith("citadel ended with 0")

@@ -23,7 +23,7 @@ SETTINGS = """
 reconnect_window = "1500ms"
 session_life = "4s"
 clock_skew = "1s"
-grace = "8s"
+grace = "16s"
 assumed_after = "2s"
 emergency_gate = "3s"
 """
@@ -168,14 +168,63 @@ def test_a_frozen_envoy_is_named_and_holds_up_activation_until_its_grace_ends(se
             assert behind
             assert "frozen-s" in settled.refused("activate")
             assert settled.active() == old
-            settled.wait_for_phase("retiring", seconds=30)
-            assert time.monotonic() - began > 7
+            settled.wait_for_phase("retiring", seconds=60)
+            assert time.monotonic() - began > 10
             assert [e["client"].partition("@")[0] for e in _excused_in_audit(settled)] == ["frozen-s"]
         finally:
             frozen.server.signal(signal.SIGCONT)
             for one in frozen.both:
                 one.end()
         settled.wait_for_phase("done", seconds=90)
+
+
+def test_of_two_envoys_with_one_node_id_the_silence_of_one_is_not_hidden_by_the_other(settled: Site) -> None:
+    twins = [settled.mesh.pair(name, ways=[CHURN], ttl=TTL, node="twin") for name in ("castor", "pollux")]
+    old = settled.active()
+    frozen = twins[0].server
+    with settled.undisturbed():
+        frozen.signal(signal.SIGSTOP)
+        try:
+            settled.up.run("root", "rotate", "--detach")
+            wait_for("only the frozen one", lambda: _behind(settled) == {"twin-s"})
+            (one,) = settled.plan()["gate"]["behind"]
+            assert f"/pid:{frozen.pid}." in one["client"]
+            assert f"/pid:{frozen.pid}." in settled.refused("activate")
+            assert settled.active() == old
+        finally:
+            frozen.signal(signal.SIGCONT)
+        settled.wait_for_phase("done", seconds=90)
+        for one_of_them in (one for pair in twins for one in pair.both):
+            one_of_them.end()
+
+
+@pytest.mark.parametrize("citadel", ["runs", "is down"])
+def test_an_envoy_that_was_killed_is_waited_for_no_longer(settled: Site, citadel: str) -> None:
+    doomed = settled.mesh.pair(f"doomed-{citadel[0]}", ways=[CHURN], ttl=TTL)
+    doomed.client.end()
+    name = doomed.server.name
+    old = settled.active()
+    with settled.undisturbed():
+        doomed.server.signal(signal.SIGSTOP)
+        settled.up.run("root", "prepare")
+        wait_for("it to be named", lambda: _behind(settled) == {name})
+        if citadel == "is down":
+            settled.up.end(signal.SIGKILL)
+        doomed.server.end(signal.SIGKILL)
+        if citadel == "is down":
+            settled.up.start()
+        began = time.monotonic()
+        wait_for("its end to be noticed", lambda: name not in _behind(settled))
+        wait_for("an open gate", lambda: settled.up.run("root", "activate", check=False).returncode == 0)
+        assert time.monotonic() - began < 12  # its grace would have been 16 s
+        settled.wait_for_phase("retiring")
+        assert _state_of(settled, name) == {"ended"}
+        assert settled.active() != old
+        wait_for("an open gate", lambda: settled.up.run("root", "remove", old, check=False).returncode == 0, 90)
+
+
+def _state_of(site: Site, node: str) -> set[str]:
+    return {one["state"] for one in site.up.json("status", "--clients") if one["client"].startswith(f"{node}@")}
 
 
 def _behind(site: Site) -> set[str]:

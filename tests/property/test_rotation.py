@@ -33,7 +33,9 @@ class Rotations(RuleBasedStateMachine):
                 self.mesh.join(name)
 
     def _client(self, name: str) -> MeshClient | None:
-        return self.mesh.clients.get(name)
+        """The process that is the service now."""
+        live = [c for c in self.mesh.clients.values() if c.name.partition("#")[0] == name and not c.ended]
+        return live[-1] if live else None
 
     # --- the world goes on
 
@@ -73,7 +75,7 @@ class Rotations(RuleBasedStateMachine):
     def a_client_comes(self, name: str) -> None:
         client = self._client(name)
         if client is None:
-            self.mesh.join(name)
+            self.mesh.join(f"{name}#{len(self.mesh.clients)}")
         else:
             client.connected = True
 
@@ -81,6 +83,20 @@ class Rotations(RuleBasedStateMachine):
     def a_client_goes(self, name: str) -> None:
         if client := self._client(name):
             self.mesh.disconnect(client)
+
+    @rule(name=names, told=st.booleans(), again=st.booleans())
+    def a_process_ends(self, name: str, told: bool, again: bool) -> None:
+        """What it held is gone. `told`: the node notices; `again`: it is started anew, and is another client then."""
+        if client := self._client(name):
+            self.mesh.end(client, told=told)
+            if again:
+                self.mesh.join(f"{name}#{len(self.mesh.clients)}")
+
+    @rule()
+    def the_node_looks_who_still_lives(self) -> None:
+        for client in self.mesh.clients.values():
+            if client.ended:
+                self.mesh.end(client)
 
     @rule(name=names, frozen=st.booleans())
     def a_client_freezes(self, name: str, frozen: bool) -> None:
@@ -167,8 +183,11 @@ class Rotations(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once everybody answers and time passes, every rotation ends; those that wait for commands get them."""
         mesh = self.mesh
+        for name in NAMES:  # a leaf whose holder ended is only known to be out of use once its service has another
+            self.a_client_comes(name)
+        self.the_node_looks_who_still_lives()
         for client in mesh.clients.values():
-            client.connected, client.frozen, client.rejects = True, False, False
+            client.connected, client.frozen, client.rejects = not client.ended, False, False
         for _ in range(400):
             for client in mesh.clients.values():
                 mesh.deliver(client)

@@ -105,6 +105,11 @@ class Envoy:
         assert self._process is not None
         self._process.send_signal(number)
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def ready(self) -> bool:
         """Whether its listeners are up. Raises AssertionError with its log if it ended by itself."""
         return self._answers("/ready")
@@ -223,9 +228,11 @@ class Mesh:
         ways: Sequence[str] = WAYS,
         ttl: str = "6s",
         server_trusts: str = "",
+        node: str = "",
     ) -> Pair:
-        """A pair that is registered, started and ready. `server_trusts`: roots in PEM, instead of Citadel's bundle."""
-        pair = self.unregistered(name, variant, ways=ways, server_trusts=server_trusts)
+        """A pair that is registered, started and ready. `server_trusts`: roots in PEM, instead of Citadel's bundle.
+        `node`: what its Envoys call themselves, if it is not `name`."""
+        pair = self.unregistered(name, variant, ways=ways, server_trusts=server_trusts, node=node)
         pair.register(self.up, ttl)
         for one in pair.both:
             one.start()
@@ -241,6 +248,7 @@ class Mesh:
         ways: Sequence[str] = WAYS,
         expected: str = "",
         server_trusts: str = "",
+        node: str = "",
     ) -> Pair:
         """A pair that is neither started nor registered. `expected`: the path of the ID that the client insists on, if
         it is not the server's."""
@@ -261,9 +269,10 @@ class Mesh:
             )
             for way, path in listeners.items()
         ]
-        document = bootstrap(replace(plan, node_id=f"{name}-s", inbound=inbound))
+        document = bootstrap(replace(plan, node_id=f"{node or name}-s", inbound=inbound))
         server = self.envoy(f"{name}-s", _trusting(document, server_trusts) if server_trusts else document)
-        client = self.envoy(f"{name}-c", _churned(bootstrap(replace(plan, node_id=f"{name}-c", upstreams=upstreams))))
+        calling = bootstrap(replace(plan, node_id=f"{node or name}-c", upstreams=upstreams))
+        client = self.envoy(f"{name}-c", _churned(calling))
         return Pair(name, server, client, listeners)
 
     def envoy(self, name: str, document: dict[str, Any]) -> Envoy:

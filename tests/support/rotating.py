@@ -58,7 +58,8 @@ class Leaf:
 
 @dataclass
 class MeshClient:
-    """`trusts`, `leaf`: the truth. `record_*`: what was written down of it."""
+    """One process: `cart`, or `cart#1` when that was started anew. `trusts`, `leaf`: the truth. `rows`: what was
+    written down of it."""
 
     name: str
     trusts: frozenset[Skid] = frozenset()
@@ -67,7 +68,12 @@ class MeshClient:
     connected: bool = True
     frozen: bool = False
     rejects: bool = False
+    ended: bool = False
     rows: dict[str, Holding] = field(default_factory=dict)
+
+
+def _service(client: str) -> str:
+    return client.partition("#")[0]
 
 
 class Mesh:
@@ -180,7 +186,7 @@ class Mesh:
 
     def deliver(self, client: MeshClient, *, answers: bool = True, leaf: bool = True) -> None:
         """Bring a client what there is now. Without `answers` it takes it into use, and the answer is lost."""
-        if not client.connected:
+        if not client.connected or client.ended:
             return
         if client.sequence != self.bundle.sequence:
             if client.frozen or client.rejects:
@@ -198,10 +204,10 @@ class Mesh:
         issuing = next(a for a in self.authorities if a.kind is AuthorityKind.ISSUING and a.state.value == "active")
         old = client.leaf
         due = old is None or old.issuer != issuing.skid or old.not_after - self.now < LEAF / 2
-        held = self._newest(client.name)
+        held = self._newest(_service(client.name))
         if due and (held is None or held.issuer != issuing.skid or held.not_after - self.now < LEAF / 2):
             held = Leaf(len(self.issued), issuing.skid, issuing.root_skid, self.now + LEAF)
-            self.issued.append((client.name, held))
+            self.issued.append((_service(client.name), held))
         if client.frozen or held is None:
             self._row(client, "default", "sent")
             return
@@ -218,7 +224,7 @@ class Mesh:
             row = replace(row, sequence=client.sequence)
         if last == "ack" and resource == "default" and client.leaf is not None:
             row = replace(
-                row, authority=client.leaf.issuer, not_after=client.leaf.not_after, spiffe_id=_id(client.name)
+                row, authority=client.leaf.issuer, not_after=client.leaf.not_after, spiffe_id=_id(_service(client.name))
             )
         client.rows[resource] = row
 
@@ -226,6 +232,13 @@ class Mesh:
         client.connected = False
         for resource in client.rows:
             self._row(client, resource, "gone")
+
+    def end(self, client: MeshClient, *, told: bool = True) -> None:
+        """Its process ends. Without `told`, nobody notices but that its streams ended."""
+        client.leaf, client.trusts, client.sequence = None, frozenset(), 0
+        client.connected, client.ended, client.frozen = False, True, False
+        for resource in client.rows:
+            self._row(client, resource, "ended" if told else "gone")
 
     # --- what must hold
 

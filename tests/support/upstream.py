@@ -12,6 +12,7 @@ from citadel.clock import Clock
 from citadel.errors import CitadelError, PermissionDenied, Unavailable
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.workload.upstream import (
+    AckKind,
     AckReport,
     AssignedEntry,
     Bundle,
@@ -160,3 +161,7 @@ class MemoryUpstream:
         if self.away:
             raise Unavailable("the server does not answer")
         self.reported += reports
+
+    async def recorded(self) -> list[str]:
+        ended = {report.client for report in self.reported if report.kind is AckKind.ENDED}
+        return sorted({report.client for report in self.reported} - ended)

@@ -1,8 +1,8 @@
 """Clients: what each was last known to hold, and how it stands towards a bundle.
 
 Source: shared specification of rotation, "Who is expected to acknowledge". A client is expected from when it first held
-anything of the trust domain until it acknowledged, or its last leaf expired; neither a disconnect nor a restart of ours
-takes it out.
+anything of the trust domain until it acknowledged, its last leaf expired, or its process ended; neither a disconnect
+nor a restart of ours takes it out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Holding:
     resource: str
     is_bundle: bool
     at: datetime
-    last: str  # "sent", "ack", "nack", "gone"
+    last: str  # "sent", "ack", "nack", "gone", "ended"
     sequence: int = 0
     authority: Skid | None = None
     not_after: datetime | None = None
@@ -37,11 +37,16 @@ class Holding:
 
     @property
     def connected(self) -> bool:
-        return self.last != "gone"
+        return self.last not in ("gone", "ended")
+
+    @property
+    def ended(self) -> bool:
+        """Its process has ended: what it held was in its memory, and is nowhere any more."""
+        return self.last == "ended"
 
     def lives(self, now: datetime) -> bool:
         """Whether it is a leaf that can still be used."""
-        return self.not_after is not None and self.not_after > now
+        return not self.ended and self.not_after is not None and self.not_after > now
 
 
 class Standing(StrEnum):
@@ -75,7 +80,10 @@ class Client:
         return min((h.sequence for h in self.bundles), default=0)
 
     def is_expected(self, now: datetime, memory: timedelta, skew: timedelta) -> bool:
-        """A client without a leaf is remembered for `memory` after it was last heard of: only its bundle can lag."""
+        """A client without a leaf is remembered for `memory` after it was last heard of: only its bundle can lag. One
+        whose process has ended is expected no more."""
+        if all(h.ended for h in self.holdings):
+            return False
         if self.connected or any(h.lives(now - skew) for h in self.holdings):
             return True
         return any(now - h.at < memory for h in self.bundles)

@@ -35,8 +35,10 @@ def in_use(
 
     A leaf is out of use when it expired, or when its node holds a later one and none of the node's clients is known to
     use one of `authorities`. A client that never acknowledged a leaf may use any of its node's.
+    What a client held whose process has ended does not count; the leaf itself does until it expires or was replaced,
+    since the node may have given it to others, who do not acknowledge.
     """
-    leaves = [h for h in holdings if not h.is_bundle]
+    leaves = [h for h in holdings if not h.is_bundle and not h.ended]
     uncertain = {h.node for h in leaves if h.authority is None}
     used = {(h.node, h.spiffe_id) for h in leaves if h.authority in authorities and h.lives(now)}
 

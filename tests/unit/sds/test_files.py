@@ -26,6 +26,7 @@ class Someone:
     uid: int
     gid: int
     name: str = "pid 1"
+    process: str = "1.7"
 
 
 ROOT, OTHER = Someone(0, 0), Someone(4242, 4242)

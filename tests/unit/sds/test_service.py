@@ -34,6 +34,7 @@ class Someone:
     uid: int = 1000
     gid: int = 1000
     name: str = "pid 1 uid 1000"
+    process: str = "1.7"
 
 
 class MemoryFeed:
@@ -182,7 +183,7 @@ async def test_names_are_held_served_when_they_are_there_and_acknowledged(
     while not any(item.kind == "ack" for item in served.acknowledged):
         await asyncio.sleep(0.01)
     acked = {item.resource: item for item in served.acknowledged if item.kind == "ack"}
-    assert acked["default"].client == "one@uid:1000"
+    assert acked["default"].client == "one@uid:1000/pid:1.7"
     assert (acked["default"].serial, acked["ROOTCA"].sequence) == (f"{1:032x}", 7)
     assert served.counted["opened", method] == 1
     assert (served.counted["response", "sent"], served.counted["response", "ack"]) == (2, 2)
