@@ -90,7 +90,8 @@ class Adoption:
                 await self._records.move(other, AuthorityState.ABANDONED, note="never in force: another root was")
         for skid, certificates in wanted.items():
             note = MADE_FIRST if skid == state.skid else _TRUSTED
-            root = book.find(skid) or await self._add_root(skid, certificates, MADE_FIRST)
+            source = state.key_source if skid == state.skid else KeySource.NONE
+            root = book.find(skid) or await self._add_root(skid, certificates, MADE_FIRST, source)
             if root.key_source is KeySource.SEALED:
                 await self._keyring.open(skid)  # a root whose key does not open is not to be trusted by anybody
             if root.state is not AuthorityState.DISTRIBUTING:
@@ -286,14 +287,20 @@ class Adoption:
                     )
         return tuple(map(to_pem, crls))
 
-    async def _add_root(self, skid: Skid, certificates: tuple[AuthorityCertificate, ...], note: str) -> Authority:
+    async def _add_root(
+        self,
+        skid: Skid,
+        certificates: tuple[AuthorityCertificate, ...],
+        note: str,
+        source: KeySource = KeySource.NONE,
+    ) -> Authority:
         now = self._clock.now()
         root = Authority(
             skid=skid,
             kind=AuthorityKind.ROOT,
             state=AuthorityState.PREPARED,
             trust_domain=self._records.trust_domain,
-            key_source=KeySource.NONE,
+            key_source=source,
             certificates=certificates,
             root_skid=skid,
             created_at=now,

@@ -54,7 +54,8 @@ class Authorities:
 
     With `plugged`, its CA signs the leaves as far as clients can verify it; without, an issuing CA under a root of
     ours. `disk` is needed with it too: a root of ours that is in force when `plugged` is configured stays so until a
-    rotation, and its issuing CAs are renewed as ever.
+    rotation, and its issuing CAs are renewed as ever. `remote` signs issuing CAs with a root whose key is elsewhere
+    (Vault); `wants_remote` says that the first root is to be that one.
     """
 
     def __init__(
@@ -67,12 +68,16 @@ class Authorities:
         policy: AuthorityPolicy,
         *,
         plugged: RootAuthority | None = None,
+        remote: RootAuthority | None = None,
+        wants_remote: bool = False,
         meter: AuthorityMeter | None = None,
     ) -> None:
         self._store = store
         self._keyring = keyring
         self._disk = disk
         self._plugged = plugged
+        self._remote = remote
+        self._wants_remote = wants_remote and remote is not None
         self._clock = clock
         self._policy = policy
         self._records = Records(store, clock, trust_domain, refresh_hint=policy.refresh_hint)
@@ -119,15 +124,14 @@ class Authorities:
             return renewed
 
     async def reload_plugged(self) -> None:
-        """Look at the plugged-in files again; what is wrong with them leaves everything as it was, and is remembered.
-
-        Raises Unavailable (look again soon).
+        """Look at the plugged-in files again, or at the root in Vault; what is wrong with them leaves everything as it
+        was, and is remembered. Raises Unavailable (look again soon).
         """
-        if self._plugged is None:
+        if self._plugged is None and not self._wants_remote:
             return
         async with self._turn:
             try:
-                await self._adopt(self._plugged)
+                await (self._adopt(self._plugged) if self._plugged is not None else self._bring_in_root())
                 await self._load()
             except (Aborted, AlreadyExists):
                 pass  # another server is at it; the next look sees what came of it
@@ -189,6 +193,10 @@ class Authorities:
                 if book.signer is None:
                     raise  # nothing to go on with
                 self._remember(error.sentence())
+        elif self._wants_remote:
+            await self._bring_in_remote(book, in_force)
+        elif in_force is not None and in_force.key_source is KeySource.VAULT and self._remote is not None:
+            self._remember("")  # it stays until a rotation
         elif in_force is None or in_force.key_source is KeySource.SEALED:
             await self._adoption.adopt(await self._disk.load())
         else:
@@ -196,6 +204,27 @@ class Authorities:
                 f"the root in force is {in_force.skid}, plugged in earlier; "
                 "one that Citadel makes takes its place only by a rotation"
             )
+
+    async def _bring_in_remote(self, book: Book, in_force: Authority | None) -> None:
+        """The root whose key is elsewhere. While it cannot be asked, what is in force goes on."""
+        assert self._remote is not None
+        try:
+            state = await self._remote.load()
+            self._warnings = state.warnings
+            if in_force is None or (in_force.skid, in_force.key_source) == (state.skid, state.key_source):
+                await self._adoption.adopt(state)
+                self._remember("")
+            else:
+                self._remember(
+                    f"the root in force is {in_force.skid}, and the configured one is {state.skid} in Vault; "
+                    "it takes its place only by a rotation: citadel root rotate"
+                )
+        except (Aborted, AlreadyExists):
+            raise
+        except CitadelError as error:
+            if book.signer is None:
+                raise  # nothing to go on with
+            self._remember(error.sentence())
 
     async def _adopt(self, root: RootAuthority) -> None:
         state = await root.load()
@@ -211,18 +240,25 @@ class Authorities:
     async def _renew(self, book: Book) -> bool:
         """Make an issuing CA under the active root if there is none, or if it is time."""
         root, issuing = book.active(AuthorityKind.ROOT), book.active(AuthorityKind.ISSUING)
-        if root is None or root.key_source is not KeySource.SEALED:
+        maker = self._maker(root) if root is not None else None
+        if root is None or maker is None:
             return False  # a plugged-in CA is renewed by whoever made it
         now, ticks = self._clock.now(), self._clock.monotonic()
         if issuing is not None and not self._renewal.is_due(issuing, root, now, ticks):
             return False
-        await self._make_issuing(root, issuing, now)
+        await self._make_issuing(maker, root, issuing, now)
         self._renewal.made(issuing, now, ticks)
         return True
 
-    async def _make_issuing(self, root: Authority, old: Authority | None, now: datetime) -> None:
+    def _maker(self, root: Authority) -> RootAuthority | None:
+        """Who signs issuing CAs with the key of `root`."""
+        if root.key_source is KeySource.SEALED:
+            return self._disk
+        return self._remote if root.key_source is KeySource.VAULT else None
+
+    async def _make_issuing(self, maker: RootAuthority, root: Authority, old: Authority | None, now: datetime) -> None:
         issuing, sealed = await new_issuing_ca(
-            self._disk, root, self._keyring, self._policy.issuing_key, AuthorityState.ACTIVE, now
+            maker, root, self._keyring, self._policy.issuing_key, AuthorityState.ACTIVE, now
         )
         await self._records.add(issuing, sealed, "ca.activate", retire=old.skid if old else None)
         log.info("made an issuing CA", skid=issuing.skid.hex, not_after=issuing.certificate.not_after.isoformat())

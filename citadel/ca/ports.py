@@ -233,7 +233,8 @@ class AuthorityMeter(Protocol):
 
 class RootAuthority(Protocol):
     """Where trust begins. Implementations: roots.disk (made by us, its key in our store), roots.cacerts (the user's
-    files, which bring the issuing CA too), later Vault PKI. Contract: tests/contract/test_root_authority.py.
+    files, which bring the issuing CA too), vault.root (a CA in Vault's PKI).
+    Contract: tests/contract/test_root_authority.py.
     """
 
     async def load(self) -> RootState:
@@ -244,10 +245,11 @@ class RootAuthority(Protocol):
         """
 
     async def sign_issuing_ca(
-        self, root: Authority, public_key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
+        self, root: Authority, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
     ) -> IssuingGrant:
-        """A certificate for an issuing CA's key under `root`, path length 0, never outliving it. What comes back was
-        verified (key, names, validity, signature). Raises Unavailable; FailedPrecondition if this is not where `root`
+        """A certificate for an issuing CA's key under `root`, path length 0, never outliving it. `key` only proves to a
+        root elsewhere that it is ours (PKCS #10), and stays here. What comes back was verified (key, names, validity,
+        signature). Raises Unavailable; FailedPrecondition if this is not where `root`
         has its key, if it ends too soon, or if its issuing CA is not ours to make.
         """
 
@@ -269,6 +271,7 @@ class RootState:
 
     `roots` are all that came, `skid` the one that issuing CAs chain to. `issuing` is there if they bring it themselves.
     `crls` are PEM. `version` is equal for equal content. `warnings` are sentences for the operator.
+    `key_source`: where the key of the root `skid` is.
     """
 
     roots: tuple[AuthorityCertificate, ...]
@@ -277,6 +280,7 @@ class RootState:
     issuing: PluggedCa | None = None
     version: str = ""
     warnings: tuple[str, ...] = ()
+    key_source: KeySource = KeySource.NONE
 
 
 @dataclass(frozen=True, slots=True)

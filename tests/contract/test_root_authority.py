@@ -22,8 +22,10 @@ from citadel.ca.roots import CacertsRoot, DiskRoot
 from citadel.errors import FailedPrecondition, InternalFault, NotFound
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
+from citadel.vault import PkiMount, VaultRoot
 from tests.support.cacerts import make_ca, plug
 from tests.support.clock import ManualClock
+from tests.support.vault import running
 
 TD = TrustDomain("example.org")
 WEEK = timedelta(days=7)
@@ -37,9 +39,10 @@ class World:
     clock: ManualClock
     restart: Callable[[], RootAuthority]
     makes_issuing: bool  # or brings it
+    makes_root: bool  # or is given it
 
 
-@pytest.fixture(params=["disk", "disk-rsa", "cacerts", "cacerts-deep", "cacerts-itself"])
+@pytest.fixture(params=["disk", "disk-rsa", "cacerts", "cacerts-deep", "cacerts-itself", "vault-double", "vault-bao"])
 async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[World]:
     clock = ManualClock(datetime.now(UTC))
     kek = LocalKek(os.urandom(32))
@@ -53,13 +56,25 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             )
 
         if request.param.startswith("disk"):
-            yield World(store, clock, disk, True)
+            yield World(store, clock, disk, True, True)
+            return
+        if request.param.startswith("vault"):
+            with running(request.param.removeprefix("vault-"), tmp_path) as vault:
+                mount = vault.mount("pki")
+                issuer = vault.new_root(mount)
+                session = vault.session()
+
+                def remote() -> RootAuthority:
+                    return VaultRoot(PkiMount(session, mount), issuer, TD, clock, issuing_ttl=WEEK)
+
+                yield World(store, clock, remote, True, False)
+                await session.close()
             return
         ca = make_ca("root")
         if request.param != "cacerts-itself":
             ca = make_ca("ca", make_ca("upper", ca) if request.param == "cacerts-deep" else ca)
         plug(tmp_path / "cacerts", ca)
-        yield World(store, clock, lambda: CacertsRoot(tmp_path / "cacerts", TD, clock), False)
+        yield World(store, clock, lambda: CacertsRoot(tmp_path / "cacerts", TD, clock), False, False)
 
 
 @pytest.fixture
@@ -74,7 +89,7 @@ async def known(world: World, state: RootState) -> Authority:
             return authority
     now = world.clock.now()
     return Authority(
-        state.skid, AuthorityKind.ROOT, AuthorityState.ACTIVE, TD, KeySource.NONE, state.roots, state.skid, now, now
+        state.skid, AuthorityKind.ROOT, AuthorityState.ACTIVE, TD, state.key_source, state.roots, state.skid, now, now
     )
 
 
@@ -106,7 +121,7 @@ async def test_a_root_that_it_makes_is_durable_with_its_key_and_one_that_it_is_g
     world: World, root: RootAuthority
 ) -> None:
     state = await root.load()
-    if world.makes_issuing:
+    if world.makes_root:
         assert (await world.store.authorities.sealed_key(state.skid)).ciphertext
     else:
         with pytest.raises(NotFound):
@@ -116,7 +131,7 @@ async def test_a_root_that_it_makes_is_durable_with_its_key_and_one_that_it_is_g
 async def test_it_signs_an_issuing_ca_or_brings_one(world: World, root: RootAuthority) -> None:
     state = await root.load()
     assert (state.issuing is None) is world.makes_issuing
-    key = keys.generate().public_key()
+    key = keys.generate()
     if state.issuing is not None:
         line = [parse(state.issuing.certificate.der), *map(parse, state.issuing.chain), parse(state.roots[0].der)]
         assert state.issuing.private_key.public_key() == line[0].public_key()
@@ -127,7 +142,7 @@ async def test_it_signs_an_issuing_ca_or_brings_one(world: World, root: RootAuth
         grant = await root.sign_issuing_ca(await known(world, state), key)
         assert grant.root_skid == state.skid
         line = [parse(grant.certificate.der), *map(parse, grant.chain), parse(state.roots[0].der)]
-        assert line[0].public_key() == key
+        assert line[0].public_key() == key.public_key()
         assert line[0].extensions.get_extension_for_class(x509.BasicConstraints).value.path_length == 0
     for below, above in itertools.pairwise(line):
         below.verify_directly_issued_by(above)
@@ -153,7 +168,7 @@ async def test_an_issuing_ca_never_outlives_its_root(world: World, root: RootAut
     state = await root.load()
     authority = await known(world, state)
     world.clock.advance(state.roots[0].not_after - world.clock.now() - timedelta(days=3))
-    grant = await root.sign_issuing_ca(authority, keys.generate().public_key())
+    grant = await root.sign_issuing_ca(authority, keys.generate())
     assert grant.certificate.not_after == state.roots[0].not_after
 
 
@@ -164,7 +179,7 @@ async def test_near_its_end_it_signs_none_and_says_what_to_do(world: World, root
     for before_the_end in (timedelta(hours=1), timedelta(0), timedelta(days=-1)):
         world.clock.jump(state.roots[0].not_after - before_the_end - world.clock.now())
         with pytest.raises(FailedPrecondition, match="too soon for another issuing CA") as caught:
-            await root.sign_issuing_ca(authority, keys.generate().public_key())
+            await root.sign_issuing_ca(authority, keys.generate())
         assert "replace the root" in caught.value.sentence()
 
 
@@ -174,7 +189,7 @@ async def test_it_signs_only_under_a_root_whose_key_it_has(world: World, root: R
     stranger = make_ca("elsewhere")
     foreign = replace(authority, key_source=KeySource.NONE)
     with pytest.raises(FailedPrecondition, match="was not made by us"):
-        await root.sign_issuing_ca(foreign, keys.generate().public_key())
+        await root.sign_issuing_ca(foreign, keys.generate())
     swapped = replace(authority, certificates=(replace(authority.certificate, der=stranger.der),))
     with pytest.raises(InternalFault, match="is not the key of its certificate"):
-        await root.sign_issuing_ca(swapped, keys.generate().public_key())
+        await root.sign_issuing_ca(swapped, keys.generate())

@@ -79,7 +79,7 @@ class CacertsRoot:
             warnings=plugged.warnings,
         )
 
-    async def sign_issuing_ca(self, root: Authority, public_key: keys.PublicKey) -> IssuingGrant:  # noqa: ARG002  # the port
+    async def sign_issuing_ca(self, root: Authority, key: keys.PrivateKey) -> IssuingGrant:  # noqa: ARG002  # the port
         """See ports.RootAuthority. Raises FailedPrecondition: the root's key is not here."""
         raise FailedPrecondition(
             f"the issuing CA under the root {root.skid} is plugged in, and is not ours to renew",

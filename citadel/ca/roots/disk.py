@@ -51,9 +51,9 @@ class DiskRoot:
     async def load(self) -> RootState:
         """See ports.RootAuthority: the active root of ours; else the one that is nearest to it; else a new one."""
         root = _foremost(await self._store.authorities()) or await self.make(MADE_FIRST)
-        return RootState(root.certificates, root.skid)
+        return RootState(root.certificates, root.skid, key_source=root.key_source)
 
-    async def sign_issuing_ca(self, root: Authority, public_key: keys.PublicKey) -> IssuingGrant:
+    async def sign_issuing_ca(self, root: Authority, key: keys.PrivateKey) -> IssuingGrant:
         """See ports.RootAuthority."""
         if root.key_source is not KeySource.SEALED or root.kind is not AuthorityKind.ROOT:
             raise FailedPrecondition(f"the root {root.skid} was not made by us: its key is not in the store")
@@ -67,15 +67,15 @@ class DiskRoot:
         validity = Validity.starting(now, self._issuing_ttl, backdate=BACKDATE)
         spec = profile.issuing_ca(
             parent=parent,
-            public_key=public_key,
+            public_key=key.public_key(),
             trust_domain=self._trust_domain,
             validity=validity.within(parent, now, shortest=timedelta(0)),
             serial=profile.serial(secrets.token_bytes),
         )
-        key = await self._keyring.open(root.skid)
-        if key.public_key() != parent.public_key:
+        own = await self._keyring.open(root.skid)
+        if own.public_key() != parent.public_key:
             raise InternalFault(f"the sealed key of the root {root.skid} is not the key of its certificate")
-        certificate = read_certificate(await sign_certificate(spec, SoftwareSigner(key)))
+        certificate = read_certificate(await sign_certificate(spec, SoftwareSigner(own)))
         return IssuingGrant(certificate, (), root.skid)
 
     async def make(self, note: str = "") -> Authority:

@@ -15,7 +15,7 @@ async def new_issuing_ca(
 ) -> tuple[Authority, SealedKey]:
     """An issuing CA under `root`, whose key is where `source` says. Raises what RootAuthority.sign_issuing_ca does."""
     private = await new_key(kind)
-    grant = await source.sign_issuing_ca(root, private.public_key())
+    grant = await source.sign_issuing_ca(root, private)
     skid = keys.skid(private.public_key())
     authority = Authority(
         skid=skid,

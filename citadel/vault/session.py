@@ -1,0 +1,335 @@
+"""Session: signed in to Vault, and kept so; every call bounded, retried and failed over, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import stamina
+import structlog
+
+from citadel.clock import Clock
+from citadel.errors import (
+    CitadelError,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
+from citadel.vault.access import TokenSignIn, VaultAccess
+from citadel.vault.failures import TryAgain, garbage, shown
+from citadel.vault.transport import Reply, Transport
+
+_ATTEMPTS = 4
+_BETWEEN_LOGINS = 5.0  # seconds: a 403 does not make a flood of logins
+_SOONEST, _LONGEST_WAIT = 1.0, 60.0
+_IDLE = 300.0  # seconds: how often a token without an end is looked at
+log = structlog.get_logger("citadel.vault")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The token that we hold. `ttl` in seconds from `ticks` on; 0: it never ends."""
+
+    token: str = field(repr=False)
+    ttl: float
+    renewable: bool
+    ticks: float
+    since: datetime
+    name: str
+    policies: tuple[str, ...]
+    full: float  # what its TTL was at login
+
+    @property
+    def until(self) -> datetime | None:
+        return self.since + timedelta(seconds=self.ttl) if self.ttl else None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """How it stands, without a secret. `fault` is empty while Vault does what we ask; else it is so since `since`."""
+
+    address: str
+    signed_in_as: str
+    policies: tuple[str, ...]
+    until: datetime | None
+    renewed_at: datetime | None
+    fault: str
+    since: datetime | None
+
+
+class Session:
+    """Safe to use from many tasks of one event loop. `run` keeps it signed in until cancelled; without it, whoever
+    calls signs in when that is needed. `spread(low, high)` is the source of jitter."""
+
+    def __init__(
+        self, access: VaultAccess, clock: Clock, *, spread: Callable[[float, float], float] = random.uniform
+    ) -> None:
+        self._access = access
+        self._clock = clock
+        self._spread = spread
+        self._transport = Transport(access)
+        self._threads = ThreadPoolExecutor(access.threads, thread_name_prefix="vault")
+        self._room = asyncio.Semaphore(access.threads)
+        self._turn = asyncio.Lock()
+        self._news = asyncio.Event()
+        self._held: Held | None = None
+        self._logged_in_at = float("-inf")
+        self._active = 0
+        self._fault = ""
+        self._since = clock.now()
+
+    async def call(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, repeat: bool = True
+    ) -> Reply:
+        """One call of Vault's API. `repeat` False: what may have been carried out is not asked for again.
+
+        Raises Unavailable; Unauthenticated if we cannot sign in; PermissionDenied, NotFound, FailedPrecondition.
+        """
+        held = await self._signed_in()
+        try:
+            return await self._send(method, path, body, held.token, repeat)
+        except (PermissionDenied, Unauthenticated) as error:
+            again = await self._after_refusal(held)
+            if again is None:
+                self._note(error)
+                raise
+        return await self._send(method, path, body, again.token, repeat)
+
+    async def run(self) -> None:
+        """Stay signed in: renew at two thirds of the token's life, log in again when it does not grow any more."""
+        failures = 0
+        while True:
+            self._news.clear()
+            try:
+                async with self._turn:
+                    await self._keep()
+                failures, wait = 0, self._until_due()
+            except CitadelError as error:
+                failures += 1
+                wait = self._spread(0.5, 1.0) * min(_SOONEST * 2**failures, _LONGEST_WAIT)
+                log.warning("Vault: not signed in", reason=error.sentence(), next_try_seconds=round(wait, 1))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), wait)
+
+    async def look(self) -> None:
+        """A health check. Raises Unavailable with what is wrong and since when, by asking Vault who we are."""
+        try:
+            await self.call("get", "auth/token/lookup-self")
+        except CitadelError as error:
+            raise Unavailable(error.message, mend=error.mend) from error
+
+    def status(self) -> SessionStatus:
+        held = self._held
+        return SessionStatus(
+            self._access.addresses[self._active],
+            held.name if held else "",
+            held.policies if held else (),
+            held.until if held else None,
+            held.since if held else None,
+            self._fault,
+            self._since if self._fault else None,
+        )
+
+    async def close(self) -> None:
+        """Give the threads back; a call that hangs ends by its own timeout."""
+        self._held = None
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._transport.close()
+
+    def __repr__(self) -> str:
+        return f"Session({', '.join(self._access.addresses)}; {self._access.sign_in})"
+
+    # --- signing in; with the turn
+
+    async def _signed_in(self) -> Held:
+        held = self._held
+        if held is not None and not self._over(held):
+            return held
+        async with self._turn:
+            if self._held is None or self._over(self._held):
+                await self._log_in()
+            assert self._held is not None
+            return self._held
+
+    async def _after_refusal(self, refused: Held) -> Held | None:
+        """Another token than the refused one, if there is any to be had now."""
+        async with self._turn:
+            if self._held is not None and self._held.token != refused.token:
+                return self._held
+            if self._clock.monotonic() - self._logged_in_at < _BETWEEN_LOGINS:
+                return None
+            self._held = None
+            try:
+                await self._log_in()
+            except Unauthenticated:
+                raise
+            except CitadelError:
+                self._held = refused
+                return None
+            self._news.set()
+            return self._held
+
+    async def _keep(self) -> None:
+        if self._held is None or self._over(self._held):
+            await self._log_in()
+        elif self._held.ttl and self._until_due() <= 0:
+            await self._renew(self._held)
+
+    async def _renew(self, held: Held) -> None:
+        if not held.renewable:
+            await self._log_in()
+            return
+        try:
+            reply = await self._send("post", "auth/token/renew-self", {}, held.token, True)
+        except (PermissionDenied, Unauthenticated, FailedPrecondition, NotFound):
+            await self._log_in()
+            return
+        renewed = self._read_auth(reply.auth, "auth/token/renew-self", held.full)
+        if renewed.ttl and renewed.ttl < held.full / 2 and not isinstance(self._access.sign_in, TokenSignIn):
+            await self._log_in()  # its greatest age is near: renewing adds less each time
+        else:
+            self._held = renewed
+
+    async def _log_in(self) -> None:
+        sign_in = self._access.sign_in
+        self._logged_in_at = self._clock.monotonic()
+        try:
+            if isinstance(sign_in, TokenSignIn):
+                token = await asyncio.to_thread(sign_in.token)
+                held = await self._look_up(token)
+            else:
+                login = await asyncio.to_thread(sign_in.login)
+                reply = await self._send("post", login.path, login.body, "", True)
+                held = self._read_auth(reply.auth, login.path, None)
+        except (FailedPrecondition, PermissionDenied, NotFound) as error:
+            refusal = Unauthenticated(f"cannot sign in to Vault with {sign_in}: {error.message}", mend=_mend(sign_in))
+            self._note(refusal)
+            raise refusal from None
+        except CitadelError as error:
+            self._note(error)
+            raise
+        self._held = held
+        log.info("signed in to Vault", name=held.name, policies=held.policies, until=_iso(held.until))
+
+    async def _look_up(self, token: str) -> Held:
+        """Of a token from a file Vault says only here how long it lives."""
+        data = (await self._send("get", "auth/token/lookup-self", None, token, True)).data
+        ttl = _seconds(data.get("ttl"))
+        policies = data.get("policies")
+        return Held(
+            token,
+            ttl,
+            data.get("renewable") is True,
+            self._clock.monotonic(),
+            self._clock.now(),
+            shown(str(data.get("display_name") or "token")),
+            tuple(map(str, policies)) if isinstance(policies, list) else (),
+            ttl,
+        )
+
+    def _read_auth(self, auth: Mapping[str, Any], path: str, full: float | None) -> Held:
+        token, policies = auth.get("client_token"), auth.get("policies")
+        if not isinstance(token, str) or not token:
+            raise garbage(self._access.addresses[self._active], path, "there is no token in it").error
+        ttl = _seconds(auth.get("lease_duration"))
+        metadata = auth.get("metadata")
+        role = (
+            next((str(metadata[k]) for k in ("role_name", "role", "cert_name") if k in metadata), "")
+            if (isinstance(metadata, dict))
+            else ""
+        )
+        return Held(
+            token,
+            ttl,
+            auth.get("renewable") is True,
+            self._clock.monotonic(),
+            self._clock.now(),
+            shown(role or str(self._access.sign_in)),
+            tuple(map(str, policies)) if isinstance(policies, list) else (),
+            ttl if full is None else full,
+        )
+
+    def _until_due(self) -> float:
+        """Seconds until the token is to be renewed: two thirds of its life, less up to a tenth of that."""
+        held = self._held
+        if held is None:
+            return 0.0
+        if not held.ttl:
+            return _IDLE
+        due = held.ticks + held.ttl * 2 / 3
+        left = due - self._clock.monotonic()
+        return left if left <= 0 else max(min(_SOONEST, left), left * self._spread(0.9, 1.0))
+
+    def _over(self, held: Held) -> bool:
+        return bool(held.ttl) and self._clock.monotonic() >= held.ticks + held.ttl
+
+    # --- sending
+
+    async def _send(self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool) -> Reply:
+        longest = self._access.timeout * (len(self._access.addresses) + 1)
+        try:
+            async for attempt in stamina.retry_context(
+                on=TryAgain, attempts=_ATTEMPTS, timeout=longest, wait_initial=0.1, wait_max=2.0
+            ):
+                with attempt:
+                    reply = await self._round(method, path, body, token, repeat)
+        except TryAgain as caught:
+            self._note(caught.error)
+            raise caught.error from None
+        self._note(None)
+        return reply
+
+    async def _round(
+        self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool
+    ) -> Reply:
+        """Each address once, from the one that answered last."""
+        last: TryAgain | None = None
+        for step in range(len(self._access.addresses)):
+            index = (self._active + step) % len(self._access.addresses)
+            try:
+                async with self._room:
+                    reply = await asyncio.get_running_loop().run_in_executor(
+                        self._threads, self._transport.send, self._access.addresses[index], method, path, body, token
+                    )
+            except TryAgain as caught:
+                if not caught.undone and not repeat:
+                    self._note(caught.error)
+                    raise caught.error from None
+                last = caught
+                continue
+            self._active = index
+            return reply
+        assert last is not None  # there is at least one address
+        raise last
+
+    def _note(self, error: CitadelError | None) -> None:
+        fault = error.sentence() if error else ""
+        if bool(fault) != bool(self._fault):
+            self._since = self._clock.now()
+            if fault:
+                log.warning("Vault does not do what we ask", reason=fault)
+            else:
+                log.info("Vault does what we ask again")
+        self._fault = fault
+
+
+def _mend(sign_in: object) -> str:
+    if isinstance(sign_in, TokenSignIn):
+        return "it has expired, was revoked, or is another Vault's: put a new one into the file"
+    return "check [vault.auth]: role, mount and secret, and whether a secret id is used up or expired"
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and value > 0 else 0.0
+
+
+def _iso(moment: datetime | None) -> str:
+    return moment.isoformat() if moment else "no end"

@@ -1,0 +1,118 @@
+"""Vaults for tests: the contract double, and a real OpenBao when `bao` is on PATH; set up by the same calls."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from citadel.clock import SystemClock
+from citadel.vault import AppRoleSignIn, SecretFile, Session, SignIn, TokenSignIn, VaultAccess
+from tests.support.vault_double import VaultDouble
+
+KINDS = ("double", "bao")
+
+
+@dataclass
+class Vault:
+    """A running Vault, with its root token. `double` is there if it is one."""
+
+    address: str
+    root_token: str
+    folder: Path
+    double: VaultDouble | None = None
+
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """As the operator, outside of hvac."""
+        headers = {"X-Vault-Token": self.root_token, "X-Vault-Request": "true"}
+        answer = httpx.request(method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return dict(answer.json()) if answer.content else {}
+
+    def mount(self, kind: str, max_lease_ttl: str = "87600h") -> str:
+        name = f"{kind}-{secrets.token_hex(4)}"
+        self.call("POST", f"sys/mounts/{name}", {"type": kind, "config": {"max_lease_ttl": max_lease_ttl}})
+        return name
+
+    def new_root(self, mount: str, name: str = "mesh", **more: object) -> str:
+        """The id of a new issuer."""
+        body = {"common_name": f"{name} root", "issuer_name": name, "key_type": "ec", "ttl": "8760h", **more}
+        return str(self.call("POST", f"{mount}/root/generate/internal", body)["data"]["issuer_id"])
+
+    def secret(self, text: str) -> SecretFile:
+        path = self.folder / f"secret-{secrets.token_hex(4)}"
+        path.touch(0o600)
+        path.write_text(text + "\n")
+        return SecretFile(path)
+
+    def as_root(self) -> SignIn:
+        return TokenSignIn(self.secret(self.root_token))
+
+    def approle(self, policy: str, **settings: object) -> AppRoleSignIn:
+        """A role of its own in an AppRole mount of its own, with `policy` (HCL)."""
+        name = f"role-{secrets.token_hex(4)}"
+        self.call("PUT", f"sys/policies/acl/{name}", {"policy": policy})
+        self.call("POST", f"sys/auth/{name}", {"type": "approle"})
+        self.call("POST", f"auth/{name}/role/{name}", {"token_policies": name, **settings})
+        role_id = self.call("GET", f"auth/{name}/role/{name}/role-id")["data"]["role_id"]
+        secret_id = self.call("POST", f"auth/{name}/role/{name}/secret-id", {})["data"]["secret_id"]
+        return AppRoleSignIn(str(role_id), self.secret(str(secret_id)), name)
+
+    def session(self, sign_in: SignIn | None = None, **access: Any) -> Session:
+        return Session(VaultAccess((self.address,), sign_in or self.as_root(), **access), SystemClock())
+
+
+@contextmanager
+def running(kind: str, folder: Path) -> Iterator[Vault]:
+    """A Vault of this kind; skips if there is no `bao`."""
+    if kind == "double":
+        with VaultDouble() as double:
+            yield Vault(double.address, double.root_token, folder, double)
+        return
+    bao = shutil.which("bao")
+    if bao is None:
+        pytest.skip("there is no `bao` on PATH: only the contract double was tested")
+    yield from _real(bao, folder)
+
+
+def _real(bao: str, folder: Path) -> Iterator[Vault]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = secrets.token_hex(16)
+    command = [bao, "server", "-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={token}"]
+    command.append("-dev-no-store-token")
+    environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+    with (folder / "bao.log").open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    try:
+        vault = Vault(f"http://127.0.0.1:{port}", token, folder)
+        _wait(vault, process)
+        yield vault
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait(vault: Vault, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        assert process.poll() is None, (vault.folder / "bao.log").read_text()[-2000:]
+        try:
+            if httpx.get(f"{vault.address}/v1/sys/health", timeout=2).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("bao did not start within 30 s")
