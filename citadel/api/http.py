@@ -13,10 +13,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from citadel.errors import FailedPrecondition
 
 _LIMIT = 100  # requests at once
+_CONNECTIONS = 256  # each costs a descriptor, which the workload socket would lack, and anybody here can open them
+_LIFE_SECONDS = 30.0  # of a connection: probes are done by then, and who says nothing makes room
 _START_SECONDS = 5.0
 
 
@@ -55,6 +58,24 @@ def application(parts: HttpParts) -> Starlette:
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
 
 
+class _Bounded(H11Protocol):
+    """A connection: one of a few at once, and not for long."""
+
+    _end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        if len(self.connections) > _CONNECTIONS:
+            transport.abort()
+            return
+        self._end = self.loop.call_later(_LIFE_SECONDS, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._end is not None:
+            self._end.cancel()
+        super().connection_lost(exc)
+
+
 class _Server(uvicorn.Server):
     """uvicorn inside our event loop: the signals stay ours."""
 
@@ -73,6 +94,7 @@ async def serving(parts: HttpParts, host: str, port: int) -> AsyncIterator[None]
         log_config=None,
         access_log=False,
         server_header=False,
+        http=_Bounded,
         limit_concurrency=_LIMIT,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=2,
