@@ -110,6 +110,11 @@ def _make_folder(folder: Path, undo: ExitStack) -> None:
     if missing:
         folder.chmod(0o711)  # others reach the sockets in run/, and see nothing on the way
         _sync(folder.parent)
+    elif folder.stat().st_uid not in (0, os.geteuid()):
+        raise InvalidInput(
+            f"{folder} belongs to uid {folder.stat().st_uid}, who could move away what is in it",
+            mend="choose another --data-dir",
+        )
     elif folder.stat().st_mode & 0o022:
         raise InvalidInput(f"others may write to {folder}", mend=f"run: chmod go-w {folder}")
 

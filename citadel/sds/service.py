@@ -19,8 +19,9 @@ from citadel.sds.wire import Asked, Garbage, read_delta, read_sotw, write_delta,
 
 #: For grpc.aio.server: without the first two a burst of reconnects loses streams (measured: docs/adr).
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.server.max_pending_requests", 1_000_000),
-    ("grpc.server.max_pending_requests_hard_limit", 1_000_000),
+    ("grpc.server.max_pending_requests", 32_768),
+    ("grpc.server.max_pending_requests_hard_limit", 32_768),
+    ("grpc.max_concurrent_streams", 256),  # counts those that were reset, too, as long as they cost memory
     ("grpc.max_receive_message_length", 1 << 20),
     ("grpc.so_reuseport", 0),
     ("grpc.enable_channelz", 0),  # a record of each connection and call that nobody reads, 3 KiB a stream

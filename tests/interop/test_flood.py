@@ -144,6 +144,42 @@ with grpc.insecure_channel("unix:" + path) as channel:
         assert other.take(10)
 
 
+def test_streams_that_are_reset_at_once_cost_no_memory_that_stays(up: Up) -> None:
+    """HTTP/2's rapid reset: what is begun and taken back at once counts against no limit of open streams."""
+    script = """
+def frame(kind, flags, stream, body=b""):
+    return len(body).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + body
+
+def header(name, value):
+    return b"\\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+method = b"/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets"
+fields = b"\\x83\\x86" + header(b":path", method) + header(b":authority", b"x") + header(b"te", b"trailers")
+fields += header(b"content-type", b"application/grpc")
+s = socket.socket(socket.AF_UNIX); s.connect(path)
+s.sendall(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + frame(4, 0, 0))
+for stream in range(1, 200_000, 2):
+    s.sendall(frame(1, 4, stream, fields) + frame(3, 0, stream, (8).to_bytes(4, "big")))
+    with suppress(BlockingIOError):
+        answered = s.recv(65536, socket.MSG_DONTWAIT)
+        for at in (i for i in range(len(answered) - 16) if answered[i : i + 5] == b"\\0\\0\\x08\\x06\\0"):
+            s.sendall(frame(6, 1, 0, answered[at + 9 : at + 17]))
+print("done", flush=True)
+"""
+    before = resident(up)
+    with as_nobody(up, "from contextlib import suppress\n" + script) as flood:
+        out, _ = flood.communicate(timeout=60)
+        assert out == "done\n"
+    with Workload(up.workload_socket, "default") as other:
+        assert other.take(10)
+    assert resident(up) - before < 100 << 20
+
+
+def resident(up: Up) -> int:
+    """Bytes of the server's memory."""
+    return int(Path(f"/proc/{up.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_ten_thousand_names_end_the_stream_with_one_line(up: Up) -> None:
     names = [f"spiffe://example.org/{number}" for number in range(10_000)]
     with Workload(up.workload_socket, *names) as greedy, pytest.raises(grpc.RpcError) as caught:

@@ -129,6 +129,17 @@ def test_what_cannot_be_made_is_refused_in_one_sentence(
     assert said in ended.err
 
 
+def test_a_folder_of_somebody_else_is_refused(citadel: CommandLine, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    (tmp_path / "d").mkdir()
+    os.chown(tmp_path / "d", 65534, 65534)
+    ended = citadel("init", "--trust-domain", "example.org", "--data-dir", tmp_path / "d")
+    assert ended.code == 4
+    assert f"{tmp_path}/d belongs to uid 65534" in ended.err
+    assert tree(tmp_path / "d") == {}
+
+
 def test_a_folder_that_others_may_write_to_is_refused(citadel: CommandLine, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     (tmp_path / "d").chmod(0o777)
