@@ -45,8 +45,8 @@ class ExtensionProvider:
     timeout: timedelta = timedelta(milliseconds=600)
     path_prefix: str = ""
     """HTTP only: put before the path of the check."""
-    status_on_error: int = 403
-    """What the client gets when the provider fails."""
+    status_on_error: int = 503
+    """What the client gets when the provider fails. Not Istio's 403: an outage is not to look like a decision."""
     include_request_headers_in_check: tuple[str, ...] = ()
     """HTTP only: exact, `abc*`, `*abc`."""
     include_additional_headers_in_check: tuple[tuple[str, str], ...] = ()

@@ -1,0 +1,118 @@
+"""Compiled policies in a real Envoy, beside the engine: requests are really sent, and both must decide the same.
+
+CITADEL_AUTHZ_ENVOY=20 pytest tests/interop/test_authz_envoy.py --timeout 0: twenty times as many cases, with
+CITADEL_AUTHZ_SEED for others. A difference is written to a file; CITADEL_AUTHZ_REPLAY=that file asks it again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from citadel.authz import HttpRequest, Outcome, PolicySet, Reason, decide
+from tests.support import authz_cases
+from tests.support.envoy_cases import Generator
+from tests.support.envoy_rbac import Case, Connection, Difference, Doc, Enforcer
+
+pytestmark = [pytest.mark.envoy, pytest.mark.skipif(shutil.which("envoy") is None, reason="needs envoy")]
+
+TIMES = int(os.environ.get("CITADEL_AUTHZ_ENVOY", "1"))
+SEED = int(os.environ.get("CITADEL_AUTHZ_SEED", "1"))
+REPLAY = os.environ.get("CITADEL_AUTHZ_REPLAY")
+
+
+class Run:
+    """What was asked, by case: how often both allowed, and how often both denied."""
+
+    def __init__(self, folder: Path, all_cases: Sequence[Case]) -> None:
+        self.met: Counter[tuple[str, bool]] = Counter()
+        self.refused = 0
+        self.differences: list[Difference] = []
+        self._enforcer = Enforcer(folder, all_cases)
+        self._enforcer.start()
+        try:
+            for case in all_cases:
+                for connection, asked in case.asked:
+                    if case.http:
+                        self._ask_http(case, connection, asked)
+                    else:
+                        self._ask_tcp(case, connection)
+        finally:
+            self._enforcer.end()
+
+    def _ask_http(self, case: Case, connection: Connection, asked: list[Doc]) -> None:
+        policies = self._enforcer.sets[case.name]
+        for http, status in zip(asked, self._enforcer.http_status(case.name, connection, asked), strict=True):
+            request = HttpRequest(
+                http["method"],
+                http["path"],
+                http["authority"],
+                {name: tuple(values) for name, values in http["headers"].items()},
+                http["jwt"],
+            )
+            decision = decide(
+                policies, authz_cases.to_workload(case.workload), connection.request(request, case.metadata)
+            )
+            if status in (200, 403):
+                self._compare(case, connection, http, decision.outcome, status == 200, decision.sentence())
+            elif decision.allowed or decision.reason is not Reason.BAD_PATH:
+                # refused before any policy was asked: so must it be where there is none
+                (control,) = self._enforcer.http_status(f"control-{case.mesh['normalization']}", connection, [http])
+                assert status == control, (status, control, http)
+                self.refused += 1
+
+    def _ask_tcp(self, case: Case, connection: Connection) -> None:
+        policies: PolicySet = self._enforcer.sets[case.name]
+        decision = decide(policies, authz_cases.to_workload(case.workload), connection.request(None, {}))
+        echoed = self._enforcer.tcp_echoed(case.name, connection)
+        self._compare(case, connection, None, decision.outcome, echoed, decision.sentence())
+
+    def _compare(
+        self, case: Case, connection: Connection, http: Doc | None, outcome: Outcome, allowed: bool, engine: str
+    ) -> None:
+        if (outcome is Outcome.ALLOW) == allowed:
+            self.met[case.name, allowed] += 1
+        else:
+            self.differences.append(Difference(case, connection, http, engine, "allow" if allowed else "deny"))
+
+    def agreed(self) -> None:
+        """Fails the test with the first difference; all of them are in files then."""
+        if not self.differences:
+            return
+        folder = Path(tempfile.mkdtemp(prefix="authz-differences-"))
+        for number, difference in enumerate(self.differences):
+            (folder / f"{number}.json").write_text(difference.to_json())
+        first = self.differences[0]
+        pytest.fail(
+            f"{len(self.differences)} differences, see {folder}; the first of {first.case.name}:\n{first.to_json()}"
+        )
+
+
+@pytest.mark.timeout(60 + 60 * TIMES)
+def test_each_field_is_decided_by_envoy_as_by_the_engine(tmp_path: Path) -> None:
+    for round_ in range(TIMES):
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        run = Run(folder, list(Generator(SEED + round_).by_field(connections=4, requests=6)))
+        run.agreed()
+
+
+@pytest.mark.timeout(60 + 60 * TIMES)
+def test_policy_sets_are_decided_by_envoy_as_by_the_engine(tmp_path: Path) -> None:
+    for round_ in range(TIMES):
+        folder = tmp_path / str(round_)
+        folder.mkdir()
+        run = Run(folder, list(Generator(1000 + SEED + round_).sets(60, connections=4, requests=6)))
+        run.agreed()
+
+
+@pytest.mark.skipif(REPLAY is None, reason="CITADEL_AUTHZ_REPLAY names no difference")
+def test_a_difference_is_asked_again(tmp_path: Path) -> None:
+    assert REPLAY is not None
+    Run(tmp_path, [Difference.case_of(Path(REPLAY).read_text())]).agreed()
