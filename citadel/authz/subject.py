@@ -144,7 +144,9 @@ class Subject:
             value: str | None = getattr(self, _PSEUDO_HEADERS[name])
             return () if value is None else (value,)
         values = () if self.http is None else self.http.headers.get(name, ())
-        return (",".join(values),) if len(values) > 1 and name in JOINED_HEADERS else values
+        if len(values) > 1 and name in JOINED_HEADERS:
+            return (",".join(filter(None, values)),)  # Envoy appends nothing for an empty one, no comma either
+        return values
 
     def metadata(self, filter_name: str, key: str) -> JsonValue:
         """The dynamic metadata of a filter; None: there is none."""

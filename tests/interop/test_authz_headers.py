@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from citadel.authz import HttpRequest, MeshFacts, Request
 from citadel.authz.headers import JOINED_HEADERS
+from citadel.authz.subject import Subject
+from citadel.spiffe import TrustDomain
 from tests.support.envoys import Envoy, wait_for
 from tests.support.raw_http import RawClient, listener, rbac
 
@@ -63,3 +66,13 @@ def test_repeated_headers_are_joined_or_not_as_in_envoy(clients: dict[str, RawCl
     lines = [f"{one}: {text}".encode() for one, text in (("x-test", name), (name, "a"), (name, "b"))]
     seen = [value for value in VALUES if clients[value].get(b"/", *lines)[0] == 200]
     assert seen == (["a,b"] if name in JOINED_HEADERS else ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"), [(("", "a"), "a"), (("a", ""), "a"), (("a", "", "b"), "a,b"), (("", "a,b", ""), "a,b")]
+)
+def test_nothing_is_joined_for_an_empty_value(clients: dict[str, RawClient], sent: tuple[str, ...], seen: str) -> None:
+    lines = [b"x-test: accept", *(f"accept: {text}".encode() for text in sent)]
+    assert [value for value in VALUES if clients[value].get(b"/", *lines)[0] == 200] == [seen]
+    request = Request(80, http=HttpRequest("GET", "/", "a", {"accept": sent}))
+    assert Subject(request, MeshFacts(TrustDomain("td"))).header("accept") == (seen,)

@@ -6,6 +6,7 @@ The values collide on purpose (tests/support/authz_cases.py), so that each field
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +34,7 @@ class Generator:
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
+        self._hints: list[str] = []
 
     def one(self, *values: Any) -> Any:
         return self._random.choice(values)
@@ -42,10 +44,10 @@ class Generator:
 
     def by_field(self, connections: int, requests: int) -> Iterator[Case]:
         """Each field by itself: plain and negated, under ALLOW and DENY, over HTTP and TCP."""
-        for number, (part, name) in enumerate(FIELDS):
+        for part, name in FIELDS:
             for form in (False, True):
-                action = "DENY" if (number + form) % 2 else "ALLOW"
                 for http in (True, False):
+                    action = self.one("ALLOW", "DENY")
                     documents = [self._policy("p", action, [{part: [self._entry(part, name, form)]}])]
                     label = f"{name}-{'not-' if form else ''}{action}-{'http' if http else 'tcp'}"
                     yield self._case(label, documents, http, connections, requests)
@@ -112,6 +114,7 @@ class Generator:
             "several_providers": False,
             "space_delimited": self.one(["scope", "permission"], ["scope", "groups"]),
         }
+        self._hints = sorted({text.strip("*") for text in _texts(documents)} - {""})
         metadata = {f"envoy.filters.{one}": {"k": self._claim()} for one in ("f", "f.g")} if http else {}
         asked = [
             (self._connection(), [self._http() for _ in range(requests)] if http else []) for _ in range(connections)
@@ -125,7 +128,7 @@ class Generator:
         addresses = ["10.0.0.1", "10.0.0.2", "10.1.0.1", "11.0.0.1"] if version == 4 else ["::1", "fd00::1"]
         return Connection(
             tls,
-            one(*cases.PEERS, None, None) if tls else None,
+            self._near(PEERS, *cases.PEERS, None, None) if tls else None,
             one("", "a.b", "A.B", "b") if tls else "",
             one("127.0.0.1", "127.0.0.2", "127.0.0.3"),
             one(*addresses),
@@ -134,27 +137,59 @@ class Generator:
         )
 
     def _http(self) -> Doc:
-        one = self.one
+        """Now and then with what Envoy refuses before any filter sees it."""
+        one, odd = self.one, self.one(*[False] * 7, True)
         return {
-            "method": one(*cases.METHODS) if one(0, 1) else "GET",
-            "path": one(*(path for path in cases.PATHS if path and " " not in path)),
-            "authority": one("", *cases.HOSTS),
-            "headers": {n: [one(*HEADER_TEXTS) for _ in range(one(1, 1, 2))] for n in ("x", "accept") if one(0, 1, 1)},
-            "jwt": one(None, self._jwt()),
+            "method": one(*cases.METHODS) if odd else self._near(_METHOD, "GET", "GET", "POST"),
+            "path": self._near(_PATH, *(path for path in cases.PATHS if path and " " not in path)),
+            "authority": one("", *cases.HOSTS) if odd else self._near(_HOST, "a.b", "A.b", "a.b:80", "a.b.", "b"),
+            "headers": {
+                n: [self._near(_HEADER, *HEADER_TEXTS) for _ in range(one(1, 1, 2))]
+                for n in ("x", "accept")
+                if one(0, 1, 1)
+            },
+            "jwt": one(None, self._jwt(), self._jwt()),
         }
+
+    def _near(self, form: re.Pattern[str], *values: Any) -> Any:
+        """Now a value that the policies name, if there is one of this form, now any."""
+        if form is PEERS:
+            named = [f"spiffe://{hint}" for hint in self._hints if form.fullmatch(hint)]
+        else:
+            named = [hint for hint in self._hints if form.fullmatch(hint)]
+        return self.one(*named) if named and self.one(True, False) else self.one(*values)
 
     def _jwt(self) -> Doc:
         """A token that Envoy accepts."""
         one = self.one
-        jwt: Doc = {name: self._claim() for name in ("azp", "a", "scope", "groups") if one(0, 1)}
+        jwt: Doc = {name: self._claim() for name in ("azp", "a", "scope", "groups") if one(0, 1, 1)}
         jwt["iss"] = one(*ISSUERS)
         if one(0, 1, 1, 1):
             jwt["sub"] = one("x", "", "a", "*", "x/y", "xx")
-        if one(0, 1):
-            jwt["aud"] = one("a", "ab", "b", ["a", "b"], [], ["ab", "a b"])
+        if one(0, 1, 1):
+            jwt["aud"] = self._near(_HEADER, "a", "ab", "b", ["a", "b"], [], ["ab", "a b"])
         return jwt
 
     def _claim(self) -> Any:
         one = self.one
-        odd = one(1, True, None, {}, {"b": "a"}, {"b": ["a", "ab"]}, {"scope": "a b"}, {"b": {"c": "a"}})
-        return one(one(*cases.TEXTS), [one(0, 1, *cases.TEXTS) for _ in range(one(0, 1, 2, 3))], odd)
+        text = self._near(_HEADER, *cases.TEXTS)
+        odd = one(1, True, None, {}, {"b": text}, {"b": [text, "ab"]}, {"scope": text}, {"b": {"c": "a"}})
+        several = [one(0, 1, text, *cases.TEXTS) for _ in range(one(0, 1, 2, 3))]
+        return one(text, several, odd)
+
+
+PEERS = re.compile("[a-z0-9-]+(/[a-z0-9-]+)*")
+_METHOD = re.compile("GET|POST")
+_PATH = re.compile(r"/[!-~]*")
+_HOST = re.compile(r"[A-Za-z.]+(:[0-9]+)?")
+_HEADER = re.compile(r"[!-~]+")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The values of all fields."""
+    if isinstance(value, list):
+        for one in value:
+            yield from [one] if isinstance(one, str) else _texts(one)
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from _texts(one)

@@ -255,7 +255,8 @@ def header_values(name: str, mesh: Doc, request: Doc) -> list[str]:
     if name in (":authority", "host"):
         return [] if http["authority"] is None else [http["authority"]]
     values = list(http["headers"].get(name, []))
-    return [",".join(values)] if values and name == "accept" else values  # one of those that Envoy joins
+    # one of those that Envoy joins, leaving out what is empty
+    return [",".join(value for value in values if value)] if values and name == "accept" else values
 
 
 def like(text: str, pattern: str, *, empty: bool = False, flags: int = 0) -> bool:
