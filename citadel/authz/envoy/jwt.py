@@ -22,6 +22,7 @@ from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import (
 
 from citadel.authz.envoy.clusters import Cluster
 from citadel.authz.envoy.criteria import JWT_PAYLOAD
+from citadel.authz.envoy.jwks import usable
 from citadel.authz.envoy.strings import checked
 from citadel.authz.facts import MeshFacts
 from citadel.authz.model import JwtRule
@@ -31,8 +32,6 @@ FETCH_TIMEOUT = timedelta(seconds=5)
 CACHE = timedelta(minutes=5)
 REFETCH = timedelta(seconds=5)
 """After a fetch that failed; the copy that was good stays in use meanwhile."""
-NO_KEYS = '{"keys":[]}'
-"""No token verifies: the keys are not known."""
 
 
 def jwt_authn(
@@ -78,7 +77,7 @@ def _provider(rule: JwtRule, facts: MeshFacts, discovered: Mapping[str, str], cl
     if uri:
         made.remote_jwks.CopyFrom(_remote(uri, rule.timeout or FETCH_TIMEOUT, clusters))
     else:
-        made.local_jwks.inline_string = rule.jwks or NO_KEYS
+        made.local_jwks.inline_string = usable(rule.jwks)
     return made
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from datetime import timedelta
 from typing import Any
@@ -26,6 +28,7 @@ from citadel.authz import (
     load_text,
 )
 from citadel.authz.envoy import CannotCompile, compile_filters, deny_all
+from citadel.authz.envoy.jwks import NOBODYS, usable
 from citadel.spiffe import TrustDomain
 
 WORKLOAD = Workload("shop", {"app": "cart"})
@@ -147,7 +150,8 @@ def test_jwt_passes_without_a_token_and_fetches_keys_from_a_named_cluster() -> N
 
 def test_an_issuer_whose_keys_are_not_known_yet_has_none() -> None:
     text = document({"jwtRules": [{"issuer": "i"}]}, "users", "RequestAuthentication")
-    assert filters(text)["jwt"]["providers"]["rule-0"]["local_jwks"] == {"inline_string": '{"keys":[]}'}
+    (key,) = json.loads(filters(text)["jwt"]["providers"]["rule-0"]["local_jwks"]["inline_string"])["keys"]
+    assert key == NOBODYS
     found = compile_filters(policies(text), WORKLOAD, discovered={"i": "http://id.example:8080/k"})
     assert [(one.port, one.tls) for one in found.clusters] == [(8080, False)]
 
@@ -203,3 +207,39 @@ def test_the_guard_denies_paths_that_nobody_can_decide_on(mode: PathNormalizatio
 def test_the_default_of_a_filter_that_waits_for_its_policies_denies_all() -> None:
     assert deny_all().HasField("rules")
     assert not deny_all().rules.policies
+
+
+def test_the_key_that_nobody_has_is_a_hash_and_so_has_no_known_secret() -> None:
+    x = hashlib.sha256(b"citadel: nobody has this key 4").digest()
+    assert NOBODYS["x"] == base64.urlsafe_b64encode(x).rstrip(b"=").decode()
+    assert json.loads(usable(json.dumps({"keys": [NOBODYS]})))["keys"] == [NOBODYS]  # and is on the curve
+
+
+ED = {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kid": "ed"}
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"kty": "oct", "k": "c2VjcmV0", "alg": "HS256"},
+        {**NOBODYS, "y": NOBODYS["x"]},
+        {**NOBODYS, "alg": "ES384"},
+        {**NOBODYS, "use": "enc"},
+        {"kty": "RSA", "n": "!!", "e": "AQAB"},
+        {"kty": "RSA", "n": "AQAB", "e": "AQAB"},
+        {**ED, "x": "AA"},
+        {**ED, "kid": 1},
+        "no key",
+    ],
+)
+def test_a_key_that_envoy_would_refuse_is_left_out_and_the_others_stay(bad: Any) -> None:
+    assert json.loads(usable(json.dumps({"keys": [bad, ED]}))) == {"keys": [ED]}
+
+
+def test_secrets_in_a_key_set_do_not_reach_an_envoy() -> None:
+    assert json.loads(usable(json.dumps({"keys": [{**ED, "d": "secret", "x5c": ["..."]}]}))) == {"keys": [ED]}
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"keys":{}}', '{"keys":[]}', "[" * 100_000])
+def test_without_a_usable_key_no_token_verifies(text: str) -> None:
+    assert json.loads(usable(text)) == {"keys": [NOBODYS]}
