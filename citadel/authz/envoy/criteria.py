@@ -36,7 +36,7 @@ from citadel.authz.criteria import (
 )
 from citadel.authz.dimensions import DESTINATION_IP, HOST, METHOD, PRINCIPAL, REMOTE_IP, SNI, SOURCE_IP
 from citadel.authz.envoy import identity
-from citadel.authz.envoy.strings import CannotCompile, checked, escaped, of_patterns, one_or_any, regex
+from citadel.authz.envoy.strings import CannotCompile, checked, escaped, header_name, of_patterns, one_or_any, regex
 from citadel.authz.patterns import Patterns
 from citadel.authz.template import ONE, REST, PathTemplate
 
@@ -65,11 +65,11 @@ def any_permission(permissions: Iterable[Permission]) -> Permission:
 
 
 def header(name: str, match: StringMatcher) -> Permission:
-    return Permission(header=HeaderMatcher(name=checked(name), string_match=match))
+    return Permission(header=HeaderMatcher(name=header_name(name, pseudo=True), string_match=match))
 
 
 def present(name: str) -> Permission:
-    return Permission(header=HeaderMatcher(name=checked(name), present_match=True))
+    return Permission(header=HeaderMatcher(name=header_name(name, pseudo=True), present_match=True))
 
 
 def url_path(match: StringMatcher) -> Permission:
@@ -188,10 +188,16 @@ def _items(matchers: Iterable[StringMatcher]) -> Iterator[ValueMatcher]:
 
 
 def _metadata(filter_name: str, path: tuple[str, ...], values: list[ValueMatcher]) -> Principal:
-    segments = [MetadataMatcher.PathSegment(key=checked(part)) for part in path]
+    segments = [MetadataMatcher.PathSegment(key=_some(part)) for part in path]
     value = one_or_any(values, lambda several: ValueMatcher(or_match=OrMatcher(value_matchers=several)))
     made = Principal()
     made.sourced_metadata.metadata_matcher.CopyFrom(
-        MetadataMatcher(filter=checked(filter_name), path=segments, value=value)
+        MetadataMatcher(filter=_some(filter_name), path=segments, value=value)
     )
     return made
+
+
+def _some(name: str) -> str:
+    if not name:
+        raise CannotCompile("a name in brackets is empty")
+    return checked(name)

@@ -23,7 +23,7 @@ from envoy.extensions.filters.http.jwt_authn.v3.config_pb2 import (
 from citadel.authz.envoy.clusters import Cluster
 from citadel.authz.envoy.criteria import JWT_PAYLOAD
 from citadel.authz.envoy.jwks import usable
-from citadel.authz.envoy.strings import checked
+from citadel.authz.envoy.strings import CannotCompile, checked, header_name, host_name, plain
 from citadel.authz.facts import MeshFacts
 from citadel.authz.model import JwtRule
 
@@ -47,7 +47,10 @@ def jwt_authn(
     any_of = []
     for number, rule in enumerate(jwt_rules):
         name = f"rule-{number}"
-        made.providers[name].CopyFrom(_provider(rule, facts, discovered, clusters))
+        try:
+            made.providers[name].CopyFrom(_provider(rule, facts, discovered, clusters))
+        except CannotCompile as error:
+            raise CannotCompile(f"RequestAuthentication, issuer {rule.issuer[:60]!r}: {error.message}") from None
         any_of.append(JwtRequirement(provider_name=name))
     any_of.append(JwtRequirement(allow_missing={}))
     every = RequirementRule(match={"prefix": "/"})
@@ -61,18 +64,18 @@ def _provider(rule: JwtRule, facts: MeshFacts, discovered: Mapping[str, str], cl
         issuer=checked(rule.issuer),
         audiences=map(checked, rule.audiences),
         forward=rule.forward_original_token,
-        from_params=map(checked, rule.from_params),
-        from_cookies=map(checked, rule.from_cookies),
-        forward_payload_header=checked(rule.output_payload_to_header),
+        from_params=map(plain, rule.from_params),
+        from_cookies=map(plain, rule.from_cookies),
+        forward_payload_header=rule.output_payload_to_header and header_name(rule.output_payload_to_header),
         payload_in_metadata=JWT_PAYLOAD,
         clock_skew_seconds=int(CLOCK_SKEW.total_seconds()),
     )
     for location in rule.from_headers:
-        made.from_headers.add(name=checked(location.name), value_prefix=checked(location.prefix))
+        made.from_headers.add(name=header_name(location.name), value_prefix=location.prefix and plain(location.prefix))
     for claim in rule.output_claim_to_headers:
-        made.claim_to_headers.add(header_name=checked(claim.header), claim_name=checked(claim.claim))
+        made.claim_to_headers.add(header_name=header_name(claim.header), claim_name=plain(claim.claim))
     split = facts.space_delimited_claims | set(rule.space_delimited_claims)
-    made.normalize_payload_in_metadata.space_delimited_claims.extend(sorted(map(checked, split)))
+    made.normalize_payload_in_metadata.space_delimited_claims.extend(sorted(map(plain, split)))
     uri = rule.jwks_uri or ("" if rule.jwks else discovered.get(rule.issuer, ""))
     if uri:
         made.remote_jwks.CopyFrom(_remote(uri, rule.timeout or FETCH_TIMEOUT, clusters))
@@ -82,9 +85,14 @@ def _provider(rule: JwtRule, facts: MeshFacts, discovered: Mapping[str, str], cl
 
 
 def _remote(uri: str, timeout: timedelta, clusters: set[Cluster]) -> RemoteJwks:
-    parts = urlsplit(checked(uri))
-    tls = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+    try:
+        parts = urlsplit(plain(uri))
+        tls = parts.scheme == "https"
+        host, port = host_name(parts.hostname or ""), parts.port or (443 if tls else 80)
+    except ValueError:
+        raise CannotCompile(f"{uri[:120]!r} is not a URL") from None
+    if parts.scheme not in ("http", "https") or not uri.isascii() or " " in uri:
+        raise CannotCompile(f"{uri[:120]!r} is not a URL of http or https")
     cluster = Cluster(f"jwks|{parts.scheme}|{port}|{host}", host, port, tls=tls)
     clusters.add(cluster)
     fetch = JwksAsyncFetch(fast_listener=True, failed_refetch_duration=REFETCH)

@@ -6,6 +6,7 @@ It fails closed: never `failure_mode_allow`, a timeout that is written out, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 from envoy.config.core.v3.base_pb2 import HeaderValue
 from envoy.extensions.filters.http.ext_authz.v3.ext_authz_pb2 import ExtAuthz, HttpService
@@ -13,10 +14,11 @@ from envoy.extensions.filters.network.ext_authz.v3.ext_authz_pb2 import ExtAuthz
 from envoy.type.matcher.v3.metadata_pb2 import MetadataMatcher
 from envoy.type.matcher.v3.string_pb2 import ListStringMatcher, StringMatcher
 from envoy.type.matcher.v3.value_pb2 import ValueMatcher
+from envoy.type.v3.http_status_pb2 import StatusCode
 from google.protobuf.duration_pb2 import Duration
 
 from citadel.authz.envoy.clusters import Cluster
-from citadel.authz.envoy.strings import checked, of_patterns, regex
+from citadel.authz.envoy.strings import CannotCompile, checked, header_name, host_name, of_patterns, plain, regex
 from citadel.authz.facts import ExtensionProvider, ProviderProtocol
 from citadel.authz.patterns import Patterns
 
@@ -29,21 +31,21 @@ def shadow_prefix(provider: str) -> str:
 
 
 def cluster(provider: ExtensionProvider) -> Cluster:
-    host = provider.service.rpartition("/")[2]
+    host = host_name(provider.service.rpartition("/")[2])
     grpc = provider.protocol is ProviderProtocol.GRPC
     return Cluster(f"ext_authz|{provider.port}|{host}", host, provider.port, http2=grpc)
 
 
 def http(provider: ExtensionProvider) -> ExtAuthz:
     made = ExtAuthz(transport_api_version="V3", filter_enabled_metadata=_matched(HTTP_RBAC, provider.name))
-    made.status_on_error.code = provider.status_on_error
+    made.status_on_error.code = _fault(provider)
     if provider.max_request_bytes:
         made.with_request_body.max_request_bytes = provider.max_request_bytes
         made.with_request_body.allow_partial_message = provider.allow_partial_message
         made.with_request_body.pack_as_bytes = provider.pack_as_bytes
     if provider.protocol is ProviderProtocol.GRPC:
         made.grpc_service.envoy_grpc.cluster_name = cluster(provider).name
-        made.grpc_service.envoy_grpc.authority = checked(cluster(provider).host)
+        made.grpc_service.envoy_grpc.authority = cluster(provider).host
         made.grpc_service.timeout.CopyFrom(_timeout(provider))
         made.include_tls_session = True
     else:
@@ -61,19 +63,22 @@ def network(provider: ExtensionProvider) -> NetworkExtAuthz:
         include_tls_session=True,
     )
     made.grpc_service.envoy_grpc.cluster_name = cluster(provider).name
-    made.grpc_service.envoy_grpc.authority = checked(cluster(provider).host)
+    made.grpc_service.envoy_grpc.authority = cluster(provider).host
     made.grpc_service.timeout.CopyFrom(_timeout(provider))
     return made
 
 
 def _http_service(provider: ExtensionProvider) -> HttpService:
     upstream = cluster(provider)
-    made = HttpService(path_prefix=checked(provider.path_prefix))
-    made.server_uri.uri = f"http://{checked(upstream.host)}:{upstream.port}"
+    if provider.path_prefix and not provider.path_prefix.startswith("/"):
+        raise CannotCompile(f"extension provider {provider.name!r}: its path prefix does not start with /")
+    made = HttpService(path_prefix=provider.path_prefix and plain(provider.path_prefix))
+    made.server_uri.uri = f"http://{upstream.host}:{upstream.port}"
     made.server_uri.cluster = upstream.name
     made.server_uri.timeout.CopyFrom(_timeout(provider))
     for name, value in provider.include_additional_headers_in_check:
-        made.authorization_request.headers_to_add.append(HeaderValue(key=checked(name), value=checked(value)))
+        text = plain(value).replace("%", "%%") if value else ""  # Envoy would read %...% as one of its commands
+        made.authorization_request.headers_to_add.append(HeaderValue(key=header_name(name), value=text))
     answer = made.authorization_response
     for field, names in (
         (answer.allowed_upstream_headers, provider.headers_to_upstream_on_allow),
@@ -86,12 +91,24 @@ def _http_service(provider: ExtensionProvider) -> HttpService:
 
 
 def _headers(names: Iterable[str]) -> ListStringMatcher:
-    patterns = Patterns.parse(names)
+    patterns = Patterns.parse(map(plain, names))
     every = [regex(".*")] if patterns.present else list(of_patterns(patterns, ignore_case=True))
     return ListStringMatcher(patterns=every)
 
 
+def _fault(provider: ExtensionProvider) -> int:
+    """A status that Envoy knows and that is a refusal. Raises CannotCompile."""
+    if provider.status_on_error < 400 or provider.status_on_error not in StatusCode.values():
+        raise CannotCompile(
+            f"extension provider {provider.name!r}: status_on_error is {provider.status_on_error}",
+            mend="use an error of HTTP, such as 503",
+        )
+    return provider.status_on_error
+
+
 def _timeout(provider: ExtensionProvider) -> Duration:
+    if provider.timeout <= timedelta(0):
+        raise CannotCompile(f"extension provider {provider.name!r}: its timeout is not positive")
     made = Duration()
     made.FromTimedelta(provider.timeout)
     return made

@@ -5,6 +5,7 @@ The only place where policy text becomes part of a regex; it is escaped by RE2 i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -23,6 +24,10 @@ MAX_TEXT = 16_384
 """Bytes of a value; Envoy's request headers have 60 KiB altogether."""
 
 NON_EMPTY = "(?s).+"
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,256}")
+_HOST = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
 T = TypeVar("T")
 
@@ -46,6 +51,27 @@ def checked(text: str) -> str:
         raise CannotCompile(f"{text!r} is not valid Unicode") from None
     if size > MAX_TEXT:
         raise CannotCompile(f"{text[:60]!r}... has {size} bytes; Envoy is given at most {MAX_TEXT}")
+    return text
+
+
+def plain(text: str) -> str:
+    """`text`, if it has something in it and no control characters. Raises CannotCompile."""
+    if not text or _CONTROL.search(text):
+        raise CannotCompile(f"{text[:60]!r} is empty or has control characters")
+    return checked(text)
+
+
+def header_name(text: str, *, pseudo: bool = False) -> str:
+    """The name of a header (RFC 9110, 5.6.2), or of a pseudo-header if that may be. Raises CannotCompile."""
+    if not _TOKEN.fullmatch(text.removeprefix(":") if pseudo else text):
+        raise CannotCompile(f"{text[:60]!r} is not the name of a header")
+    return checked(text)
+
+
+def host_name(text: str) -> str:
+    """A host by name or address. Raises CannotCompile."""
+    if not _HOST.fullmatch(text):
+        raise CannotCompile(f"{text[:60]!r} is not the name of a host")
     return text
 
 
