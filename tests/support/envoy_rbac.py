@@ -252,7 +252,7 @@ class Difference:
 class Enforcer:
     """One Envoy for many cases, and for each normalisation a listener without policies."""
 
-    def __init__(self, folder: Path, all_cases: Sequence[Case]) -> None:
+    def __init__(self, folder: Path, all_cases: Sequence[Case], clusters: Sequence[Doc] = ()) -> None:
         self.authority = Authority(folder)
         self.sets = {case.name: case.policies(self.authority.jwks) for case in all_cases}
         listeners = [self._listener(f"control-{mode}", self._http(manager, [])) for mode, manager in MANAGER.items()]
@@ -266,7 +266,7 @@ class Enforcer:
                 else [*filters["network_filters"], _ECHO]
             )
             listeners.append(self._listener(case.name, chain))
-        self.envoy = Envoy(folder, "rbac", {"static_resources": {"listeners": listeners}})
+        self.envoy = Envoy(folder, "rbac", {"static_resources": {"listeners": listeners, "clusters": list(clusters)}})
         self.ports: dict[str, int] = {}
 
     def start(self) -> None:

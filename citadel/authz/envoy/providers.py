@@ -33,7 +33,7 @@ def shadow_prefix(provider: str) -> str:
 def cluster(provider: ExtensionProvider) -> Cluster:
     host = host_name(provider.service.rpartition("/")[2])
     grpc = provider.protocol is ProviderProtocol.GRPC
-    return Cluster(f"ext_authz|{provider.port}|{host}", host, provider.port, http2=grpc)
+    return Cluster(f"ext_authz|{provider.protocol}|{provider.port}|{host}", host, provider.port, http2=grpc)
 
 
 def http(provider: ExtensionProvider) -> ExtAuthz:
