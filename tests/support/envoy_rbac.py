@@ -252,8 +252,10 @@ class Difference:
 class Enforcer:
     """One Envoy for many cases, and for each normalisation a listener without policies."""
 
-    def __init__(self, folder: Path, all_cases: Sequence[Case], clusters: Sequence[Doc] = ()) -> None:
-        self.authority = Authority(folder)
+    def __init__(
+        self, folder: Path, all_cases: Sequence[Case], clusters: Sequence[Doc] = (), authority: Authority | None = None
+    ) -> None:
+        self.authority = authority or Authority(folder)
         self.sets = {case.name: case.policies(self.authority.jwks) for case in all_cases}
         listeners = [self._listener(f"control-{mode}", self._http(manager, [])) for mode, manager in MANAGER.items()]
         for case in all_cases:
