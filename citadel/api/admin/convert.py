@@ -9,7 +9,7 @@ from citadel.api.admin import masks
 from citadel.api.proto.citadel.v1 import admin_pb2
 from citadel.api.proto.spire.api.types import bundle_pb2, entry_pb2, selector_pb2, spiffeid_pb2
 from citadel.ca.model import Authority, AuthorityCertificate, IssuanceRecord, TrustBundle
-from citadel.errors import BadFile, CitadelError, Mistake
+from citadel.errors import BadFile, CitadelError, InvalidInput, Mistake
 from citadel.registry.model import Entry
 from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
@@ -21,7 +21,10 @@ def seconds(moment: datetime | None) -> int:
 
 
 def moment(value: int) -> datetime | None:
-    return datetime.fromtimestamp(value, UTC) if value else None
+    try:
+        return datetime.fromtimestamp(value, UTC) if value else None
+    except (ValueError, OverflowError, OSError):  # before the year 1, or after 9999
+        raise InvalidInput(f"{value} is no time in seconds since 1970") from None
 
 
 def id_message(spiffe_id: SpiffeId) -> spiffeid_pb2.SPIFFEID:
