@@ -141,7 +141,8 @@ class Adoption:
             await self._prepare(issuing, root, book)
         about = f"the plugged-in CA {issuing.skid} chains to the root {root.skid}, which"
         if root.state is AuthorityState.PREPARED:
-            return f"{about} has not been distributed yet; the present CA stays in force until it is"
+            held = "the present CA stays in force until it is"
+            return f"{about} has not been distributed yet; {held}: citadel root rotate"
         if root.state is not AuthorityState.DISTRIBUTING:
             return f"{about} is {root.state}; the present CA stays in force"
         if book.bundle is not None and book.bundle.crls:  # else they come when the leaves of now are gone

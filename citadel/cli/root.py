@@ -27,6 +27,9 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would ha
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Do it although somebody is left behind; says whom, and asks.")
 ]
+FollowOption = Annotated[
+    float | None, typer.Option("--timeout", help="Follow for at most so long.", min=0, metavar="SECONDS")
+]
 SkidArgument = Annotated[str, typer.Argument(help="SKID of the root, or its first digits.", metavar="SKID")]
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, xterm)
 
@@ -35,7 +38,7 @@ _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, x
 def rotate(
     reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Follow it to its end, or leave it to itself.")] = True,
-    timeout: Annotated[float | None, typer.Option("--timeout", help="Follow for so many seconds.", min=0)] = None,
+    timeout: FollowOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
@@ -63,7 +66,9 @@ def rotate(
 def root_status(
     all_of_them: Annotated[bool, typer.Option("--all", help="Also those that are over.")] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option("--interval", help="Seconds between two looks.", min=0.2)] = 1.0,
+    interval: Annotated[
+        float, typer.Option("--interval", help="Seconds between two looks.", min=0.2, metavar="SECONDS")
+    ] = 1.0,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -150,7 +155,7 @@ def taint(
         typer.Option("--yes", "-y", help="Do not ask; and when the short gate ends, go on whoever is left behind."),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Follow it to its end, or leave it to itself.")] = True,
-    timeout: Annotated[float | None, typer.Option("--timeout", help="Follow for so many seconds.", min=0)] = None,
+    timeout: FollowOption = None,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,

@@ -151,6 +151,8 @@ def progress(one: Document) -> str:
             text = f"{gate['acknowledged']} of {gate['expected']} clients acknowledged"
             return f"distributing: {text}" + (f"; waits for {behind}" if behind else "")
         case "retiring":
-            return f"retiring: {gate['certificates_left']} certificates in use chain to the old root"
+            text = f"retiring: {gate['certificates_left']} certificates in use chain to the old root"
+            waits = "; ".join(why for why in gate["why"] if "chain to it" not in why)
+            return text + (f"; {waits}" if waits else "")
         case phase:
             return str(phase)

@@ -150,9 +150,9 @@ def _head(now: datetime) -> list[Column]:
         field("version", "version"),
         when("started", "started_at", now),
         field("ready", "ready"),
-        Column("store", lambda d: " ".join(filter(None, [d["store"]["kind"], d["store"]["error"]]))),
-        Column("bundle", lambda d: f"sequence {d['bundle_sequence']}"),
-        field("entries", "entries"),
+        Column("store", lambda d: ": ".join(filter(None, [d["store"]["kind"], d["store"]["error"]]))),
+        Column("bundle", lambda d: "unknown" if d["store"]["error"] else f"sequence {d['bundle_sequence']}"),
+        Column("entries", lambda d: "unknown" if d["store"]["error"] else str(d["entries"])),
         field("streams", "streams"),
     ]
 

@@ -151,11 +151,15 @@ def _ttl_faults(entry: Entry, rules: EntryRules) -> list[tuple[str, str]]:
     found = []
     for field, ttl in (("x509_ttl", entry.x509_ttl), ("jwt_ttl", entry.jwt_ttl)):
         if ttl < timedelta(0):
-            found.append((field, f"{ttl.total_seconds():g} s is negative; 0 means the default"))
+            found.append((field, f"{_seconds(ttl)} is negative; 0 means the default"))
         elif ttl and not rules.min_ttl <= ttl <= rules.max_ttl:
-            low, high = rules.min_ttl.total_seconds(), rules.max_ttl.total_seconds()
-            found.append((field, f"{ttl.total_seconds():g} s is not between {low:g} s and {high:g} s"))
+            low, high = _seconds(rules.min_ttl), _seconds(rules.max_ttl)
+            found.append((field, f"{_seconds(ttl)} is not between {low} and {high} (svid.min_ttl, svid.max_ttl)"))
     return found
+
+
+def _seconds(length: timedelta) -> str:
+    return f"{length.total_seconds():.15g} s"  # never as 1e+06
 
 
 def _selector_fault(selector: Selector) -> str:

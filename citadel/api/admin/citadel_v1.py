@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from citadel import __version__
@@ -32,6 +33,15 @@ _AUDIT_PAGE = 1000
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
+def leaves_under(signed: Mapping[Skid, int], root_of: Mapping[Skid, Skid]) -> Counter[Skid]:
+    """How many live leaves chain to each authority, from how many each `signed`: a root has those of its CAs, too."""
+    under = Counter(signed)
+    for skid, root in root_of.items():
+        if root != skid:
+            under[root] += signed.get(skid, 0)
+    return under
+
+
 @dataclass(frozen=True)
 class AdminUseCases:
     """Message in, message out; `actor` is who asks. Raises CitadelErrors."""
@@ -54,29 +64,32 @@ class AdminUseCases:
     situation: Situation
 
     async def get_status(self) -> pb.Status:
-        listed = await self.list_authorities()
-        bundle = await self.authority_store.bundle(self.trust_domain)
+        """Told whatever ails it: without its store, what the store knows is left out, and `store_error` says why."""
         status = pb.Status(
             version=__version__,
             trust_domain=self.trust_domain.name,
             node_id=self.node_id.uri,
             started_at=convert.seconds(self.situation.started_at),
             store_kind=self.store_kind,
-            authorities=listed.authorities,
-            bundle_sequence=bundle.sequence if bundle else 0,
-            entries=await self.registry.count(EntryQuery()),
             streams=self.situation.streams(),
             waiting=self.situation.waiting(),
         )
-        for job in await self.situation.jobs():
-            status.jobs.add(
-                name=job.name,
-                last_started_at=convert.seconds(job.started_at),
-                last_finished_at=convert.seconds(job.finished_at),
-                ok=job.ok,
-                detail=job.detail,
-                next_run_at=convert.seconds(job.next_run),
-            )
+        try:
+            status.authorities.extend((await self.list_authorities()).authorities)
+            bundle = await self.authority_store.bundle(self.trust_domain)
+            status.bundle_sequence = bundle.sequence if bundle else 0
+            status.entries = await self.registry.count(EntryQuery())
+            for job in await self.situation.jobs():
+                status.jobs.add(
+                    name=job.name,
+                    last_started_at=convert.seconds(job.started_at),
+                    last_finished_at=convert.seconds(job.finished_at),
+                    ok=job.ok,
+                    detail=job.detail,
+                    next_run_at=convert.seconds(job.next_run),
+                )
+        except CitadelError as error:
+            status.store_error = error.sentence()
         for check in await self.situation.checks():
             status.checks.add(name=check.name, ok=check.ok, reason=check.reason, since=convert.seconds(check.since))
         for held in self.situation.held():
@@ -92,8 +105,9 @@ class AdminUseCases:
     async def list_authorities(self) -> pb.ListAuthoritiesResponse:
         live = await self.authority_store.live_leaves(self.clock.now())
         authorities = await self.authorities.all()
+        under = leaves_under(live, {one.skid: one.root_skid for one in authorities})
         return pb.ListAuthoritiesResponse(
-            authorities=[convert.authority_message(a, live.get(a.skid, 0)) for a in authorities]
+            authorities=[convert.authority_message(one, under[one.skid]) for one in authorities]
         )
 
     async def get_bundle(self, request: pb.GetBundleRequest) -> pb.Bundle:

@@ -105,5 +105,5 @@ def _round(loaded: Loaded) -> list[Finding]:
     with _eyes_of(settings.data_dir):
         findings = [finding for name, check in at_rest.items() for finding in examine(name, check)]
     if alive is not None:
-        around["running"] = partial(running.running, settings.sockets.admin.path, now)
+        around["running"] = partial(running.running, settings, now)
     return findings + [finding for name, check in around.items() for finding in examine(name, check)]

@@ -20,13 +20,21 @@ def database(settings: Settings, env: Mapping[str, str], *, running: bool) -> It
     """The one that is configured. Raises what database_url raises: a password that cannot be read."""
     url = urlsplit(database_url(settings, env).get_secret_value())
     if url.scheme == "sqlite":
-        yield from _sqlite(Path(url.path.removeprefix("/") if url.path.startswith("//") else url.path), running)
+        path = Path(url.path.removeprefix("/") if url.path.startswith("//") else url.path)
+        yield from _sqlite(path, settings.data_dir / "database-id", running)
     else:
         folder = parse_qs(url.query).get("host", [""])[0]
         yield _postgresql(folder or url.hostname or "localhost", url.port or 5432)
 
 
-def _sqlite(path: Path, running: bool) -> Iterator[Finding]:
+def _sqlite(path: Path, remembered: Path, running: bool) -> Iterator[Finding]:
+    if not path.exists() and remembered.exists():
+        yield fail(
+            "store.database",
+            f"{path} is not there, and {remembered} remembers one: Citadel does not start without it",
+            f"mount or restore it; to begin anew, with a root that nobody trusts yet, remove {remembered}",
+        )
+        return
     if not path.exists():
         yield skip("store.database", f"{path} is not there yet: 'citadel up' makes it")
         return
@@ -74,5 +82,6 @@ def _postgresql(host: str, port: int) -> Finding:
                 client.connect(where)
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        return fail("store.database", f"PostgreSQL at {where} cannot be reached: {reason}", "see store.url")
+        mend = "start it, or mend the network; store.url says where it is looked for"
+        return fail("store.database", f"PostgreSQL at {where} cannot be reached: {reason}", mend)
     return ok("store.database", f"PostgreSQL at {where} takes connections")

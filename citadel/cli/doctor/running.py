@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 from citadel import __version__
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli.client import connect
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, warn
-from citadel.cli.documents import moment
+from citadel.cli.documents import moment, spiffe_id
+from citadel.cli.entry_calls import all_entries
+from citadel.config import Settings
+from citadel.config.settings import AttestorsSettings
+from citadel.registry.validate import KNOWN_SELECTORS
 
+_MOST_ENTRIES = 10
 _MENDS = {
     "root": "plan a new root now: everybody has to learn it before the old one ends",
     "issuing": "its renewal is overdue: see the job renew-ca in 'citadel status', and the log",
 }
 
 
-def running(socket: Path, now: datetime) -> Iterator[Finding]:
-    """What the Citadel behind `socket` says of itself. Raises what a call raises."""
-    with connect(None, socket) as client:
+def running(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """What the Citadel behind the admin socket says of itself. Raises what a call raises."""
+    with connect(None, settings.sockets.admin.path) as client:
         status = client.call(client.admin.GetStatus, admin.GetStatusRequest())
+        request = admin.ListEntriesRequest(parent_id=status.node_id)
+        entries = [] if status.store_error else list(all_entries(client, request))
     if status.version == __version__:
         yield ok("running.version", f"Citadel {status.version} runs for {status.trust_domain}")
     else:
@@ -42,6 +48,31 @@ def running(socket: Path, now: datetime) -> Iterator[Finding]:
         if authority.state == "active":
             yield _authority(authority, now)
     yield from _identities(status, now)
+    yield from unmatched(entries, settings.attestors)
+
+
+def unmatched(entries: Iterable[admin.EntryDetails], attestors: AttestorsSettings) -> Iterator[Finding]:
+    """Entries of this node that no process can match, because nothing here makes one of their selectors."""
+    found = []
+    for one in entries:
+        why = sorted(filter(None, (_never_made(s.type, s.value, attestors) for s in one.entry.selectors)))
+        if why:
+            found.append(f"no process matches {spiffe_id(one.entry.spiffe_id)} ({one.entry.id}): {', '.join(why)}")
+    for sentence in found[:_MOST_ENTRIES]:
+        yield warn("running.entries", sentence, "correct the selector, or switch on what makes it: docs/entries.md")
+    if len(found) > _MOST_ENTRIES:
+        yield warn("running.entries", f"{len(found) - _MOST_ENTRIES} more entries like these", "mend these first")
+
+
+def _never_made(kind: str, value: str, attestors: AttestorsSettings) -> str:
+    """Why no process has this selector, or nothing."""
+    if kind not in KNOWN_SELECTORS:
+        return f"nothing here makes {kind}:{value}"
+    if kind == "unix" and value.startswith(("path:", "sha256:")) and not attestors.unix.discover_path:
+        return f"{kind}:{value} needs attestors.unix.discover_path = true"
+    if kind in ("systemd", "docker") and not getattr(attestors, kind).enabled:
+        return f"{kind}:{value} needs attestors.{kind}.enabled = true"
+    return ""
 
 
 def _authority(authority: admin.Authority, now: datetime) -> Finding:

@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from citadel import config
+from citadel.api.proto.citadel.v1 import admin_pb2 as admin
+from citadel.api.proto.spire.api.types import entry_pb2, spiffeid_pb2
 from citadel.cli.doctor import machine
 from citadel.cli.doctor.findings import expiry
+from citadel.cli.doctor.running import unmatched
+from citadel.config.settings import AttestorsSettings
 from tests.support.cli import CommandLine
 
 
@@ -244,3 +248,31 @@ def test_expiry_is_told_early_enough_to_plan() -> None:
     assert found(3650 * 2, 700) == "warn"
     assert found(7, 0) == "fail"
     assert found(-1, 7) == "fail"
+
+
+def test_an_entry_that_no_process_can_match_is_named_with_what_it_needs() -> None:
+    def of(*selectors: str) -> admin.EntryDetails:
+        entry = entry_pb2.Entry(id=selectors[0], spiffe_id=spiffeid_pb2.SPIFFEID(trust_domain="td", path="/a"))
+        for text in selectors:
+            kind, _, value = text.partition(":")
+            entry.selectors.add(type=kind, value=value)
+        return admin.EntryDetails(entry=entry)
+
+    entries = [of("unix:uid:1"), of("unix:path:/x", "unix:uid:1"), of("uid:0"), of("docker:label:a:b")]
+    off = AttestorsSettings.model_validate({"docker": {"enabled": False}})
+    said = [finding.message for finding in unmatched(entries, off)]
+    assert said == [
+        "no process matches spiffe://td/a (unix:path:/x): unix:path:/x needs attestors.unix.discover_path = true",
+        "no process matches spiffe://td/a (uid:0): nothing here makes uid:0",
+        "no process matches spiffe://td/a (docker:label:a:b): docker:label:a:b needs attestors.docker.enabled = true",
+    ]
+    on = AttestorsSettings.model_validate({"unix": {"discover_path": True}})
+    assert [finding.message for finding in unmatched(entries, on)] == said[1:2]
+    many = list(unmatched([of(f"k8s:ns:{n}") for n in range(25)], on))
+    assert len(many) == 11
+    assert many[-1].message == "15 more entries like these"
+
+
+def test_a_database_that_is_remembered_and_gone_is_told(citadel: CommandLine, home: Path) -> None:
+    (home / "database-id").write_text("0" * 32)
+    assert "remembers one" in failed(citadel, "store.database")["message"]

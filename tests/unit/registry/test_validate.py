@@ -74,6 +74,7 @@ def test_a_valid_entry_has_no_fault(valid: Entry) -> None:
         (entry("cart", x509_ttl=timedelta(seconds=-1)), "x509_ttl", "-1 s is negative"),
         (entry("cart", x509_ttl=timedelta(seconds=59.5)), "x509_ttl", "59.5 s is not between 60 s and 86400 s"),
         (entry("cart", jwt_ttl=timedelta(hours=25)), "jwt_ttl", "90000 s is not between"),
+        (entry("cart", x509_ttl=timedelta(days=99)), "x509_ttl", "8553600 s is not between"),
         (entry("cart", dns_names=("Cart",)), "dns_names", "lower case"),
         (entry("cart", dns_names=("*.shop",)), "dns_names", "wildcards are not allowed"),
         (entry("cart", dns_names=("",)), "dns_names", "is not a DNS name"),
