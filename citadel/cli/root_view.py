@@ -10,6 +10,7 @@ from citadel.cli.documents import Document, shown, time
 from citadel.cli.run import printable
 
 _MOST_NAMES = 20
+_BEHIND = "not acknowledged by"  # how a gate begins to name them; they are listed by themselves
 
 
 def document(plan: pb.RotationPlan) -> Document:
@@ -110,7 +111,7 @@ def lines(one: Document, now: datetime) -> list[str]:
     found += _names("behind", gate["behind"], now)
     found += _names("excused", gate["excused"], now)
     found += [f"left behind   {text}" for text in one["left_behind"]]
-    found += [f"waits for     {text}" for text in gate["why"] if not text.startswith("not acknowledged by")]
+    found += [f"waits for     {text}" for text in gate["why"] if not text.startswith(_BEHIND)]
     if one["next"]:
         found.append(f"next          {one['next']}")
     if one["back"]:
@@ -148,8 +149,9 @@ def progress(one: Document) -> str:
     match one["phase"]:
         case "distributing":
             behind = ", ".join(f"{b['client']} {b['standing']}" for b in gate["behind"][:5])
-            text = f"{gate['acknowledged']} of {gate['expected']} clients acknowledged"
-            return f"distributing: {text}" + (f"; waits for {behind}" if behind else "")
+            text = f"distributing: {gate['acknowledged']} of {gate['expected']} clients acknowledged"
+            first = [f"waits for {behind}"] if behind else []
+            return "; ".join([text, *first, *(why for why in gate["why"] if not why.startswith(_BEHIND))])
         case "retiring":
             text = f"retiring: {gate['certificates_left']} certificates in use chain to the old root"
             waits = "; ".join(why for why in gate["why"] if "chain to it" not in why)

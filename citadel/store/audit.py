@@ -41,7 +41,7 @@ class SqlAuditLog:
         query = select(_L).where(_L.c.writer == writer, _L.c.sequence > after).order_by(_L.c.sequence).limit(limit)
         async with self._ledger.reading() as transaction:
             return [
-                AuditLine(row.writer, row.sequence, bytes(row.hash), bytes(row.body))
+                AuditLine(row.writer, row.sequence, _blob(row.hash), _blob(row.body))
                 for row in await transaction.all(query)
             ]
 
@@ -95,3 +95,9 @@ class SqlAuditLog:
         async with self._ledger.writing() as transaction:
             gone = delete(_L).where(_L.c.writer == writer, _L.c.sequence.in_(old))
             return int((await transaction.connection.execute(gone)).rowcount)
+
+
+def _blob(value: object) -> bytes:
+    """What a column of bytes holds. SQLite keeps any type in any column; whoever tampers may leave another there, and
+    that is for the chain to find."""
+    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()

@@ -11,7 +11,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from examples.demo.show import say
+from examples.demo.show import say, write
 from examples.demo.story import Stage, Wishes, staged, tell
 
 
@@ -72,7 +72,7 @@ async def _run(wishes: Wishes, *, keep: bool) -> bool:
 
 def _invite(stage: Stage, wishes: Wishes) -> None:
     say("it goes on running; in another terminal:", bold=True)
-    print(f"""
+    write(f"""
   export CITADEL_CONFIG={stage.config} PATH={Path(sys.executable).parent}:$PATH
   citadel status --clients
   citadel entry list

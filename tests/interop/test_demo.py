@@ -84,3 +84,14 @@ def test_interrupted_it_leaves_no_process_and_no_socket(how: signal.Signals) -> 
         assert process.returncode == 130, out
         assert not Path(folder).exists()
     wait_for("the last process", lambda: not any(folder in one for one in commands()), seconds=10)
+
+
+def test_interrupted_with_nobody_reading_along_it_cleans_up_all_the_same() -> None:
+    process = demo()
+    (folder,) = set(re.findall(r"/tmp/citadel-demo-\w+", said(process, "Citadel is up")))
+    assert process.stdout is not None
+    process.stdout.close()  # as Ctrl-C does to the other side of `./demo | tee log`
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert not Path(folder).exists()
+    wait_for("the last process", lambda: not any(folder in one for one in commands()), seconds=10)
