@@ -151,6 +151,7 @@ def test_a_request_that_is_too_long_is_refused_unread() -> None:
         make_csr(KEY)[:-1],
         keys.spki(KEY.public_key()),
     ],
+    ids=range(8),  # the bytes are others in each run
 )
 def test_what_is_not_one_request_in_der_is_refused(request_: bytes) -> None:
     refused(request_, "the CSR cannot be read")
