@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -69,8 +69,11 @@ class Ledger:
         where: str,
         timeout: float,
         meter: StoreMeter | None = None,
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
+        """`guard` is asked at the beginning and at the end of each transaction that writes; it raises if none may."""
         self.engine = engine
+        self.guard = guard
         self._timeout = timeout  # seconds
         self._meter = meter or NoMeter()
         self.where = where
@@ -133,6 +136,7 @@ class Ledger:
                 with our_errors(self.where):
                     async with whole_transaction(self.engine, reads=False) as connection:
                         transaction = Transaction(connection)
+                        self.guard()
                         if self._unsure:
                             await self._find_end(transaction)
                         # When the answer to a COMMIT is lost, only the database knows where our chain ends.
@@ -145,6 +149,7 @@ class Ledger:
                         if connection.dialect.name == "postgresql":
                             for topic in transaction.topics:
                                 await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
+                        self.guard()
                 self._sequence, self._tip = sequence, tip  # only now: what was rolled back is no part of the chain
                 self._unsure = False
                 if sequence >= self._milestone:

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
-from citadel.errors import FailedPrecondition, UnsafePermissions
+from citadel.errors import FailedPrecondition, Unavailable, UnsafePermissions
 from citadel.store.faults import our_errors, translate
 
 _CHECKED_AT_START = 64 << 20  # bytes; SQLite reads the whole file for that, and a larger one takes too long
@@ -42,6 +42,27 @@ class DirectoryLock:
 
     def release(self) -> None:
         os.close(self._handle)
+
+
+class SameFile:
+    """The very file that was opened: once its path leads to another one, or nowhere, what is written to it is lost to
+    whoever opens the path next."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._facts = path.stat()
+
+    def check(self) -> None:
+        """Raises Unavailable if the path does not lead to it any more."""
+        try:
+            same = os.path.samestat(self._path.stat(), self._facts)
+        except OSError:
+            same = False
+        if not same:
+            raise Unavailable(
+                f"the database file {self._path} was moved away or replaced while Citadel runs, so nothing is written",
+                mend="put it back where it was; or stop Citadel, restore what is right, and start it again",
+            )
 
 
 def prepare_folder(path: Path) -> None:

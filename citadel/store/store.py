@@ -87,7 +87,8 @@ class Store:
         try:
             await engines.migrate(parsed, where, timeout=seconds)
             changes = LocalChanges()
-            ledger = Ledger(engine, changes, writer=writer, where=where, timeout=seconds, meter=meter)
+            guard = sqlite_file.SameFile(Path(parsed.database or "")).check if kind == "sqlite" else _unguarded
+            ledger = Ledger(engine, changes, writer=writer, where=where, timeout=seconds, meter=meter, guard=guard)
             await ledger.open()
             store = cls(engine, ledger, changes, kind=kind, where=where)
             if kind == "postgresql":
@@ -145,12 +146,16 @@ class Store:
 
         Raises Unavailable.
         """
+        self._ledger.guard()
         if self._ledger.refused:
             async with self._ledger.writing() as transaction:
                 await _rewrite(transaction, "probe")
             return
         async with self._ledger.reading() as transaction:
             await transaction.first(text("SELECT 1"))
+
+
+def _unguarded() -> None: ...
 
 
 async def _rewrite(transaction: Transaction, key: str) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from citadel.errors import FailedPrecondition
+from citadel.errors import FailedPrecondition, Unavailable
+from citadel.spiffe import TrustDomain
 from citadel.store import Store
 from tests.support.up import Up
 
@@ -56,3 +57,20 @@ def test_a_real_citadel_makes_no_new_root_when_its_database_is_not_mounted(tmp_p
     up.start()
     assert up.run("bundle", "show").stdout == root
     up.end()
+
+
+async def test_nothing_is_written_once_the_file_was_moved_away_and_again_when_it_is_back(tmp_path: Path) -> None:
+    database = tmp_path / "a" / "citadel.db"
+    async with Store.open(f"sqlite:///{database}", writer="one") as store:
+        await store.recognise(tmp_path / "database-id")
+        database.rename(tmp_path / "moved")
+        with pytest.raises(Unavailable, match="was moved away or replaced while Citadel runs"):
+            await store.pin_trust_domain(TrustDomain("example.org"))
+        with pytest.raises(Unavailable):
+            await store.health()
+        database.touch()
+        with pytest.raises(Unavailable):
+            await store.health()
+        (tmp_path / "moved").rename(database)
+        await store.pin_trust_domain(TrustDomain("example.org"))
+        await store.health()

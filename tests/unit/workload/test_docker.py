@@ -38,7 +38,7 @@ async def api(tmp_path: Path) -> AsyncIterator[FakeDocker]:
 
 @pytest.fixture
 def attestor(tmp_path: Path, proc: FakeProc, api: FakeDocker) -> DockerAttestor:
-    return DockerAttestor(tmp_path / "docker.sock", timeout=0.5, proc=proc.root)
+    return DockerAttestor(tmp_path / "docker.sock", timeout=20, proc=proc.root)
 
 
 async def test_labels_environment_and_image_are_told_in_spires_words(
@@ -205,8 +205,9 @@ def _always(response: Response) -> Instead:
     ids=lambda value: getattr(value, "__name__", None),
 )
 async def test_a_slow_huge_or_senseless_answer_is_no_answer(
-    attestor: DockerAttestor, proc: FakeProc, api: FakeDocker, instead: Instead, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, proc: FakeProc, api: FakeDocker, instead: Instead, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    attestor = DockerAttestor(tmp_path / "docker.sock", timeout=0.5, proc=proc.root)
     monkeypatch.setattr(docker, "MAX_ANSWER_BYTES", 1 << 20)
     api.instead = instead
     with pytest.raises(CitadelError) as caught:
