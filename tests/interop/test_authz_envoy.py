@@ -7,6 +7,7 @@ CITADEL_AUTHZ_SEED for others. A difference is written to a file; CITADEL_AUTHZ_
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from citadel.authz import HttpRequest, Outcome, PolicySet, Reason, decide
+from citadel.authz import Action, Decision, HttpRequest, Match, Outcome, PolicySet, Reason, decide
+from citadel.authz.envoy import policy_id
 from tests.support import authz_cases
-from tests.support.envoy_cases import Generator
-from tests.support.envoy_rbac import Case, Connection, Difference, Doc, Enforcer
+from tests.support.envoy_cases import FIELDS, Generator
+from tests.support.envoy_rbac import Answered, Case, Connection, Difference, Doc, Enforcer
 
 pytestmark = [pytest.mark.envoy, pytest.mark.skipif(shutil.which("envoy") is None, reason="needs envoy")]
 
@@ -48,7 +50,8 @@ class Run:
 
     def _ask_http(self, case: Case, connection: Connection, asked: list[Doc]) -> None:
         policies = self._enforcer.sets[case.name]
-        for http, status in zip(asked, self._enforcer.http_status(case.name, connection, asked), strict=True):
+        for http, answer in zip(asked, self._enforcer.http_answers(case.name, connection, asked), strict=True):
+            status = answer.status
             request = HttpRequest(
                 http["method"],
                 http["path"],
@@ -60,7 +63,10 @@ class Run:
                 policies, authz_cases.to_workload(case.workload), connection.request(request, case.metadata)
             )
             if status in (200, 403):
-                self._compare(case, connection, http, decision.outcome, status == 200, decision.sentence())
+                engine = f"{decision.sentence()}; {_named(decision)}"
+                self._compare(case, connection, http, decision.outcome, status == 200, engine)
+                if (named := _named(decision)) and named != (found := _named_by_envoy(answer)):
+                    self.differences.append(Difference(case, connection, http, engine, f"{status}, {found}"))
             elif decision.allowed or decision.reason is not Reason.BAD_PATH:
                 # refused before any policy was asked: so must it be where there is none
                 (control,) = self._enforcer.http_status(f"control-{case.mesh['normalization']}", connection, [http])
@@ -81,6 +87,11 @@ class Run:
         else:
             self.differences.append(Difference(case, connection, http, engine, "allow" if allowed else "deny"))
 
+    def sides(self) -> set[tuple[str, bool]]:
+        """Fields that some HTTP request, whatever the form, was allowed or denied for."""
+        ends = re.compile("(-not)?-(ALLOW|DENY)-http")
+        return {(ends.sub("", name), allowed) for name, allowed in self.met if ends.search(name)}
+
     def agreed(self) -> None:
         """Fails the test with the first difference; all of them are in files then."""
         if not self.differences:
@@ -94,13 +105,32 @@ class Run:
         )
 
 
+def _named(decision: Decision) -> dict[str, str | None] | None:
+    """The rules that a decision names, as Envoy can show them; None where it cannot."""
+    if decision.allowed:
+        first = {match.action: policy_id(match) for match in reversed(decision.dry_run)}
+        return {action: first.get(Action(action.upper())) for action in ("allow", "deny")}
+    if decision.policy is not None and decision.rule is not None:
+        return {"denied": policy_id(Match(decision.policy, decision.rule, Action.DENY))}
+    return {"denied": None} if decision.reason is Reason.NO_ALLOW_MATCHED else None
+
+
+def _named_by_envoy(answer: Answered) -> dict[str, str | None]:
+    if answer.status == 200:
+        return {action: answer.dry_run(action) for action in ("allow", "deny")}
+    found = re.fullmatch(r"rbac_access_denied_matched_policy\[(.*)\]", answer.details)
+    return {"denied": None if found is None or found[1] == "none" else found[1]}
+
+
 @pytest.mark.timeout(60 + 60 * TIMES)
 def test_each_field_is_decided_by_envoy_as_by_the_engine(tmp_path: Path) -> None:
     for round_ in range(TIMES):
         folder = tmp_path / str(round_)
         folder.mkdir()
-        run = Run(folder, list(Generator(SEED + round_).by_field(connections=4, requests=6)))
+        run = Run(folder, list(Generator(SEED + round_).by_field(connections=3, requests=6)))
         run.agreed()
+        if SEED + round_ == 1:  # with others it is likely, with this one it is so
+            assert {(name, allowed) for _, name in FIELDS for allowed in (True, False)} == run.sides()
 
 
 @pytest.mark.timeout(60 + 60 * TIMES)

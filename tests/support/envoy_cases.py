@@ -16,7 +16,7 @@ from tests.support.envoy_rbac import ISSUERS, Case, Connection
 
 Doc = dict[str, Any]
 
-NEAR = ["127.0.0.1", "127.0.0.0/8", "127.0.0.2/31", "10.0.0.0/8", "0.0.0.0/0", "::/0", "::1"]
+NEAR = ["127.0.0.1", "127.0.0.0/8", "127.0.0.2/31", "127.0.0.3", "10.0.0.0/8", "::/0", "::1"]
 """Networks of direct peers: those of the machine itself."""
 SOURCES: dict[str, list[str]] = {**cases.SOURCE_FIELDS, "ipBlocks": NEAR}
 OPERATIONS: dict[str, list[str]] = dict(cases.OPERATION_FIELDS)
@@ -46,8 +46,7 @@ class Generator:
         """Each field by itself: plain and negated, under ALLOW and DENY, over HTTP and TCP."""
         for part, name in FIELDS:
             for form in (False, True):
-                for http in (True, False):
-                    action = self.one("ALLOW", "DENY")
+                for action, http in (("ALLOW", True), ("DENY", True), (self.one("ALLOW", "DENY"), False)):
                     documents = [self._policy("p", action, [{part: [self._entry(part, name, form)]}])]
                     label = f"{name}-{'not-' if form else ''}{action}-{'http' if http else 'tcp'}"
                     yield self._case(label, documents, http, connections, requests)

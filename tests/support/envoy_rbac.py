@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from citadel.authz import HttpRequest, PathNormalization, PolicySet, Request, compile, load_text  # noqa: A004
+from citadel.authz import HttpRequest, PolicySet, Request, compile, load_text  # noqa: A004
 from citadel.authz.envoy import compile_filters
 from citadel.spiffe import SpiffeId
 from tests.support import authz_cases as cases
@@ -249,6 +249,24 @@ class Difference:
 # --- the Envoy
 
 
+@dataclass(frozen=True)
+class Answered:
+    """What came back: `details` say why Envoy itself answered, for what was not let through."""
+
+    status: int
+    headers: dict[str, str]
+    details: str
+
+    @property
+    def last(self) -> bool:
+        return self.headers.get("connection") == "close"
+
+    def dry_run(self, action: str) -> str | None:
+        """The policy in dry run that matched, of what was let through."""
+        found = self.headers.get(f"x-dry-run-{action}", "-")
+        return None if found == "-" else found
+
+
 class Enforcer:
     """One Envoy for many cases, and for each normalisation a listener without policies."""
 
@@ -281,12 +299,17 @@ class Enforcer:
         self.envoy.end()
 
     def _http(self, manager: Doc, filters: list[Doc]) -> list[Doc]:
-        answer = {"match": {"prefix": ""}, "direct_response": {"status": 200}}
+        shadow = "%DYNAMIC_METADATA(envoy.filters.http.rbac:citadel_dry_run_{}_shadow_effective_policy_id)%"
+        shown = [
+            {"header": {"key": f"x-dry-run-{action}", "value": shadow.format(action)}} for action in ("allow", "deny")
+        ]
+        answer = {"match": {"prefix": ""}, "direct_response": {"status": 200}, "response_headers_to_add": shown}
         config = {
             "@type": f"{_TYPE}filters.network.http_connection_manager.v3.HttpConnectionManager",
             "stat_prefix": "in",
             "codec_type": "HTTP1",
             "use_remote_address": True,
+            "local_reply_config": {"body_format": {"text_format": "%RESPONSE_CODE_DETAILS%"}},
             "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [answer]}]},
             "http_filters": [
                 *filters,
@@ -323,7 +346,10 @@ class Enforcer:
     # --- asking
 
     def http_status(self, name: str, connection: Connection, asked: Sequence[Doc]) -> Iterator[int]:
-        """The status of each request; over one connection as long as it holds."""
+        return (answer.status for answer in self.http_answers(name, connection, asked))
+
+    def http_answers(self, name: str, connection: Connection, asked: Sequence[Doc]) -> Iterator[Answered]:
+        """The answer to each request; over one connection as long as it holds."""
         opened: socket.socket | None = None
         for http in asked:
             wire = self._wire(http)
@@ -332,17 +358,17 @@ class Enforcer:
                     opened = connection.open(self.ports[name], self.authority)
                 try:
                     opened.sendall(wire)
-                    status, ended = _answer(opened)
+                    answer = _answer(opened)
                 except (ConnectionError, ssl.SSLError):
                     opened.close()
                     opened = None
                     assert attempt == 1, f"{name}: no answer to {wire!r}"
                     continue
-                if ended:
+                if answer.last:
                     opened.close()
                     opened = None
                 break
-            yield status
+            yield answer
         if opened is not None:
             opened.close()
 
@@ -376,8 +402,7 @@ def _set_metadata(metadata: Doc) -> list[Doc]:
     return [{"name": "metadata", "typed_config": config}]
 
 
-def _answer(opened: socket.socket) -> tuple[int, bool]:
-    """The status, and whether the connection ends with it."""
+def _answer(opened: socket.socket) -> Answered:
     found = b""
     while b"\r\n\r\n" not in found:
         received = opened.recv(65536)
@@ -388,9 +413,7 @@ def _answer(opened: socket.socket) -> tuple[int, bool]:
     lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
     left = int(lines.get(b"content-length", b"0")) - len(body)
     while left > 0 and (received := opened.recv(left)):
+        body += received
         left -= len(received)
-    return int(head.split()[1]), lines.get(b"connection") == b"close"
-
-
-def normalization(case: Case) -> PathNormalization:
-    return PathNormalization(case.mesh["normalization"])
+    headers = {name.decode(): value.decode("latin-1") for name, value in lines.items()}
+    return Answered(int(head.split()[1]), headers, body.decode("latin-1"))
