@@ -141,7 +141,7 @@ class Generator:
         return {
             "method": one(*cases.METHODS) if odd else self._near(_METHOD, "GET", "GET", "POST"),
             "path": self._near(_PATH, *(path for path in cases.PATHS if path and " " not in path)),
-            "authority": one("", *cases.HOSTS) if odd else self._near(_HOST, "a.b", "A.b", "a.b:80", "a.b.", "b"),
+            "authority": one("", *cases.HOSTS) if odd else self._host(),
             "headers": {
                 n: [self._near(_HEADER, *HEADER_TEXTS) for _ in range(one(1, 1, 2))]
                 for n in ("x", "accept")
@@ -150,10 +150,14 @@ class Generator:
             "jwt": one(None, self._jwt(), self._jwt()),
         }
 
+    def _host(self) -> str:
+        host: str = self._near(_HOST, "a.b", "A.b", "a.b:80", "a.b.", "b")
+        return self.one(host, host.upper(), host.lower())  # type: ignore[no-any-return]
+
     def _near(self, form: re.Pattern[str], *values: Any) -> Any:
         """Now a value that the policies name, if there is one of this form, now any."""
         if form is PEERS:
-            named = [f"spiffe://{hint}" for hint in self._hints if form.fullmatch(hint)]
+            named = [peer for hint in self._hints if form.fullmatch(hint) for peer in _peers(hint)]
         else:
             named = [hint for hint in self._hints if form.fullmatch(hint)]
         return self.one(*named) if named and self.one(True, False) else self.one(*values)
@@ -175,6 +179,15 @@ class Generator:
         odd = one(1, True, None, {}, {"b": text}, {"b": [text, "ab"]}, {"scope": text}, {"b": {"c": "a"}})
         several = [one(0, 1, text, *cases.TEXTS) for _ in range(one(0, 1, 2, 3))]
         return one(text, several, odd)
+
+
+def _peers(hint: str) -> list[str]:
+    """Peers that have this text as their ID, trust domain, namespace or account, and one that only seems to."""
+    if "/" in hint:
+        namespace, account = hint.split("/")[:2]
+        return [f"spiffe://{hint}", f"spiffe://td1/ns/{namespace}/sa/{account}"]
+    ids = (f"{hint}/ns/a/sa/x", f"td1/ns/{hint}/sa/x", f"ns/{hint}/sa/x", f"td1/ns/a/sa/{hint}")
+    return [f"spiffe://{one}" for one in ids]
 
 
 PEERS = re.compile("[a-z0-9-]+(/[a-z0-9-]+)*")
