@@ -29,7 +29,7 @@ def issued(made: Mesh, pair: Pair) -> list[dict[str, Any]]:
 
 def test_a_deletion_stops_renewal_and_takes_nothing_from_the_envoy(one_mesh: Mesh) -> None:
     """The last certificate stays until it expires; who holds it, and until when, is told."""
-    pair = one_mesh.pair("gone", ways=[CHURN], ttl="12s")
+    pair = one_mesh.pair("gone", ways=[CHURN], ttl="25s")
     ids = [row["id"] for row in one_mesh.up.json("entry", "list") if "/gone/" in row["spiffe_id"]]
     one_mesh.up.run("entry", "delete", *ids, "--yes")
     time.sleep(1)  # what was being renewed just now is done
