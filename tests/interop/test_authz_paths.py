@@ -10,12 +10,12 @@ import random
 import re
 import shutil
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from citadel.authz.facts import PathNormalization
 from citadel.authz.paths import BadPath, normalize
+from tests.support.envoy_rbac import MANAGER
 from tests.support.envoys import Envoy, wait_for
 from tests.support.raw_http import RawClient, listener
 
@@ -28,17 +28,7 @@ PIECES = [
     *("%", "%%", "%3", "%2", "2", "5", "f", "e", "%32", "%66", "%65", "%25", "%00", "%61", "%7e", "%3b", "%2e%2e;"),
     *("{", "|", "^", "<", '"', "`", "[", "=", "~", "?", "#", "%3f", "&", "*", ":", "@", "%c3%A9", "%z", "+", "$", "'"),
 ]
-# what Istio sets in the connection manager (MeshConfig.pathNormalization)
-LISTENERS: dict[PathNormalization, dict[str, Any]] = {
-    PathNormalization.NONE: {"normalize_path": False},
-    PathNormalization.BASE: {"normalize_path": True},
-    PathNormalization.MERGE_SLASHES: {"normalize_path": True, "merge_slashes": True},
-    PathNormalization.DECODE_AND_MERGE_SLASHES: {
-        "normalize_path": True,
-        "merge_slashes": True,
-        "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
-    },
-}
+LISTENERS = {PathNormalization(mode): manager for mode, manager in MANAGER.items()}
 
 
 @pytest.fixture(scope="module")

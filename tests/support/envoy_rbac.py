@@ -34,6 +34,7 @@ from tests.support.envoys import Envoy, wait_for
 
 Doc = dict[str, Any]
 _TYPE = "type.googleapis.com/envoy.extensions."
+# what Istio sets in the connection manager (MeshConfig.pathNormalization)
 MANAGER: dict[str, Doc] = {
     "NONE": {"normalize_path": False},
     "BASE": {"normalize_path": True},
@@ -358,7 +359,7 @@ class Enforcer:
                     opened = connection.open(self.ports[name], self.authority)
                 try:
                     opened.sendall(wire)
-                    answer = _answer(opened)
+                    answer = read_answer(opened)
                 except (ConnectionError, ssl.SSLError):
                     opened.close()
                     opened = None
@@ -402,7 +403,7 @@ def _set_metadata(metadata: Doc) -> list[Doc]:
     return [{"name": "metadata", "typed_config": config}]
 
 
-def _answer(opened: socket.socket) -> Answered:
+def read_answer(opened: socket.socket) -> Answered:
     found = b""
     while b"\r\n\r\n" not in found:
         received = opened.recv(65536)
