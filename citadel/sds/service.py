@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,7 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_channelz", 0),  # a record of each connection and call that nobody reads, 3 KiB a stream
     ("grpc.enable_deadline_checking", 0),  # streams have no deadline; a filter less
 )
+_TOLD_EVERY = 1.0  # seconds
 log = structlog.get_logger("citadel.sds")
 
 
@@ -52,6 +54,8 @@ class SecretService:
         )
         self._count = 0
         self.streams = 0
+        self._untold = 0  # ended, and not in the log yet
+        self._told_at = -_TOLD_EVERY
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register both services. Source: envoy.service.{secret,discovery}.v3."""
@@ -119,9 +123,17 @@ class SecretService:
                         return write_sotw(action)
         return write_sotw(Send("1", ()))
 
+    def _tell(self, error: CitadelError) -> None:
+        """Once a second at most, with how many there were: a flood of streams must not become one of the log."""
+        self._untold += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._told_at >= _TOLD_EVERY:
+            log.info("a stream was ended", why=error.message, count=self._untold)
+            self._untold, self._told_at = 0, now
+
     async def _refuse(self, context: Any, error: CitadelError) -> None:
         """End the call with `error` as gRPC says it; does not return."""
-        log.info("a stream was ended", why=error.message)
+        self._tell(error)
         self._meter.stream_refused(error.code.name.lower())
         code = next(c for c in grpc.StatusCode if c.value[0] == int(error.code))
         text = error.public if isinstance(error, InternalFault) else error.message

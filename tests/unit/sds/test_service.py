@@ -16,6 +16,7 @@ import pytest_asyncio
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import Message
+from structlog.testing import capture_logs
 
 from citadel.clock import SystemClock
 from citadel.errors import PermissionDenied
@@ -283,3 +284,16 @@ async def test_fetch_answers_what_there_is_now(served: Served) -> None:
     assert names(discovery_pb2.DiscoveryResponse.FromString(await fetch(request.SerializeToString()))) == {"default"}
     with pytest.raises(grpc.aio.AioRpcError, match="no request"):
         await fetch(b"\xff\xff")
+
+
+async def test_a_flood_of_streams_that_end_is_no_flood_of_log_lines() -> None:
+    class Ended:
+        async def abort(self, code: grpc.StatusCode, text: str) -> None: ...
+
+    with capture_logs() as lines:
+        service = SecretService(None, None, SystemClock())  # type: ignore[arg-type]  # it is asked for nothing
+        for _ in range(1000):
+            await service._refuse(Ended(), PermissionDenied("nobody"))
+    told = [line for line in lines if line["event"] == "a stream was ended"]
+    assert 1 <= len(told) <= 3
+    assert told[0]["count"] == 1
