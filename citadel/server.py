@@ -28,9 +28,10 @@ from citadel.audit.notary import Notary
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.federation import Federation
 from citadel.ca.issuer import IssuancePolicy, Issuer
-from citadel.ca.kek import LocalKek, credential_kek, file_kek
+from citadel.ca.kek_place import CredentialPlace, FilePlace, KekPlace
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
+from citadel.ca.rekeying import Rekeying
 from citadel.ca.roots import CacertsRoot, DiskRoot, DiskRootMaker
 from citadel.ca.rotation import RotationPolicy
 from citadel.ca.rotation.rotations import Rotations
@@ -62,13 +63,16 @@ log = structlog.get_logger("citadel")
 class Server:
     """What is made once per process, in order of dependence."""
 
-    def __init__(self, settings: Settings, store: Store, kek: LocalKek, clock: Clock, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, store: Store, keks: KekPlace, clock: Clock, metrics: Metrics) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
         self.started_at = clock.now()
         self.metrics = metrics
-        self.kek = kek
+        self.kek = kek = keks.load()
+        self.rekeying = Rekeying(
+            store.authorities, store.audit, store.audit, kek, keks, clock, shared=store.kind == "postgresql"
+        )
         self.node_id = SpiffeId.of(settings.trust_domain, "spire", "agent", settings.node_name)
         keyring = Keyring(store.authorities, kek)
         root = DiskRoot(
@@ -137,6 +141,7 @@ class Server:
         await self.store.recognise(self.settings.data_dir / "database-id")
         await self.store.pin_trust_domain(self.settings.trust_domain)
         await self.notary.open()
+        await self.rekeying.resume()
         await self.authorities.ensure()
         age = _SETTLE_AGE if self.store.kind == "postgresql" else timedelta(0)
         await self.issuer.settle_unfinished(older_than=age)
@@ -241,7 +246,7 @@ class Server:
         outage = self._outage()
         faults = (folder_fault, self.rotation_runner.fault, outage.sentence() if outage else "")
         restart = [f"a restart, for {change}" for change in self._pending]
-        return [*self.authorities.waiting(), *(fault for fault in faults if fault), *restart]
+        return [*self.authorities.waiting(), *self.rekeying.waiting(), *(fault for fault in faults if fault), *restart]
 
 
 class _Situation:
@@ -301,11 +306,11 @@ def _access_rules(settings: Settings) -> AccessRules:
     return AccessRules(frozenset(admin.allow_uids), frozenset(admin.allow_gids))
 
 
-def _kek(settings: Settings) -> LocalKek:
+def _keks(settings: Settings) -> KekPlace:
     source = settings.keys.kek
     if source.kind == "file":
-        return file_kek(Path(source.where))
-    return credential_kek(source.where, os.environ.get("CREDENTIALS_DIRECTORY"))
+        return FilePlace(Path(source.where))
+    return CredentialPlace(source.where, os.environ.get("CREDENTIALS_DIRECTORY"))
 
 
 @asynccontextmanager
@@ -334,7 +339,7 @@ async def _admin(server: Server, private: Path) -> AsyncIterator[None]:
         _Situation(server),
     )
     grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
-    healthy = add_services(grpc_server, AdminParts(cases, gate, server.issuer, server.rotations))
+    healthy = add_services(grpc_server, AdminParts(cases, gate, server.issuer, server.rotations, server.rekeying))
     inner = private / "admin.sock"
     inner.unlink(missing_ok=True)
     grpc_server.add_insecure_port(f"unix:{inner}")
@@ -353,7 +358,8 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
     """Server and node, running inside the context. Raises CitadelErrors; what was begun is ended."""
     async with AsyncExitStack() as stack:
         url = database_url(settings, os.environ).get_secret_value()
-        kek = _kek(settings)
+        keks = _keks(settings)
+        keks.load()  # before anything is opened: what is wrong with it is told at once
         metrics = Metrics(__version__)
         private = private_folder(settings.sockets.workload.path.parent / ".private")
         store = await stack.enter_async_context(
@@ -365,7 +371,7 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
                 meter=metrics,
             )
         )
-        server = Server(settings, store, kek, clock, metrics)
+        server = Server(settings, store, keks, clock, metrics)
         await server.start()
         stack.push_async_callback(_last_checkpoint, server.notary)
         works: dict[str, Callable[[], Awaitable[None]]] = {

@@ -60,6 +60,12 @@ class OwnChain(Protocol):
     async def add_key(self, key: SealedAuditKey, audit: AuditEvent) -> None:
         """Raises AlreadyExists if there is a key by now: another server was quicker."""
 
+    async def replace_key(self, key: SealedAuditKey, audit: AuditEvent) -> None:
+        """The same key under another key-encryption key. Raises NotFound."""
+
+    async def record(self, *events: AuditEvent) -> None:
+        """Write records of what is done elsewhere than in the store."""
+
     async def add_checkpoint(self, checkpoint: Checkpoint, *audit: AuditEvent) -> None:
         """Returns when it would survive the loss of power."""
 
@@ -72,6 +78,8 @@ class Sealer(Protocol):
 
     @property
     def id(self) -> str: ...
+
+    def holds(self, kek_id: str) -> bool: ...
 
     async def seal(self, plaintext: bytes, context: bytes) -> bytes: ...
 

@@ -18,7 +18,7 @@ async def seal(private: Ed25519PrivateKey, kek: Sealer) -> SealedAuditKey:
 
 async def unseal(sealed: SealedAuditKey, kek: Sealer) -> Ed25519PrivateKey:
     """Raises FailedPrecondition if it was sealed under another key-encryption key, or is not what it says it is."""
-    if sealed.kek_id != kek.id:
+    if not kek.holds(sealed.kek_id):
         raise FailedPrecondition(
             f"the audit key {sealed.key.id[:16]} is sealed under {sealed.kek_id}, and we hold {kek.id}",
             mend="put back the key file that belongs to this database",

@@ -42,6 +42,9 @@ class LocalKek:
     def id(self) -> str:
         return self._id
 
+    def holds(self, kek_id: str) -> bool:
+        return kek_id == self._id
+
     async def seal(self, plaintext: bytes, context: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
         return _VERSION + nonce + self._cipher.encrypt(nonce, plaintext, _VERSION + context)
@@ -65,6 +68,11 @@ class LocalKek:
 def file_kek(path: Path) -> LocalKek:
     """The key in `path`. Raises NotFound, UnsafePermissions, PermissionDenied, BadFile."""
     return LocalKek(_decode(read_secret(path), path))
+
+
+def decode(content: bytes, path: Path) -> LocalKek:
+    """The key in `content`, which was read from `path`. Raises BadFile."""
+    return LocalKek(_decode(content, path))
 
 
 def credential_kek(name: str, directory: str | None) -> LocalKek:

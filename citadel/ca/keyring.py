@@ -29,12 +29,12 @@ class Keyring:
 
     async def holds(self, skid: Skid) -> bool:
         """Whether its key in the store is sealed under our key-encryption key. Raises NotFound if none is there."""
-        return (await self._store.sealed_key(skid)).kek_id == self._kek.id
+        return self._kek.holds((await self._store.sealed_key(skid)).kek_id)
 
     async def open(self, skid: Skid) -> keys.PrivateKey:
         """Raises NotFound; FailedPrecondition if it was sealed under another key-encryption key, or is damaged."""
         sealed = await self._store.sealed_key(skid)
-        if sealed.kek_id != self._kek.id:
+        if not self._kek.holds(sealed.kek_id):
             raise FailedPrecondition(
                 f"the key of authority {skid} is sealed under {sealed.kek_id}, and we hold {self._kek.id}",
                 mend="put back the key file that belongs to this database",

@@ -17,6 +17,7 @@ from citadel.cli import (
     entry,
     envoy,
     init,
+    keys,
     root,
     status,
     svid,
@@ -64,6 +65,7 @@ app.command("up", epilog=up.EXAMPLES)(up.up)
 app.add_typer(entry.app, name="entry")
 app.add_typer(ca.app, name="ca")
 app.add_typer(root.app, name="root")
+app.add_typer(keys.app, name="keys")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(svid.app, name="svid")
 app.add_typer(envoy.app, name="envoy")

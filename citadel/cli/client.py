@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import grpc
 
 from citadel.api.proto.citadel.v1.admin_pb2_grpc import AdminStub
+from citadel.api.proto.citadel.v1.keys_pb2_grpc import KeysStub
 from citadel.api.proto.citadel.v1.rotation_pb2_grpc import RotationStub
 from citadel.api.proto.spire.api.server.entry.v1.entry_pb2_grpc import EntryStub
 from citadel.api.proto.spire.api.types import status_pb2
@@ -72,6 +73,7 @@ class Client:
         self.admin = AdminStub(channel)
         self.entries = EntryStub(channel)
         self.rotation = RotationStub(channel)
+        self.keys = KeysStub(channel)
         self._path = path
 
     def call(self, method: Callable[..., _Response], request: object, *, patience: float = PATIENCE) -> _Response:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
 from citadel.audit import AuditEvent, AuditKey, Checkpoint, Kind
 from citadel.audit.ports import AuditLine, SealedAuditKey
-from citadel.errors import AlreadyExists
+from citadel.errors import AlreadyExists, NotFound
 from citadel.store.faults import Conflict
 from citadel.store.ledger import Ledger
 from citadel.store.tables import AuditCheckpointRow, AuditKeyRow, AuditRow
@@ -75,6 +75,16 @@ class SqlAuditLog:
                 await transaction.connection.execute(insert(_K).values(values))
         except Conflict as error:
             raise AlreadyExists("there is an audit key already") from error
+
+    async def replace_key(self, key: SealedAuditKey, audit: AuditEvent) -> None:
+        change = update(_K).where(_K.c.public == key.key.der).values(kek_id=key.kek_id, ciphertext=key.ciphertext)
+        async with self._ledger.writing(audit) as transaction:
+            if (await transaction.connection.execute(change)).rowcount != 1:
+                raise NotFound(f"there is no audit key {key.key.id[:16]}")
+
+    async def record(self, *events: AuditEvent) -> None:
+        async with self._ledger.writing(*events):
+            pass
 
     async def add_checkpoint(self, checkpoint: Checkpoint, *audit: AuditEvent) -> None:
         values = {

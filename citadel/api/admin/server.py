@@ -14,15 +14,17 @@ from grpc_reflection.v1alpha import reflection
 from citadel.api.admin import spire
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
+from citadel.api.admin.keys import KeysService
 from citadel.api.admin.rotation import RotationService
 from citadel.api.proto.citadel.v1 import admin_pb2 as pb
-from citadel.api.proto.citadel.v1 import admin_pb2_grpc, rotation_pb2, rotation_pb2_grpc
+from citadel.api.proto.citadel.v1 import admin_pb2_grpc, keys_pb2, keys_pb2_grpc, rotation_pb2, rotation_pb2_grpc
 from citadel.api.proto.spire.api.server.agent.v1 import agent_pb2, agent_pb2_grpc
 from citadel.api.proto.spire.api.server.bundle.v1 import bundle_pb2, bundle_pb2_grpc
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2, entry_pb2_grpc
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
 from citadel.api.status import answering
 from citadel.ca.issuer import Issuer
+from citadel.ca.rekeying import Rekeying
 from citadel.ca.rotation.rotations import Rotations
 
 
@@ -32,6 +34,7 @@ class AdminParts:
     gate: Gate
     issuer: Issuer
     rotations: Rotations
+    rekeying: Rekeying
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -92,6 +95,7 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     """Register everything on `server`; the health service comes back, to be told how we are."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts.cases, parts.gate), server)
     rotation_pb2_grpc.add_RotationServicer_to_server(RotationService(parts.rotations, parts.gate), server)
+    keys_pb2_grpc.add_KeysServicer_to_server(KeysService(parts.rekeying, parts.gate), server)
     entry_pb2_grpc.add_EntryServicer_to_server(spire.EntryService(parts.cases, parts.gate), server)
     bundle_pb2_grpc.add_BundleServicer_to_server(spire.BundleService(parts.cases, parts.gate), server)
     svid_pb2_grpc.add_SVIDServicer_to_server(spire.SvidService(parts.cases, parts.gate, parts.issuer), server)
@@ -101,6 +105,7 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     names = [
         pb.DESCRIPTOR,
         rotation_pb2.DESCRIPTOR,
+        keys_pb2.DESCRIPTOR,
         entry_pb2.DESCRIPTOR,
         bundle_pb2.DESCRIPTOR,
         svid_pb2.DESCRIPTOR,
