@@ -57,7 +57,7 @@ def forget(yes: YesOption = False, config: ConfigOption = None, socket: SocketOp
 
     Backups that were made before it need the old key: keep a copy as long as them.
     """
-    confirm("The old key-encryption key is removed; backups from before need it. Go on?", yes=yes)
     with connect(config, socket) as client:
+        confirm("The old key-encryption key is removed; backups from before need it. Go on?", yes=yes)
         gone = client.call(client.keys.ForgetKey, pb.ForgetKeyRequest(), patience=_PATIENCE)
     typer.echo(f"removed {gone.kek_id}")
