@@ -33,7 +33,7 @@ from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
 from citadel.ca.rekeying import Rekeying
 from citadel.ca.roots import CacertsRoot, DiskRoot, DiskRootMaker
-from citadel.ca.rotation import RotationPolicy
+from citadel.ca.rotation import RootKind, RotationPolicy
 from citadel.ca.rotation.rotations import Rotations
 from citadel.changes import Topic
 from citadel.clock import Clock
@@ -110,6 +110,7 @@ class Server:
             _rotation_policy(settings),
             longest_leaf=settings.svid.max_ttl,
             changed=self.authorities.refresh,
+            kind=RootKind(settings.root.kind),
         )
         self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check)
         self.issuer = Issuer(self.authorities, store.issuance, clock, _issuance_policy(settings), meter=self.metrics)
@@ -294,6 +295,7 @@ def _rotation_policy(settings: Settings) -> RotationPolicy:
         emergency_gate=keep.emergency_gate,
         clock_skew=keep.clock_skew,
         approval=keep.approval,
+        plugged_by_itself=keep.plugged == "automatic",
     )
 
 

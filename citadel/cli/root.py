@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -31,15 +32,33 @@ FollowOption = Annotated[
     float | None, typer.Option("--timeout", help="Follow for at most so long.", min=0, metavar="SECONDS")
 ]
 SkidArgument = Annotated[str, typer.Argument(help="SKID of the root, or its first digits.", metavar="SKID")]
+
+
+class RootKind(StrEnum):
+    """Of the root to go to; see ca.rotation.RootKind."""
+
+    DISK = "disk"
+    CACERTS = "cacerts"
+
+
+ToOption = Annotated[
+    RootKind | None,
+    typer.Option("--to", help="One that Citadel makes, or the one plugged in; without it, as `root.kind` says."),
+]
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, xterm)
 
 
-@app.command(epilog=examples("citadel root rotate", "citadel root rotate --detach --reason 'yearly'"))
+@app.command(
+    epilog=examples(
+        "citadel root rotate", "citadel root rotate --detach --reason 'yearly'", "citadel root rotate --to cacerts"
+    )
+)
 def rotate(
     reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Follow it to its end, or leave it to itself.")] = True,
     timeout: FollowOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
+    to: ToOption = None,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     socket: SocketOption = None,
@@ -51,7 +70,7 @@ def rotate(
 
     Each step is taken when those who are alive have acknowledged the one before. Ctrl-C stops nothing but the showing.
     """
-    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=True, replace=replace)
+    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=True, replace=replace, to=to or "")
     with connect(config, socket) as client:
         step = client.call(client.rotation.PrepareRoot, request)
         if dry_run:
@@ -98,6 +117,7 @@ def root_status(
 def prepare(
     reason: ReasonOption = "",
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
+    to: ToOption = None,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     socket: SocketOption = None,
@@ -107,7 +127,7 @@ def prepare(
 
     The next steps wait for their commands.
     """
-    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=False, replace=replace)
+    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=False, replace=replace, to=to or "")
     with connect(config, socket) as client:
         _show_step(client.call(client.rotation.PrepareRoot, request), output)
 

@@ -185,6 +185,10 @@ class RotationSettings(Section):
     approval: bool = setting(
         False, "Whether activation waits for `citadel root activate`, even if all have acknowledged."
     )
+    plugged: Literal["command", "automatic"] = setting(
+        "command",
+        "Whether a root that was plugged in waits for `citadel root rotate`, or a rotation to it begins by itself.",
+    )
     check: Duration = setting("1s", "How often a rotation is looked at, besides whenever something changes.")
 
 

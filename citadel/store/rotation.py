@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import func, insert, select, update
 
-from citadel.ca.model import AuthorityKind, AuthorityState, Outcome, Skid
+from citadel.ca.model import AuthorityKind, AuthorityState, KeySource, Outcome, Skid
 from citadel.ca.rotation import Excused, LeafGroup, Phase, Plan, Step
 from citadel.changes import Topic
 from citadel.errors import Aborted
@@ -86,11 +86,13 @@ class SqlRotationStore:
 
 
 async def _check_one_signs(transaction: Transaction) -> None:
-    for kind in AuthorityKind:
-        active = select(func.count()).where(_A.c.kind == str(kind), _A.c.state == str(AuthorityState.ACTIVE))
-        row = await transaction.first(active)
-        if row is None or row[0] != 1:
-            raise Aborted(f"there would be {row[0] if row else 0} active {kind} authorities instead of one")
+    """One root and one issuing CA; or a plugged-in root that signs leaves itself, alone."""
+    rows = await transaction.all(select(_A.c.kind, _A.c.key_source).where(_A.c.state == str(AuthorityState.ACTIVE)))
+    sources = {kind: [row.key_source for row in rows if row.kind == str(kind)] for kind in AuthorityKind}
+    alone = sources[AuthorityKind.ROOT] == [str(KeySource.FILES)] and not sources[AuthorityKind.ISSUING]
+    for kind, found in sources.items():
+        if len(found) != 1 and not (alone and kind is AuthorityKind.ISSUING):
+            raise Aborted(f"there would be {len(found)} active {kind} authorities instead of one")
 
 
 async def _write_plan(transaction: Transaction, plan: Plan) -> None:

@@ -11,7 +11,7 @@ from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
 from citadel.api.proto.citadel.v1 import rotation_pb2_grpc
 from citadel.api.status import answering
 from citadel.ca.model import AuthorityKind, Skid
-from citadel.ca.rotation import Behind, Gate
+from citadel.ca.rotation import Behind, Gate, RootKind
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.rotations import PlanView, Rotations
 from citadel.errors import InvalidInput, NotFound
@@ -39,6 +39,7 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
                 Wish(actor, _reason(request.reason)),
                 auto=request.automatic,
                 replace=request.replace,
+                to=_kind(request.to),
                 dry_run=request.dry_run,
             )
             return pb.RotationStep(sentence=done, dry_run=request.dry_run)
@@ -105,6 +106,13 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
                 f"{len(fitting)} roots have a SKID that starts with {text[:80]!r}", mend="say more of it"
             )
         return fitting[0]
+
+
+def _kind(text: str) -> RootKind | None:
+    try:
+        return RootKind(text) if text else None
+    except ValueError:
+        raise InvalidInput(f"{text[:80]!r} is no kind of root; expected one of: {', '.join(RootKind)}") from None
 
 
 def _reason(text: str) -> str:

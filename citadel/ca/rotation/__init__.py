@@ -10,7 +10,7 @@ from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
 from citadel.ca.rotation.leaves import LeafGroup
 from citadel.ca.rotation.leaving import leaving
 from citadel.ca.rotation.plan import Excused, Phase, Plan
-from citadel.ca.rotation.policy import RotationPolicy
+from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.step import Move, NewAuthority, Step
 from citadel.ca.rotation.world import World
 
@@ -25,6 +25,7 @@ __all__ = [
     "NewAuthority",
     "Phase",
     "Plan",
+    "RootKind",
     "RotationPolicy",
     "Standing",
     "Step",

@@ -49,7 +49,7 @@ def may_prepare(world: World, *, replace: bool) -> Plan | None:
 def prepare(
     world: World,
     skid: Skid,
-    issuing: NewAuthority,
+    issuing: NewAuthority | None,
     wish: Wish,
     *,
     plan_id: str,
@@ -59,7 +59,7 @@ def prepare(
     unasked: bool = False,
     replace: bool = False,
 ) -> Step:
-    """Begin: the prepared root `skid` goes into the bundle; `issuing` is to sign under it.
+    """Begin: the prepared root `skid` goes into the bundle; `issuing` is to sign under it (None: it lies ready).
 
     Raises FailedPrecondition if another is on its way, its key was in use, or its certificate does not fit the time.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from citadel.ca.rotation import transitions
+from citadel.ca.rotation import plugged, transitions
 from citadel.ca.rotation.clients import Behind, Standing, stand
 from citadel.ca.rotation.gates import activation_gate, removal_gate
 from citadel.ca.rotation.plan import Excused, Phase, Plan
@@ -15,6 +15,8 @@ ACTOR = "system:rotation"
 
 def tick(world: World, policy: RotationPolicy) -> Step | None:
     """The next step that is due, or None. Carry it out, read the world again, and call again."""
+    if (adopted := plugged.adopt(world, policy, ACTOR)) is not None:
+        return adopted
     for plan in world.open_plans():
         step = _redated(plan, world) or _next(plan, world, policy)
         if step is not None:

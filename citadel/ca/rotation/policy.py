@@ -4,6 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
+
+
+class RootKind(StrEnum):
+    """Where the root comes from that a rotation goes to."""
+
+    DISK = "disk"  # Citadel makes it, and keeps its key sealed in the store
+    CACERTS = "cacerts"  # it was plugged in
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,3 +32,4 @@ class RotationPolicy:
     emergency_gate: timedelta = timedelta(seconds=60)
     clock_skew: timedelta = timedelta(seconds=60)
     approval: bool = False  # activation waits for an operator even where the gate is open
+    plugged_by_itself: bool = False  # a root that was plugged in is rotated to without a command

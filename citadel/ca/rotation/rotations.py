@@ -9,19 +9,19 @@ from datetime import timedelta
 
 import structlog
 
-from citadel.ca.model import Authority, AuthorityState, Skid
+from citadel.ca.model import Authority, AuthorityState, KeySource, Skid
 from citadel.ca.ports import AuthorityStore
-from citadel.ca.rotation import commands
+from citadel.ca.rotation import commands, plugged
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
-from citadel.ca.rotation.machine import tick
+from citadel.ca.rotation.machine import ACTOR, tick
 from citadel.ca.rotation.plan import Phase, Plan
-from citadel.ca.rotation.policy import RotationPolicy
+from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.ports import ClientRecord, RootMaker, RotationStore
 from citadel.ca.rotation.step import Step
 from citadel.ca.rotation.world import World
 from citadel.clock import Clock
-from citadel.errors import Aborted, AlreadyExists, Unavailable
+from citadel.errors import Aborted, AlreadyExists, FailedPrecondition, Unavailable
 from citadel.spiffe import TrustDomain
 
 _ATTEMPTS = 8
@@ -75,9 +75,11 @@ class Rotations:
         *,
         longest_leaf: timedelta,
         changed: Callable[[], Awaitable[None]],
+        kind: RootKind = RootKind.DISK,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:12],
     ) -> None:
-        """`changed` is called after each step, so that who signs is read again at once."""
+        """`changed` is called after each step, so that who signs is read again at once. `kind`: of the roots that a
+        rotation goes to, unless it is told."""
         self._store = store
         self._authorities = authorities
         self._clients = clients
@@ -87,6 +89,7 @@ class Rotations:
         self._longest_leaf = longest_leaf
         self._changed = changed
         self._new_id = new_id
+        self._kind = kind
         self._run = _RunTime(clock, policy.clock_skew)
         self.policy = policy
 
@@ -114,7 +117,7 @@ class Rotations:
         return [self._view(plan, world) for plan in world.plans]
 
     async def run_due(self) -> list[str]:
-        """Carry out all that is due; a sentence for each step. Raises Unavailable."""
+        """Carry out all that is due; a sentence for each step. Raises Unavailable, FailedPrecondition."""
         done: list[str] = []
         if not any(plan.is_open for plan in await self._store.plans()):  # mostly: then the rest need not be read
             return done
@@ -127,7 +130,7 @@ class Rotations:
             except Aborted:  # another server took it
                 continue
             done.append(step.sentence)
-        return done
+        return [*done, *await self._begin_unasked()]
 
     async def prepare(
         self,
@@ -138,18 +141,25 @@ class Rotations:
         unasked: bool = False,
         replace: bool = False,
         dry_run: bool = False,
+        to: RootKind | None = None,
     ) -> str:
-        """Make a root and begin to distribute it; what was done, as a sentence, or with `dry_run` would be.
+        """Make a root, or take the one that was plugged in, and begin to distribute it; what was done, as a sentence,
+        or with `dry_run` would be.
 
         Raises FailedPrecondition, Unavailable.
         """
+        kind = to or self._kind
         world = await self.world()
         replaced = commands.may_prepare(world, replace=replace)
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
-            return f"a new root would be made and go into the trust bundle{instead}"
-        root = next(iter(orphans(world)), None) or await self._maker.make()
-        issuing = await self._maker.make_issuing(root)
+            taken = f"the plugged-in root {_plugged(world).skid} would" if kind is RootKind.CACERTS else ""
+            return f"{taken or 'a new root would be made and'} go into the trust bundle{instead}"
+        if kind is RootKind.CACERTS:
+            root, issuing = _plugged(world), None
+        else:
+            root = next(iter(orphans(world)), None) or await self._maker.make()
+            issuing = await self._maker.make_issuing(root)
         plan_id = self._new_id()
         return await self._command(
             lambda world: commands.prepare(
@@ -196,6 +206,15 @@ class Rotations:
 
         return await self._command(again, dry_run=dry_run)
 
+    async def _begin_unasked(self) -> list[str]:
+        """A root that was plugged in is rotated to without a command, if it is configured so."""
+        if not self.policy.plugged_by_itself:
+            return []
+        world = await self.world()
+        if plugged.unasked(world) is None or world.distributing() is not None:
+            return []
+        return [await self.prepare(Wish(ACTOR, "another root was plugged in"), to=RootKind.CACERTS)]
+
     # --- steps
 
     async def _command(self, decide: Callable[[World], Step], *, dry_run: bool) -> str:
@@ -228,11 +247,25 @@ class Rotations:
         return PlanView(plan, Gate(open=False))
 
 
+def _plugged(world: World) -> Authority:
+    found = plugged.ready(world)
+    if not found:
+        raise FailedPrecondition(
+            "no plugged-in root lies ready, with a CA under it, to be rotated to",
+            mend="put another CA with its root into the folder (docs/cacerts.md), or: citadel root prepare --to disk",
+        )
+    return found[-1]
+
+
 def orphans(world: World) -> list[Authority]:
     """Prepared roots of ours that no plan knows: a start was cut off between making one and beginning its plan."""
     known = {plan.incoming for plan in world.plans}
     return [
         a
         for a in world.authorities
-        if a.state is AuthorityState.PREPARED and a.root_skid == a.skid and a.skid not in known and not a.note
+        if a.state is AuthorityState.PREPARED
+        and a.root_skid == a.skid
+        and a.skid not in known
+        and not a.note
+        and a.key_source is KeySource.SEALED
     ]

@@ -14,7 +14,7 @@ A = AuthorityState
 _SIGNS_NEXT = (A.PREPARED, A.RETIRING)
 
 
-def begin(plan: Plan, issuing: NewAuthority, world: World, *, replaces: Plan | None) -> Step:
+def begin(plan: Plan, issuing: NewAuthority | None, world: World, *, replaces: Plan | None) -> Step:
     """The new root, which is durable with its key, goes into the bundle; an issuing CA waits under it."""
     moves = [Move(plan.incoming, A.PREPARED, A.DISTRIBUTING)]
     plans = [plan]
@@ -29,7 +29,7 @@ def begin(plan: Plan, issuing: NewAuthority, world: World, *, replaces: Plan | N
         subject=plan.incoming,
         plans=plans,
         moves=moves,
-        new=[issuing],
+        new=[issuing] if issuing else [],
         reason=plan.reason,
         detail={"plan": plan.id, "emergency": plan.emergency},
     )

@@ -226,12 +226,15 @@ class PrepareRootRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     AUTOMATIC_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
+    TO_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     dry_run: _builtins.bool
     automatic: _builtins.bool
     """Go on by itself as the gates open."""
     replace: _builtins.bool
     """Abandon the root that is on its way."""
+    to: _builtins.str
+    """disk: one that Citadel makes; cacerts: the one that was plugged in; empty: as it is configured."""
     def __init__(
         self,
         *,
@@ -239,10 +242,11 @@ class PrepareRootRequest(_message.Message):
         dry_run: _builtins.bool = ...,
         automatic: _builtins.bool = ...,
         replace: _builtins.bool = ...,
+        to: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "dry_run", b"dry_run", "reason", b"reason", "replace", b"replace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "dry_run", b"dry_run", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
