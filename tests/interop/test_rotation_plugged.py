@@ -1,4 +1,4 @@
-"""Rotation to a plugged-in root, back to one of ours, and what adoption leaves: under real Envoys' load nothing fails."""
+"""Rotation to a plugged-in root, back to one of ours, and what adoption leaves: under load nothing fails."""
 
 from __future__ import annotations
 

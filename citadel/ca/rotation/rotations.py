@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from citadel.ca.model import Authority, AuthorityState, KeySource, Skid
+from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.ports import AuthorityStore
 from citadel.ca.rotation import commands, plugged
 from citadel.ca.rotation.commands import Wish
@@ -119,7 +119,7 @@ class Rotations:
     async def run_due(self) -> list[str]:
         """Carry out all that is due; a sentence for each step. Raises Unavailable, FailedPrecondition."""
         done: list[str] = []
-        if not any(plan.is_open for plan in await self._store.plans()):  # mostly: then the rest need not be read
+        if await self._nothing_to_do():  # mostly: then the rest need not be read
             return done
         while len(done) < _STEPS_AT_ONCE:
             step = tick(await self.world(), self.policy)
@@ -205,6 +205,15 @@ class Rotations:
             return found
 
         return await self._command(again, dry_run=dry_run)
+
+    async def _nothing_to_do(self) -> bool:
+        if any(plan.is_open for plan in await self._store.plans()):
+            return False
+        if self._kind is RootKind.DISK:
+            return True
+        concerned = (AuthorityState.PREPARED, AuthorityState.RETIRING)  # plugged in, or left without a plan
+        known = await self._authorities.authorities()
+        return not any(a.kind is AuthorityKind.ROOT and a.state in concerned for a in known)
 
     async def _begin_unasked(self) -> list[str]:
         """A root that was plugged in is rotated to without a command, if it is configured so."""
