@@ -14,6 +14,7 @@ from citadel.ca.model import AuthorityKind, AuthorityState, KeySource, Outcome, 
 from citadel.ca.rotation import Excused, LeafGroup, Phase, Plan, Step
 from citadel.changes import Topic
 from citadel.errors import Aborted
+from citadel.failpoints import passing
 from citadel.store.authorities import SqlAuthorityStore
 from citadel.store.ledger import Ledger, Transaction
 from citadel.store.tables import AuthorityRow, IssuanceRow, RotationRow, from_micros, to_micros
@@ -78,6 +79,8 @@ class SqlRotationStore:
                 await _write_plan(transaction, plan)
             if step.bundle is not None:
                 await self._authorities.write_bundle(transaction, step.bundle)
+            passing("rotation.written", step.audit.action)
+        passing("rotation.committed", step.audit.action)
 
     async def _move(self, transaction: Transaction, step: Step) -> None:
         """Those that stop signing first: at no moment are there two."""

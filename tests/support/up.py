@@ -68,12 +68,12 @@ class Up:
         assert self._process is not None, "it was never started"
         return self._process
 
-    def start(self) -> None:
-        """Returns when it listens. Raises AssertionError with the log if that does not happen."""
+    def start(self, failpoint: str = "") -> None:
+        """Returns when it listens. Raises AssertionError with the log if that does not happen. `failpoint`: where it
+        is to die (citadel.failpoints)."""
+        env = self._env | ({"FAILPOINT": failpoint} if failpoint else {})
         with self.log.open("ab") as sink:
-            self._process = subprocess.Popen(
-                command("up", "--config", self.config), env=self._env, stdout=sink, stderr=sink
-            )
+            self._process = subprocess.Popen(command("up", "--config", self.config), env=env, stdout=sink, stderr=sink)
         end = time.monotonic() + START_SECONDS
         while time.monotonic() < end and self.process.poll() is None:
             with socket.socket(socket.AF_UNIX) as knocker:

@@ -22,6 +22,7 @@ from citadel.ca.rotation.step import Step
 from citadel.ca.rotation.world import World
 from citadel.clock import Clock
 from citadel.errors import Aborted, AlreadyExists, FailedPrecondition, Unavailable
+from citadel.failpoints import passing
 from citadel.spiffe import TrustDomain
 
 _ATTEMPTS = 8
@@ -159,7 +160,9 @@ class Rotations:
             root, issuing = _plugged(world), None
         else:
             root = next(iter(orphans(world)), None) or await self._maker.make()
+            passing("rotation.root_made")
             issuing = await self._maker.make_issuing(root)
+            passing("rotation.issuing_made")
         plan_id = self._new_id()
         return await self._command(
             lambda world: commands.prepare(
@@ -239,12 +242,14 @@ class Rotations:
         raise Unavailable("the authorities keep being changed by another server", mend="try again in a minute")
 
     async def _carry_out(self, step: Step) -> None:
+        passing("rotation.decided", step.audit.action)
         try:
             await self._store.carry_out(step)
         except AlreadyExists as error:
             raise Aborted(error.message) from error
         log.info("rotation", step=step.sentence, actor=step.audit.actor, reason=step.audit.reason)
         await self._changed()
+        passing("rotation.refreshed", step.audit.action)
 
     def _view(self, plan: Plan, world: World) -> PlanView:
         if plan.phase is Phase.DISTRIBUTING:
