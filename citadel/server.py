@@ -112,7 +112,7 @@ class Server:
             changed=self.authorities.refresh,
             kind=RootKind(settings.root.kind),
         )
-        self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check)
+        self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check, self.metrics)
         self.issuer = Issuer(self.authorities, store.issuance, clock, _issuance_policy(settings), meter=self.metrics)
         self.registry = Registry(store.entries, settings.trust_domain, clock, _registry_policy(settings))
         self.directory = Directory(store.entries, store.changes, clock)

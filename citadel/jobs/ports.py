@@ -46,6 +46,15 @@ class Leases(Protocol):
         """Give the lease back, if `holder` has it."""
 
 
+class RotationMeter(Protocol):
+    """Shows how rotations stand. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def rotation(self, phases: Mapping[str, float], laggards: Mapping[str, int], *, leaves: int, asks: bool) -> None:
+        """`phases`: those that a rotation is in now, each with the seconds since the longest waiting one entered it;
+        `laggards`: clients behind, by standing; `leaves`: in use under roots on their way out; `asks`: an emergency
+        waits for an operator's word."""
+
+
 class JobMeter(Protocol):
     """Counts runs. Implementation: telemetry.metrics. Never blocks, never raises."""
 

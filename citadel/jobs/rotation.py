@@ -10,8 +10,10 @@ from typing import Protocol
 
 import structlog
 
+from citadel.ca.rotation.progress import Progress
 from citadel.changes import Changes, Topic
 from citadel.errors import CitadelError
+from citadel.jobs.ports import RotationMeter
 
 _PAUSE_SECONDS = 0.1  # many acknowledgements at once are one look
 _SHARE = 4.0  # with very many clients a look takes long: then at most a fifth of the time goes into looking
@@ -19,6 +21,10 @@ log = structlog.get_logger("citadel.jobs")
 
 
 class RunsRotation(Protocol):
+    @property
+    def progress(self) -> Progress:
+        """How rotations stood at the end of the last `run_due`."""
+
     async def run_due(self) -> list[str]:
         """Carry out what is due; a sentence for each step."""
 
@@ -26,9 +32,10 @@ class RunsRotation(Protocol):
 class RotationRunner:
     """Every server runs one; of several, whoever comes first takes a step, and the others find it taken."""
 
-    def __init__(self, rotations: RunsRotation, changes: Changes, every: timedelta) -> None:
+    def __init__(self, rotations: RunsRotation, changes: Changes, every: timedelta, meter: RotationMeter) -> None:
         self._rotations = rotations
         self._changes = changes
+        self._meter = meter
         self._every = every.total_seconds()
         self.fault = ""  # why it cannot go on now
 
@@ -48,6 +55,8 @@ class RotationRunner:
         try:
             await self._rotations.run_due()
             self.fault = ""
+            now = self._rotations.progress
+            self._meter.rotation(now.phases, now.laggards, leaves=now.leaves, asks=now.asks)
         except CitadelError as error:
             if error.message != self.fault:
                 log.warning("the rotation cannot go on now", error=error.sentence())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
@@ -27,6 +28,8 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 
 What = Literal["root", "issuing_ca", "leaf"]
+_PHASES = ("distributing", "retiring")
+_STANDINGS = ("silent", "nacked", "gone", "elsewhere")
 
 
 class Metrics:
@@ -76,6 +79,26 @@ class Metrics:
         self._job_runs = self._counter("job_runs", "Runs of jobs.", "job", "outcome")
         self._job_seconds = self._histogram("job_seconds", "How long jobs took.", _SLOW, "job")
         self._job_success = self._gauge("job_last_success_timestamp_seconds", "When it last went well.", "job")
+        self._rotation_phase = self._gauge(
+            "rotation_phase", "Rotations of the root that are under way, by phase; 0: none is.", "phase"
+        )
+        self._rotation_seconds = self._gauge(
+            "rotation_phase_seconds", "For how long the rotation that has waited longest is in its phase.", "phase"
+        )
+        self._rotation_laggards = self._gauge(
+            "rotation_laggards",
+            "Clients that hold up a rotation, by how they stand towards its bundle.",
+            "standing",
+        )
+        self._rotation_leaves = self._gauge(
+            "rotation_reissues_left", "Certificates in use under roots that are to be removed."
+        )
+        self._rotation_asks = self._gauge("rotation_asks", "1 while an emergency waits for an operator's word.")
+        for phase in _PHASES:
+            self._rotation_phase.labels(phase).set(0)
+            self._rotation_seconds.labels(phase).set(0)
+        for standing in _STANDINGS:
+            self._rotation_laggards.labels(standing).set(0)
         self._health = self._gauge("health_check", "1 if the check is well, 0 if not.", "check")
 
     def exposition(self) -> bytes:
@@ -160,6 +183,17 @@ class Metrics:
         self._job_seconds.labels(name).observe(seconds)
         if ok:
             self._job_success.labels(name).set_to_current_time()
+
+    # --- rotation
+    def rotation(self, phases: Mapping[str, float], laggards: Mapping[str, int], *, leaves: int, asks: bool) -> None:
+        """jobs.ports.RotationMeter."""
+        for phase in _PHASES:
+            self._rotation_phase.labels(phase).set(1 if phase in phases else 0)
+            self._rotation_seconds.labels(phase).set(phases.get(phase, 0))
+        for standing in _STANDINGS:
+            self._rotation_laggards.labels(standing).set(laggards.get(standing, 0))
+        self._rotation_leaves.set(leaves)
+        self._rotation_asks.set(1 if asks else 0)
 
     # --- health
     def health_check(self, name: str, ok: bool) -> None:

@@ -56,6 +56,7 @@ def test_killed_at(tmp_path: Path, undisturbed: dict[str, Any], what: str, point
 
 
 @pytest.mark.envoy
+@pytest.mark.timeout(500)
 def test_killed_at_transitions_under_load() -> None:
     with mesh(SETTINGS) as made:
         site = Site(made)

@@ -13,7 +13,8 @@ from citadel.api.status import answering
 from citadel.ca.model import AuthorityKind, Skid
 from citadel.ca.rotation import Behind, Gate, RootKind
 from citadel.ca.rotation.commands import Wish
-from citadel.ca.rotation.rotations import PlanView, Rotations
+from citadel.ca.rotation.progress import PlanView
+from citadel.ca.rotation.rotations import Rotations
 from citadel.errors import InvalidInput, NotFound
 
 _LONGEST_REASON = 1000

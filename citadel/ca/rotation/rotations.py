@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -18,6 +17,7 @@ from citadel.ca.rotation.machine import ACTOR, tick
 from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.ports import ClientRecord, RootMaker, RotationStore
+from citadel.ca.rotation.progress import PlanView, Progress, progress
 from citadel.ca.rotation.step import Step
 from citadel.ca.rotation.world import World
 from citadel.clock import Clock
@@ -28,15 +28,6 @@ from citadel.spiffe import TrustDomain
 _ATTEMPTS = 8
 _STEPS_AT_ONCE = 64
 log = structlog.get_logger("citadel.rotation")
-
-
-@dataclass(frozen=True, slots=True)
-class PlanView:
-    """A plan with its gate as it stands now; `asks`: an emergency whose short gate has ended, waiting for a word."""
-
-    plan: Plan
-    gate: Gate
-    asks: bool = False
 
 
 class _RunTime:
@@ -93,6 +84,7 @@ class Rotations:
         self._kind = kind
         self._run = _RunTime(clock, policy.clock_skew)
         self.policy = policy
+        self.progress = Progress()  # as run_due last saw it
 
     async def world(self) -> World:
         """Everything, as it is written down now. The bundle is read before the authorities (see Records.publish)."""
@@ -121,10 +113,13 @@ class Rotations:
         """Carry out all that is due; a sentence for each step. Raises Unavailable, FailedPrecondition."""
         done: list[str] = []
         if await self._nothing_to_do():  # mostly: then the rest need not be read
+            self.progress = Progress()
             return done
         while len(done) < _STEPS_AT_ONCE:
-            step = tick(await self.world(), self.policy)
+            world = await self.world()
+            step = tick(world, self.policy)
             if step is None:
+                self.progress = progress((self._view(plan, world) for plan in world.open_plans()), world.now)
                 break
             try:
                 await self._carry_out(step)
