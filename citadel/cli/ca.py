@@ -8,13 +8,16 @@ from typing import Annotated
 import typer
 
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
+from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
 from citadel.cli import documents
 from citadel.cli.certificates import pem
 from citadel.cli.client import Client, connect
 from citadel.cli.completion import skids
 from citadel.cli.documents import shown, skid_column, when
-from citadel.cli.options import ConfigOption, SocketOption, examples
+from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
 from citadel.cli.output import Column, Format, FormatOption, field, show_list, show_one
+from citadel.cli.run import printable, say
+from citadel.cli.steps import DryRunOption, ReasonOption, show_step
 from citadel.errors import InvalidInput, NotFound
 
 app = typer.Typer(help="Authorities: roots and issuing CAs.", no_args_is_help=True, rich_markup_mode=None)
@@ -64,6 +67,51 @@ def show(
         print(pem(one.certificates[0].der), end="")
         return
     show_one(documents.authority(one), _rows(datetime.now(UTC)), output)
+
+
+@app.command(epilog=examples("citadel ca rotate --reason 'yearly'"))
+def rotate(
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Make another issuing CA under the root, which signs from now on.
+
+    What the one before signed runs out by itself.
+    """
+    with connect(config, socket) as client:
+        request = pb.RotationCommand(reason=reason, dry_run=dry_run)
+        show_step(client.call(client.rotation.RotateIssuing, request), output)
+
+
+@app.command(epilog=examples("citadel ca taint 0cadb72c --reason 'key stolen'"))
+def taint(
+    skid: Annotated[
+        str, typer.Argument(help="SKID, or its first digits.", metavar="SKID", show_default=False, autocompletion=skids)
+    ],
+    reason: ReasonOption = "",
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Stop an issuing CA whose key is compromised, and replace its root.
+
+    It is in no bundle that it could be taken out of: what its key signs is trusted as long as its root is. Follow the
+    rotation of the root with: citadel root status --watch
+    """
+    with connect(config, socket) as client:
+        would = client.call(client.rotation.TaintIssuing, pb.TaintRootRequest(skid=skid, reason=reason, dry_run=True))
+        if dry_run:
+            show_step(would, output)
+            return
+        say(printable(would.sentence))
+        confirm(f"Taint issuing CA {skid}? This cannot be taken back.", yes=yes)
+        request = pb.TaintRootRequest(skid=skid, reason=reason, unasked=yes)
+        show_step(client.call(client.rotation.TaintIssuing, request), output)
 
 
 def authorities(client: Client) -> list[admin.Authority]:

@@ -19,12 +19,11 @@ from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, 
 from citadel.cli.output import Format, FormatOption, show_list, show_one
 from citadel.cli.root_follow import follow, newest, plans
 from citadel.cli.run import printable, say
+from citadel.cli.steps import DryRunOption, ReasonOption, show_step
 from citadel.errors import FailedPrecondition
 
 app = typer.Typer(help="Rotation of the root.", no_args_is_help=True, rich_markup_mode=None)
 
-ReasonOption = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.", metavar="TEXT")]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and do nothing.")]
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Do it although somebody is left behind; says whom, and asks.")
 ]
@@ -74,7 +73,7 @@ def rotate(
     with connect(config, socket) as client:
         step = client.call(client.rotation.PrepareRoot, request)
         if dry_run:
-            _show_step(step, output)
+            show_step(step, output)
             return
         _follow_newest(client, step, output, wait=wait, timeout=timeout)
 
@@ -129,7 +128,7 @@ def prepare(
     """
     request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=False, replace=replace, to=to or "")
     with connect(config, socket) as client:
-        _show_step(client.call(client.rotation.PrepareRoot, request), output)
+        show_step(client.call(client.rotation.PrepareRoot, request), output)
 
 
 @app.command(epilog=examples("citadel root activate"))
@@ -188,7 +187,7 @@ def taint(
     with connect(config, socket) as client:
         would = client.call(client.rotation.TaintRoot, pb.TaintRootRequest(skid=skid, reason=reason, dry_run=True))
         if dry_run:
-            _show_step(would, output)
+            show_step(would, output)
             return
         say(printable(would.sentence))
         confirm(f"Taint root {skid}? This cannot be taken back.", yes=yes)
@@ -260,14 +259,7 @@ def _do(
         except FailedPrecondition as refusal:
             say(printable(refusal.message))
             confirm("Do it all the same?", yes=yes)
-    _show_step(client.call(method, request), output)
-
-
-def _show_step(step: pb.RotationStep, output: Format) -> None:
-    if output is Format.TABLE:
-        print(printable(f"would: {step.sentence}" if step.dry_run else step.sentence))
-    else:
-        show_one({"sentence": step.sentence, "dry_run": step.dry_run}, [], output)
+    show_step(client.call(method, request), output)
 
 
 def _follow_newest(client: Client, step: pb.RotationStep, output: Format, *, wait: bool, timeout: float | None) -> None:

@@ -74,6 +74,21 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
 
         return await self._answer(context, answer)
 
+    async def RotateIssuing(self, request: pb.RotationCommand, context: Any) -> Any:
+        return await self._command(request, context, self._rotations.rotate_issuing)
+
+    async def TaintIssuing(self, request: pb.TaintRootRequest, context: Any) -> Any:
+        async def answer(actor: str) -> pb.RotationStep:
+            done = await self._rotations.taint_issuing(
+                await self._find(request.skid, AuthorityKind.ISSUING),
+                Wish(actor, _reason(request.reason)),
+                unasked=request.unasked,
+                dry_run=request.dry_run,
+            )
+            return pb.RotationStep(sentence=done, dry_run=request.dry_run)
+
+        return await self._answer(context, answer)
+
     # --- what they share
 
     async def _answer(self, context: Any, work: Callable[[str], Awaitable[Any]]) -> Any:
@@ -94,17 +109,21 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
         return await self._command(request, context, on_root)
 
     async def _root(self, text: str) -> Skid:
-        """The root whose SKID is, or starts with, `text`. Raises InvalidInput, NotFound."""
+        return await self._find(text, AuthorityKind.ROOT)
+
+    async def _find(self, text: str, kind: AuthorityKind) -> Skid:
+        """The authority whose SKID is, or starts with, `text`. Raises InvalidInput, NotFound."""
+        what = "root" if kind is AuthorityKind.ROOT else "issuing CA"
         wanted = text.replace(":", "").lower()
         if not wanted:
-            raise InvalidInput("no root was named", mend="name one by its SKID; see: citadel ca list")
-        roots = [a.skid for a in (await self._rotations.world()).authorities if a.kind is AuthorityKind.ROOT]
-        fitting = [s for s in roots if s.hex == wanted] or [s for s in roots if s.hex.startswith(wanted)]
+            raise InvalidInput(f"no {what} was named", mend="name one by its SKID; see: citadel ca list")
+        known = [a.skid for a in (await self._rotations.world()).authorities if a.kind is kind]
+        fitting = [s for s in known if s.hex == wanted] or [s for s in known if s.hex.startswith(wanted)]
         if not fitting:
-            raise NotFound(f"there is no root {text[:80]!r}", mend="see: citadel ca list")
+            raise NotFound(f"there is no {what} {text[:80]!r}", mend="see: citadel ca list")
         if len(fitting) > 1:
             raise InvalidInput(
-                f"{len(fitting)} roots have a SKID that starts with {text[:80]!r}", mend="say more of it"
+                f"{len(fitting)} {what}s have a SKID that starts with {text[:80]!r}", mend="say more of it"
             )
         return fitting[0]
 

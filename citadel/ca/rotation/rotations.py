@@ -10,7 +10,7 @@ import structlog
 
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.ports import AuthorityStore
-from citadel.ca.rotation import commands, plugged
+from citadel.ca.rotation import commands, issuing, plugged
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
 from citadel.ca.rotation.machine import ACTOR, tick
@@ -152,18 +152,18 @@ class Rotations:
             taken = f"the plugged-in root {_plugged(world).skid} would" if kind is RootKind.CACERTS else ""
             return f"{taken or 'a new root would be made and'} go into the trust bundle{instead}"
         if kind is RootKind.CACERTS:
-            root, issuing = _plugged(world), None
+            root, under = _plugged(world), None
         else:
             root = next(iter(orphans(world)), None) or await self._maker.make()
             passing("rotation.root_made")
-            issuing = await self._maker.make_issuing(root)
+            under = await self._maker.make_issuing(root)
             passing("rotation.issuing_made")
         plan_id = self._new_id()
         return await self._command(
             lambda world: commands.prepare(
                 world,
                 root.skid,
-                issuing,
+                under,
                 wish,
                 plan_id=plan_id,
                 longest_leaf=self._longest_leaf,
@@ -203,6 +203,36 @@ class Rotations:
             return found
 
         return await self._command(again, dry_run=dry_run)
+
+    async def rotate_issuing(self, wish: Wish, *, dry_run: bool = False) -> str:
+        """Another issuing CA under the same root. Raises FailedPrecondition, Unavailable."""
+        root = issuing.may_make(await self.world())
+        if dry_run:
+            return f"another issuing CA would be made under the root {root.skid}, and sign"
+        made = await self._maker.make_issuing(root)
+        return await self._command(lambda world: issuing.rotate(world, made, wish), dry_run=dry_run)
+
+    async def taint_issuing(self, skid: Skid, wish: Wish, *, unasked: bool = False, dry_run: bool = False) -> str:
+        """The key of an issuing CA is stolen. Two steps: it signs no more; its root is replaced in an emergency, since
+        what it signed verifies for as long as that is trusted. Called again it does what is left."""
+        world = await self.world()
+        one = issuing.find(world, skid)
+        signs = one.state is AuthorityState.ACTIVE
+        root = issuing.may_make(world) if signs else None
+        why = (
+            f"it is in no bundle that it could be taken out of: what it signed is trusted while root {one.root_skid} is"
+        )
+        if dry_run:
+            return f"{skid} would sign nothing more, and its root would be replaced: {why}"
+        made = await self._maker.make_issuing(root) if root else None
+        done = []
+        if one.state is not AuthorityState.TAINTED:
+            done.append(await self._command(lambda world: _done(issuing.taint(world, skid, made, wish)), dry_run=False))
+        passing("rotation.issuing_tainted")
+        if issuing.needs_another_root(await self.world(), skid):
+            done.append(why)
+            done.append(await self.taint(one.root_skid, wish, unasked=unasked))
+        return "; ".join(done) or f"{skid} is tainted already, and its root on its way out"
 
     async def _nothing_to_do(self) -> bool:
         if any(plan.is_open for plan in await self._store.plans()):
@@ -254,6 +284,12 @@ class Rotations:
         if plan.phase is Phase.RETIRING:
             return PlanView(plan, removal_gate(plan, world, self.policy))
         return PlanView(plan, Gate(open=False))
+
+
+def _done(step: Step | None) -> Step:
+    if step is None:
+        raise FailedPrecondition("it was tainted meanwhile", mend="see: citadel ca list")
+    return step
 
 
 def _plugged(world: World) -> Authority:

@@ -74,6 +74,16 @@ class RotationStub:
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
                 response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
                 _registered_method=True)
+        self.RotateIssuing = channel.unary_unary(
+                '/citadel.v1.Rotation/RotateIssuing',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
+                _registered_method=True)
+        self.TaintIssuing = channel.unary_unary(
+                '/citadel.v1.Rotation/TaintIssuing',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.TaintRootRequest.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
+                _registered_method=True)
 
 
 class RotationServicer:
@@ -129,6 +139,20 @@ class RotationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateIssuing(self, request, context):
+        """Another issuing CA under the same root.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TaintIssuing(self, request, context):
+        """The key of an issuing CA is stolen: it signs no more, and its root is replaced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RotationServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -170,6 +194,16 @@ def add_RotationServicer_to_server(servicer, server):
             'RollbackRoot': grpc.unary_unary_rpc_method_handler(
                     servicer.RollbackRoot,
                     request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.SerializeToString,
+            ),
+            'RotateIssuing': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateIssuing,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.SerializeToString,
+            ),
+            'TaintIssuing': grpc.unary_unary_rpc_method_handler(
+                    servicer.TaintIssuing,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.TaintRootRequest.FromString,
                     response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.SerializeToString,
             ),
     }
@@ -388,6 +422,60 @@ class Rotation:
             target,
             '/citadel.v1.Rotation/RollbackRoot',
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateIssuing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Rotation/RotateIssuing',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TaintIssuing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Rotation/TaintIssuing',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.TaintRootRequest.SerializeToString,
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
             options,
             channel_credentials,

@@ -41,6 +41,10 @@ class RotationStub:
     RevokeRoot: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
     AbandonRoot: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
     RollbackRoot: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
+    RotateIssuing: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
+    """Another issuing CA under the same root."""
+    TaintIssuing: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.TaintRootRequest, _rotation_pb2.RotationStep]
+    """The key of an issuing CA is stolen: it signs no more, and its root is replaced."""
 
 @_typing.type_check_only
 class RotationAsyncStub(RotationStub):
@@ -55,6 +59,10 @@ class RotationAsyncStub(RotationStub):
     RevokeRoot: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
     AbandonRoot: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
     RollbackRoot: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
+    RotateIssuing: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
+    """Another issuing CA under the same root."""
+    TaintIssuing: _aio.UnaryUnaryMultiCallable[_rotation_pb2.TaintRootRequest, _rotation_pb2.RotationStep]  # type: ignore[assignment]
+    """The key of an issuing CA is stolen: it signs no more, and its root is replaced."""
 
 class RotationServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -114,5 +122,21 @@ class RotationServicer(metaclass=_abc_1.ABCMeta):
         request: _rotation_pb2.RotationCommand,
         context: _ServicerContext,
     ) -> _typing.Union[_rotation_pb2.RotationStep, _abc.Awaitable[_rotation_pb2.RotationStep]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateIssuing(
+        self,
+        request: _rotation_pb2.RotationCommand,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_pb2.RotationStep, _abc.Awaitable[_rotation_pb2.RotationStep]]:
+        """Another issuing CA under the same root."""
+
+    @_abc_1.abstractmethod
+    def TaintIssuing(
+        self,
+        request: _rotation_pb2.TaintRootRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_pb2.RotationStep, _abc.Awaitable[_rotation_pb2.RotationStep]]:
+        """The key of an issuing CA is stolen: it signs no more, and its root is replaced."""
 
 def add_RotationServicer_to_server(servicer: RotationServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
