@@ -219,9 +219,7 @@ class Rotations:
         one = issuing.find(world, skid)
         signs = one.state is AuthorityState.ACTIVE
         root = issuing.may_make(world) if signs else None
-        why = (
-            f"it is in no bundle that it could be taken out of: what it signed is trusted while root {one.root_skid} is"
-        )
+        why = f"no bundle has it, so none can drop it: what it signed is trusted while root {one.root_skid} is"
         if dry_run:
             return f"{skid} would sign nothing more, and its root would be replaced: {why}"
         made = await self._maker.make_issuing(root) if root else None
