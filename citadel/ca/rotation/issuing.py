@@ -1,7 +1,7 @@
 """Issuing CAs: another one under the same root, and what can be done when the key of one is stolen.
 
-They are not in the trust bundle, so none can be dropped from it: what a stolen issuing key signs verifies while its root
-is trusted. So tainting one stops it, replaces what it signed, and has the root above it replaced.
+They are not in the trust bundle, so none can be dropped from it: what a stolen issuing key signs verifies while its
+root is trusted. So tainting one stops it, replaces what it signed, and has the root above it replaced.
 """
 
 from __future__ import annotations
