@@ -12,7 +12,7 @@ import pytest
 
 from citadel.authz import HttpRequest, Request, decide
 from tests.support import authz_cases
-from tests.support.envoy_rbac import Case, Enforcer, read_answer
+from tests.support.envoy_rbac import MESH, Case, Enforcer, read_answer
 
 
 def has_ipv6() -> bool:
@@ -31,15 +31,6 @@ pytestmark = [
     pytest.mark.skipif(not has_ipv6(), reason="needs IPv6"),
 ]
 
-MESH = {
-    "trust_domain": "td1",
-    "aliases": [],
-    "root": "root",
-    "normalization": "BASE",
-    "providers": {},
-    "several_providers": False,
-    "space_delimited": [],
-}
 NETWORKS = ["127.0.0.0/8", "0.0.0.0/0", "::/0", "::1", "::ffff:127.0.0.0/104"]
 
 

@@ -17,7 +17,7 @@ from envoy.service.auth.v3 import external_auth_pb2
 
 from citadel.authz import Answer, HttpRequest, decide
 from tests.support import authz_cases
-from tests.support.envoy_rbac import Case, Connection, Enforcer
+from tests.support.envoy_rbac import MESH, Case, Connection, Enforcer
 
 pytestmark = [pytest.mark.envoy, pytest.mark.skipif(shutil.which("envoy") is None, reason="needs envoy")]
 
@@ -130,15 +130,7 @@ def case(name: str, http: bool, *providers: str, several: bool = False) -> Case:
         }
         for provider in providers
     ]
-    mesh = {
-        "trust_domain": "td1",
-        "aliases": [],
-        "root": "root",
-        "normalization": "BASE",
-        "providers": {"p": "grpc", "q": "http"},
-        "several_providers": several,
-        "space_delimited": [],
-    }
+    mesh = {**MESH, "providers": {"p": "grpc", "q": "http"}, "several_providers": several}
     return Case(name, documents, mesh, [], http)
 
 

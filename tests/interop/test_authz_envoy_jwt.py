@@ -9,20 +9,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.envoy_rbac import Authority, Case, Connection, Enforcer
+from tests.support.envoy_rbac import MESH, Authority, Case, Connection, Enforcer
 
 pytestmark = [pytest.mark.envoy, pytest.mark.skipif(shutil.which("envoy") is None, reason="needs envoy")]
 
 PLAIN = Connection(False, None, "", "127.0.0.1", "10.0.0.1", "10.0.0.2", 80)
-MESH: dict[str, Any] = {
-    "trust_domain": "td1",
-    "aliases": [],
-    "root": "root",
-    "normalization": "BASE",
-    "providers": {},
-    "several_providers": False,
-    "space_delimited": ["scope"],
-}
 USER = {"iss": "one", "sub": "x"}
 
 

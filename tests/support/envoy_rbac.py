@@ -45,6 +45,15 @@ MANAGER: dict[str, Doc] = {
         "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
     },
 }
+MESH: Doc = {
+    "trust_domain": "td1",
+    "aliases": [],
+    "root": "root",
+    "normalization": "BASE",
+    "providers": {},
+    "several_providers": False,
+    "space_delimited": ["scope"],
+}
 TIMEOUT = 10.0
 
 
