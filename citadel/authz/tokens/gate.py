@@ -2,8 +2,8 @@
 
     gate = TokenGate.of(documents, workload, root_namespace)
     attempt = gate.examine(http, now)          # all but signatures; no keys are needed for what fails here
-    for candidate in attempt.candidates:       # then whoever has keys: gate.accept(candidate, keys), the first one counts
-        ...
+    for candidate in attempt.candidates:
+        verified = gate.accept(candidate, keys)     # with the keys of candidate.rule; the first that is accepted counts
 
 One rule accepts a request whose token is valid, or that has none where the rule looks. Several rules accept it if any
 of them finds a valid token, or if none of them finds any: that is what Istio makes of them for Envoy's jwt_authn. Rules
@@ -161,5 +161,7 @@ class TokenGate:
 def _split(claims: Mapping[str, JsonValue], rule: JwtRule) -> Mapping[str, JsonValue]:
     """The claims, with those that the rule calls delimited by spaces made lists."""
     texts = ((name, claims.get(name)) for name in rule.space_delimited_claims)
-    lists = {name: [part for part in text.split(" ") if part] for name, text in texts if isinstance(text, str)}
+    lists: dict[str, JsonValue] = {
+        name: list[JsonValue](filter(None, text.split(" "))) for name, text in texts if isinstance(text, str)
+    }
     return {**claims, **lists}

@@ -104,7 +104,7 @@ class KeySet:
 
     def knows(self, kid: str) -> bool:
         """Whether a token that names `kid` may be one of these keys'."""
-        return not kid or any(key.kid in ("", kid) for key in self.keys)
+        return not kid or any(key.kid == kid for key in self.keys) or not any(key.kid for key in self.keys)
 
     def verify(self, token: UnverifiedToken) -> None:
         """Raises TokenRefused: UNKNOWN_KEY if no key fits the token, BAD_SIGNATURE if none of those made it."""

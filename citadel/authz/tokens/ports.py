@@ -13,7 +13,7 @@ from citadel.authz.tokens.keys import KeySet
 class KeySource(Protocol):
     """Where the keys of a rule come from: the rule itself, its `jwksUri`, or OpenID Connect discovery at its issuer.
 
-    Implementations: RemoteKeys (tests/unit/authz_tokens/test_remote_keys.py), InlineKeys.
+    Implementation: CachedKeys (tests/unit/authz_tokens/test_cached_keys.py).
     """
 
     async def keys(self, rule: JwtRule, kid: str) -> KeySet:
