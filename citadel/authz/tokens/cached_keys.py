@@ -39,6 +39,10 @@ class KeyLocation:
         return cls(rule.jwks_uri, "" if rule.jwks_uri else rule.issuer, timeout)
 
 
+def _chance() -> float:
+    return secrets.randbelow(1 << 20) / (1 << 20)
+
+
 class _Cached:
     def __init__(self, location: KeyLocation, schedule: KeySchedule) -> None:
         self.location = location
@@ -54,7 +58,7 @@ class CachedKeys:
         fetch: Fetch,
         clock: Clock,
         schedule: KeySchedule | None = None,
-        chance: Callable[[], float] = secrets.SystemRandom().random,
+        chance: Callable[[], float] = _chance,
     ) -> None:
         self._fetch = fetch
         self._clock = clock

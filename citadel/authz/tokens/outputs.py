@@ -1,4 +1,4 @@
-"""What a door does to the request that goes on: headers with claims set, tokens taken out. Values; the door applies them.
+"""What a door does to the request that goes on: claims into headers, tokens out of it. Values only.
 
 Headers that rules write are taken out of every request first, token or none: else a caller could write them himself.
 """
