@@ -22,12 +22,13 @@ class TokenAuthenticator:
         """The verdict of `gate`. No keys are asked for on behalf of a token that fails without them. Raises nothing."""
         attempt = gate.examine(http, self.clock.now())
         refusals: list[TokenRefused] = []
-        for candidate in attempt.candidates:
+        for proposal in attempt.proposals:
             try:
-                keys = await self.source.keys(candidate.rule, candidate.token.kid)
-                return gate.accept(candidate, keys)
+                for candidate in proposal:
+                    candidate.verify(await self.source.keys(candidate.rule, candidate.token.kid))
+                return gate.accept(proposal)
             except KeysUnavailable as error:
                 refusals.append(TokenRefused(Reason.KEYS_UNAVAILABLE, error.message))
             except TokenRefused as refusal:
                 refusals.append(refusal)
-        return attempt.without(refusals)
+        return attempt.otherwise(refusals)

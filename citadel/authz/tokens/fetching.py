@@ -180,6 +180,8 @@ def _parsed(url: str) -> httpx.URL:
         raise ValueError("it is not a URL") from None
     if not parsed.host:
         raise ValueError("the URL has no host")
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        raise ValueError("the URL has a port that cannot be")
     return parsed
 
 

@@ -1,18 +1,23 @@
 """The gate: from a request and the RequestAuthentication rules of a workload to who the end user is. Pure.
 
     gate = TokenGate.of(documents, workload, root_namespace)
-    attempt = gate.examine(http, now)          # all but signatures; no keys are needed for what fails here
-    for candidate in attempt.candidates:
-        verified = gate.accept(candidate, keys)     # with the keys of candidate.rule; the first that is accepted counts
+    attempt = gate.examine(http, now)           # all but signatures; no keys are needed for what fails here
+    for proposal in attempt.proposals:          # each candidate: candidate.verify(keys of candidate.rule)
+        verified = gate.accept(proposal)        # the first proposal whose candidates are all verified
 
-One rule accepts a request whose token is valid, or that has none where the rule looks. Several rules accept it if any
-of them finds a valid token, or if none of them finds any: that is what Istio makes of them for Envoy's jwt_authn. Rules
-are tried by issuer, as Istio sorts them.
+What several tokens come to is what real Envoy makes of Istio's configuration (tests/interop/test_authz_tokens.py):
+
+1. A rule accepts a request if it finds a token where it looks, and every token there is valid for it.
+2. Of several rules, the first by issuer that accepts counts.
+3. If none does, a request is still accepted if every token in it is valid for some rule that looks there.
+4. A request without any token goes on without an identity. All others are rejected.
+
+Of several tokens the first one's claims count: headers before parameters before cookies, each by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -21,11 +26,13 @@ from citadel.authz.request import HttpRequest, JsonValue, Workload
 from citadel.authz.selection import applies
 from citadel.authz.tokens.compact import LONGEST_TOKEN, UnverifiedToken
 from citadel.authz.tokens.keys import KeySet
-from citadel.authz.tokens.locations import Presented, presented
+from citadel.authz.tokens.locations import Place, Presented, presented
 from citadel.authz.tokens.outputs import RequestChanges, changes, written_headers
 from citadel.authz.tokens.refusals import Reason, TokenRefused, shown
 
 CLOCK_SKEW = timedelta(seconds=30)
+
+_PLACES = tuple(Place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,24 +78,32 @@ class Candidate:
     token: UnverifiedToken
     found: Presented
 
+    def verify(self, keys: KeySet) -> None:
+        """Raises TokenRefused: the signature proves nothing."""
+        keys.verify(self.token)
+
+
+Proposal = tuple[Candidate, ...]
+"""Tokens that together admit a request if each of them is verified; at least one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What a request's tokens come to before signatures are looked at."""
 
-    candidates: tuple[Candidate, ...]
+    proposals: tuple[Proposal, ...]
     """In the order in which they are to be tried."""
     refusals: tuple[TokenRefused, ...]
     changes: RequestChanges
     """What becomes of a request without a token."""
 
-    def without(self, refusals: Iterable[TokenRefused] = ()) -> NoToken | Rejected:
-        """The verdict if no candidate is accepted: `refusals` are the reasons, one for each."""
+    def otherwise(self, refusals: Iterable[TokenRefused] = ()) -> NoToken | Rejected:
+        """The verdict if no proposal is accepted: `refusals` are the reasons."""
         reasons = [*refusals, *self.refusals]
-        if not reasons and not self.candidates:
+        if not reasons and not self.proposals:
             return NoToken(self.changes)
         telling = [one for one in reasons if one.reason is not Reason.UNKNOWN_ISSUER] or reasons
-        if not telling:  # a candidate that nobody verified
+        if not telling:  # proposals that nobody verified
             return Rejected(Reason.KEYS_UNAVAILABLE, "the signature was not verified")
         return Rejected(telling[0].reason, telling[0].message)
 
@@ -117,25 +132,36 @@ class TokenGate:
     def examine(self, http: HttpRequest, now: datetime) -> Attempt:
         """Find the tokens and check all that needs no key. Raises nothing."""
         parsed: dict[str, UnverifiedToken | TokenRefused] = {}
-        candidates: list[Candidate] = []
-        refusals: list[TokenRefused] = []
+        by_rule: list[Sequence[Candidate | TokenRefused]] = []
+        anywhere: dict[Presented, Candidate | TokenRefused] = {}
         for rule in self.rules:
-            for found in presented(rule, http):
-                if found.text not in parsed:
-                    parsed[found.text] = self._parse(found.text)
-                token = parsed[found.text]
-                refusal = token if isinstance(token, TokenRefused) else self._refusal(rule, token, now)
-                if refusal is not None:
-                    refusals.append(refusal)
-                elif isinstance(token, UnverifiedToken):
-                    candidates.append(Candidate(rule, token, found))
-        return Attempt(tuple(candidates), tuple(refusals), RequestChanges(self._written))
+            checked = [(found, self._check(rule, found, parsed, now)) for found in presented(rule, http)]
+            by_rule.append([result for _, result in checked])
+            for found, result in checked:
+                if isinstance(anywhere.get(found), TokenRefused | None):
+                    anywhere[found] = result
+        together = [anywhere[found] for found in sorted(anywhere, key=lambda one: (_PLACES.index(one.place), one.name))]
+        proposals = dict.fromkeys(filter(None, map(_proposal, [*by_rule, together])))
+        refusals = tuple(one for results in by_rule for one in results if isinstance(one, TokenRefused))
+        return Attempt(tuple(proposals), refusals, RequestChanges(self._written))
 
-    def accept(self, candidate: Candidate, keys: KeySet) -> Verified:
-        """The verdict for a candidate with the keys of its rule. Raises TokenRefused: the signature proves nothing."""
-        keys.verify(candidate.token)
-        rule, token = candidate.rule, candidate.token
-        return Verified(_split(token.claims, rule), rule, changes(rule, token, candidate.found, self._written))
+    def accept(self, proposal: Proposal) -> Verified:
+        """The verdict for a proposal whose candidates have all been verified."""
+        first = proposal[0]
+        accepted = [(one.rule, one.found) for one in proposal]
+        claims = _split(first.token.claims, first.rule)
+        return Verified(claims, first.rule, changes(accepted, first.token, self._written))
+
+    def _check(
+        self, rule: JwtRule, found: Presented, parsed: dict[str, UnverifiedToken | TokenRefused], now: datetime
+    ) -> Candidate | TokenRefused:
+        """`parsed` are the tokens of this request that were taken apart before."""
+        token = parsed.get(found.text)
+        if token is None:
+            token = parsed[found.text] = self._parse(found.text)
+        if isinstance(token, TokenRefused):
+            return token
+        return self._refusal(rule, token, now) or Candidate(rule, token, found)
 
     def _parse(self, text: str) -> UnverifiedToken | TokenRefused:
         try:
@@ -153,9 +179,23 @@ class TokenGate:
             return TokenRefused(Reason.NOT_YET_VALID, f"the token begins in {begins - seconds:.0f} s (nbf)")
         if expires is not None and seconds > expires + self._skew:
             return TokenRefused(Reason.EXPIRED, f"the token expired {seconds - expires:.0f} s ago (exp)")
-        if rule.audiences and not set(rule.audiences) & set(token.audiences):
+        if rule.audiences and not set(map(_bare, rule.audiences)) & set(map(_bare, token.audiences)):
             return TokenRefused(Reason.AUDIENCE, "the token is for none of the audiences that the rule accepts")
         return None
+
+
+def _proposal(results: Sequence[Candidate | TokenRefused]) -> Proposal | None:
+    candidates = tuple(one for one in results if isinstance(one, Candidate))
+    return candidates if candidates and len(candidates) == len(results) else None
+
+
+def _bare(audience: str) -> str:
+    """An audience as Envoy compares it: without `http://` or `https://`, and without one slash at the end."""
+    for scheme in ("https://", "http://"):
+        if audience.startswith(scheme):
+            audience = audience[len(scheme) :]
+            break
+    return audience.removesuffix("/")
 
 
 def _split(claims: Mapping[str, JsonValue], rule: JwtRule) -> Mapping[str, JsonValue]:

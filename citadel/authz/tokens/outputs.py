@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from citadel.authz.model import ClaimToHeader, JwtRule
@@ -38,14 +38,19 @@ def written_headers(rules: Iterable[JwtRule]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.lower() for name in names if name))
 
 
-def changes(rule: JwtRule, token: UnverifiedToken, found: Presented, written: tuple[str, ...]) -> RequestChanges:
-    """What a token that `rule` has verified does to the request. `written`: the headers of all rules.
+def changes(
+    accepted: Sequence[tuple[JwtRule, Presented]], token: UnverifiedToken, written: Sequence[str]
+) -> RequestChanges:
+    """What accepted tokens do to the request; `token`, the first of them, is the one whose claims are passed on.
 
-    A token in a cookie stays there, as in Envoy.
+    `written`: the headers of all rules. A token in a cookie stays there, as in Envoy.
     """
-    removed = [found.name] if found.place is Place.HEADER and not rule.forward_original_token else []
-    params = (found.name,) if found.place is Place.PARAM and not rule.forward_original_token else ()
-    return RequestChanges(tuple(dict.fromkeys([*written, *removed])), params, tuple(_headers(rule, token)))
+    taken = [found for rule, found in accepted if not rule.forward_original_token]
+    headers = [found.name for found in taken if found.place is Place.HEADER]
+    params = dict.fromkeys(found.name for found in taken if found.place is Place.PARAM)
+    return RequestChanges(
+        tuple(dict.fromkeys([*written, *headers])), tuple(params), tuple(_headers(accepted[0][0], token))
+    )
 
 
 def _headers(rule: JwtRule, token: UnverifiedToken) -> Iterator[tuple[str, str]]:
@@ -67,16 +72,18 @@ def _claim(token: UnverifiedToken, wanted: ClaimToHeader) -> JsonValue:
 
 
 def _text(value: JsonValue) -> str | None:
-    """The claim as a header's value; None: it cannot be one."""
+    """The claim as a header's value, as Envoy writes it; None: it cannot be one."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         return value if _fits_header(value) else None
     if isinstance(value, int | float):
-        return str(int(value)) if value == int(value) and abs(value) <= _MAX_INTEGER else f"{value:f}"
+        return str(int(value)) if value == int(value) and 0 <= value <= _MAX_INTEGER else f"{value:f}"
     if isinstance(value, list | dict):
-        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-        return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
+        text = (
+            json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c").replace(">", "\\u003e")
+        )
+        return base64.b64encode(text.encode()).decode()
     return None
 
 

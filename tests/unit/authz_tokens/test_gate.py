@@ -193,6 +193,8 @@ async def test_a_key_is_chosen_by_kid_where_several_have_its_kind() -> None:
     [
         (("shop",), "shop", None),
         (("a", "shop"), ["x", "shop"], None),
+        (("https://shop/",), "http://shop", None),
+        (("shop",), "shop//", Reason.AUDIENCE),
         (("shop",), "Shop", Reason.AUDIENCE),
         (("shop",), [], Reason.AUDIENCE),
         (("shop",), None, Reason.AUDIENCE),
@@ -217,13 +219,13 @@ FOUND = [
     (rule(), bearing(T)),
     (rule(), get(f"/?a=b&access_token={T}#x")),
     (rule(), get(authorization=("Basic abc", f"Bearer {T}"))),
-    (rule(), get(authorization=f"Bearer   {T}, more")),
+    (rule(), get(authorization=f"Bearer  !{T}")),
     (SOMEWHERE, get(x_token=f"jwt {T}")),
     (SOMEWHERE, get(x_plain=T)),
     (SOMEWHERE, get(f"/?t={T}&t=other")),
     (SOMEWHERE, get(f"/?%74={T.replace('.', '%2E')}")),
     (SOMEWHERE, get(cookie=("a=b", f'session="{T}"; session=other'))),
-    (SOMEWHERE, get(x_plain="rubbish", cookie=f"session={T}")),
+    (SOMEWHERE, get(x_plain=(T, T), cookie=f"session={T}")),
 ]
 MISSING = [
     (rule(), get()),
@@ -240,7 +242,10 @@ MISSING = [
 MANGLED = [
     (rule(), get(authorization="Bearer ")),
     (rule(), get("/?access_token")),
-    (SOMEWHERE, get(x_plain=(T, T))),
+    (rule(), get(authorization=f"Bearer {T}, more")),
+    (rule(), get(authorization=(f"Bearer {T}", f"Bearer {T}"))),
+    (SOMEWHERE, get(x_plain=(T, "rubbish"))),
+    (SOMEWHERE, get(x_plain="rubbish", cookie=f"session={T}")),
     (SOMEWHERE, get(x_plain="")),
     (SOMEWHERE, get(f"/?t=other&t={T}")),
     (SOMEWHERE, get(cookie=f"session=other; session={T}")),
@@ -288,6 +293,27 @@ async def test_of_two_valid_tokens_the_one_of_the_first_issuer_counts() -> None:
         found = await verdict(get(authorization=f"Bearer {T}", x_b=TB), *rules)
         assert isinstance(found, Verified)
         assert found.principal == f"{ISSUER}/alice"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "principal"),
+    [
+        (T, TB, f"{ISSUER}/alice"),
+        (TB, T, f"{OTHER}/alice"),
+        (token(sub="b"), T, f"{ISSUER}/b"),
+        (T, "rubbish", None),
+        (T, token(iss="x"), None),
+        (T, token(iss=OTHER), None),
+        (token(exp=1), T, None),
+    ],
+)
+async def test_tokens_of_several_issuers_count_if_each_is_valid_and_the_first_gives_the_identity(
+    first: str, second: str, principal: str | None
+) -> None:
+    both = (rule(), rule(issuer=OTHER, jwks=key_set(public_jwk("ES384"))))
+    found = await verdict(get(f"/?access_token={second}", authorization=f"Bearer {first}"), *both)
+    assert (found.principal if isinstance(found, Verified) else None) == principal
+    assert isinstance(found, Verified if principal else Rejected)
 
 
 async def test_rules_that_share_a_place_each_take_their_own_tokens() -> None:
@@ -351,7 +377,7 @@ async def test_claims_are_passed_on_in_headers() -> None:
         "x-f": "1.500000",
         "x-yes": "true",
         "x-a-b": "deep",
-        "x-list": b64(b'["x",1]'),
+        "x-list": base64.b64encode(b'["x",1]').decode(),
     }
 
 
