@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from citadel.authz.tokens import FetchPolicy, HttpFetch, KeysUnavailable
-from citadel.authz.tokens.fetching import Address, Network, ip_network
+from citadel.authz.tokens.fetching import Address, Network
 from tests.support.key_server import HOST, KeyServer, client_context, key_server
 
 HERE = FetchPolicy(refused_networks=(), longest=100_000)

@@ -48,7 +48,7 @@ def test_a_key_that_does_not_fit_is_not_used_and_its_neighbour_is(member: Any, w
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_key_that_fits_is_used(algorithm: str) -> None:
-    members = [{}, {"alg": algorithm}, {"use": "sig"}, {"key_ops": ["verify"]}, {"kid": "a"}]
+    members: list[dict[str, Any]] = [{}, {"alg": algorithm}, {"use": "sig"}, {"key_ops": ["verify"]}, {"kid": "a"}]
     found = KeySet.parse(key_set(*(public_jwk(algorithm, **more) for more in members)).encode())
     assert len(found.keys) == len(members)
     assert all(algorithm in key.algorithms for key in found.keys)
