@@ -383,5 +383,5 @@ def test_where_the_gate_is_stricter_envoy_accepts(clients: dict[str, RawClient],
 def test_clocks_may_differ_by_half_a_minute_and_for_envoy_by_a_whole_one(
     clients: dict[str, RawClient], claim: str, seconds: int, mine: int
 ) -> None:
-    path, lines = bearer(fresh(**{claim: int(datetime.now(UTC).timestamp()) + seconds}))
+    path, lines = bearer(fresh({**FRESH, claim: int(datetime.now(UTC).timestamp()) + seconds}))
     assert (ours(RULES["plain"], path, lines)[0], envoys(clients["plain"], path, lines)[0]) == (mine, 200)
