@@ -32,12 +32,13 @@ from citadel.ca.kek_place import CredentialPlace, FilePlace, KekPlace
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
 from citadel.ca.rekeying import Rekeying
-from citadel.ca.roots import CacertsRoot, DiskRoot, DiskRootMaker
+from citadel.ca.roots import CacertsRoot, DiskRoot, DiskRootMaker, RemoteRootMaker
 from citadel.ca.rotation import RootKind, RotationPolicy
+from citadel.ca.rotation.ports import RootMaker
 from citadel.ca.rotation.rotations import Rotations
 from citadel.changes import Topic
 from citadel.clock import Clock
-from citadel.config import Change, Settings, database_url
+from citadel.config import Change, Settings, TransitKey, database_url
 from citadel.errors import CitadelError, Unavailable
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
@@ -50,6 +51,8 @@ from citadel.supervision import Supervisor
 from citadel.telemetry import logging as our_logging
 from citadel.telemetry.health import Health, Severity
 from citadel.telemetry.metrics import Metrics
+from citadel.vault import Session, checked_kek
+from citadel.vault_parts import TransitPlace, vault_root, vault_session
 from citadel.workload.listener import private_folder
 from citadel.workload.outage import Outage
 from citadel.workload.peer import PeerTable
@@ -63,7 +66,15 @@ log = structlog.get_logger("citadel")
 class Server:
     """What is made once per process, in order of dependence."""
 
-    def __init__(self, settings: Settings, store: Store, keks: KekPlace, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        keks: KekPlace,
+        clock: Clock,
+        metrics: Metrics,
+        vault: Session | None = None,
+    ) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
@@ -73,6 +84,7 @@ class Server:
         self.rekeying = Rekeying(
             store.authorities, store.audit, store.audit, kek, keks, clock, shared=store.kind == "postgresql"
         )
+        self.vault = vault
         self.node_id = SpiffeId.of(settings.trust_domain, "spire", "agent", settings.node_name)
         keyring = Keyring(store.authorities, kek)
         root = DiskRoot(
@@ -85,6 +97,7 @@ class Server:
             key_type=KeyType(settings.root.key_type),
         )
         folder = settings.root.cacerts_dir if settings.root.kind == "cacerts" else None
+        remote = vault_root(settings, vault, clock) if vault is not None else None
         self.authorities = Authorities(
             store.authorities,
             keyring,
@@ -98,19 +111,25 @@ class Server:
                 int(settings.bundle.refresh_hint.total_seconds()),
             ),
             plugged=CacertsRoot(folder, settings.trust_domain, clock) if folder is not None else None,
+            remote=remote,
+            wants_remote=settings.root.kind == "vault",
             meter=self.metrics,
         )
+        issuing_key = KeyType(settings.ca.key_type)
+        maker: RootMaker = DiskRootMaker(root, keyring, clock, issuing_key)
+        if settings.root.kind == "vault" and remote is not None:
+            maker = RemoteRootMaker(remote, store.authorities, keyring, clock, settings.trust_domain, issuing_key)
         self.rotations = Rotations(
             store.rotation,
             store.authorities,
             Holdings(store.clients, settings.trust_domain),
-            DiskRootMaker(root, keyring, clock, KeyType(settings.ca.key_type)),
+            maker,
             clock,
             settings.trust_domain,
             _rotation_policy(settings),
             longest_leaf=settings.svid.max_ttl,
             changed=self.authorities.refresh,
-            kind=RootKind(settings.root.kind),
+            kind=RootKind.CACERTS if settings.root.kind == "cacerts" else RootKind.DISK,  # Vault's has a maker too
         )
         self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check, self.metrics)
         self.issuer = Issuer(self.authorities, store.issuance, clock, _issuance_policy(settings), meter=self.metrics)
@@ -152,6 +171,8 @@ class Server:
         self.health.add("tasks", self.supervisor.look, severity=Severity.UNREADY)
         self.health.add("issuing-ca", self._can_sign, severity=Severity.UNREADY)
         self.health.add("renewals", self._renews, severity=Severity.WARNING)
+        if self.vault is not None:
+            self.health.add("vault", self._vault_answers, severity=Severity.WARNING)
 
     async def follow_authorities(self) -> None:
         """Notice what another server did to the authorities, until cancelled."""
@@ -185,6 +206,8 @@ class Server:
         ]
         if self.settings.root.kind == "cacerts":
             jobs.append(standard_jobs.plugged_ca(self.authorities, every.plugged_ca))
+        if self.settings.root.kind == "vault":
+            jobs.append(standard_jobs.vault_root(self.authorities, self.settings.vault.check))
         return jobs
 
     def entry_folder(self) -> EntryFolder | None:
@@ -201,6 +224,22 @@ class Server:
 
     async def _can_sign(self) -> None:
         self.authorities.current()
+
+    async def _vault_answers(self) -> None:
+        """Warns only: what we hold goes on. How long, is part of what is said."""
+        assert self.vault is not None
+        standing = self.vault.status()
+        if standing.fault:
+            raise Unavailable(f"{standing.fault} (since {standing.since:%Y-%m-%dT%H:%M:%SZ}); {self._lasts()}")
+        if self.settings.root.kind == "vault" and self.authorities.plugged_fault:
+            raise Unavailable(f"{self.authorities.plugged_fault}; {self._lasts()}")
+
+    def _lasts(self) -> str:
+        try:
+            current = self.authorities.current()
+        except CitadelError:
+            return "nothing that we hold can sign"
+        return f"certificates are issued from what we hold until {current.ends:%Y-%m-%dT%H:%M:%SZ}"
 
     async def _renews(self) -> None:
         if (outage := self._outage()) is not None:
@@ -308,8 +347,11 @@ def _access_rules(settings: Settings) -> AccessRules:
     return AccessRules(frozenset(admin.allow_uids), frozenset(admin.allow_gids))
 
 
-def _keks(settings: Settings) -> KekPlace:
+async def _keks(settings: Settings, vault: Session | None) -> KekPlace:
     source = settings.keys.kek
+    if isinstance(source, TransitKey):
+        assert vault is not None  # config.checks says so
+        return TransitPlace(await checked_kek(vault, source.mount, source.name))
     if source.kind == "file":
         return FilePlace(Path(source.where))
     return CredentialPlace(source.where, os.environ.get("CREDENTIALS_DIRECTORY"))
@@ -360,7 +402,10 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
     """Server and node, running inside the context. Raises CitadelErrors; what was begun is ended."""
     async with AsyncExitStack() as stack:
         url = database_url(settings, os.environ).get_secret_value()
-        keks = _keks(settings)
+        vault = vault_session(settings, os.environ, clock)
+        if vault is not None:
+            stack.push_async_callback(vault.close)
+        keks = await _keks(settings, vault)
         keks.load()  # before anything is opened: what is wrong with it is told at once
         metrics = Metrics(__version__)
         private = private_folder(settings.sockets.workload.path.parent / ".private")
@@ -373,8 +418,12 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
                 meter=metrics,
             )
         )
-        server = Server(settings, store, keks, clock, metrics)
+        server = Server(settings, store, keks, clock, metrics, vault)
         await server.start()
+        if vault is not None:
+            stack.push_async_callback(_cancelled, asyncio.create_task(vault.run(), name="vault"))
+            watch = asyncio.create_task(vault.watch(settings.vault.check), name="vault watch")
+            stack.push_async_callback(_cancelled, watch)
         stack.push_async_callback(_last_checkpoint, server.notary)
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "authorities": server.follow_authorities,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from citadel.ca.kek import LocalKek
+from citadel.ca.ports import KeyEncryptionKey
 from citadel.errors import FailedPrecondition
 
 
@@ -13,7 +13,13 @@ class KekRing:
     until the operator forgets it.
     """
 
-    def __init__(self, current: LocalKek, *, staged: LocalKek | None = None, previous: LocalKek | None = None) -> None:
+    def __init__(
+        self,
+        current: KeyEncryptionKey,
+        *,
+        staged: KeyEncryptionKey | None = None,
+        previous: KeyEncryptionKey | None = None,
+    ) -> None:
         self.current = current
         self.staged = staged
         self.previous = previous
@@ -27,7 +33,7 @@ class KekRing:
     def holds(self, kek_id: str) -> bool:
         return any(kek.id == kek_id for kek in self._keys())
 
-    def turn_to_staged(self) -> LocalKek:
+    def turn_to_staged(self) -> KeyEncryptionKey:
         """Seal under the staged key from now on. Raises FailedPrecondition if there is none."""
         if self.staged is None:
             raise FailedPrecondition("no new key-encryption key is staged", mend="run: citadel keys rekey")
@@ -55,7 +61,7 @@ class KekRing:
                 continue  # sealed under another one
         return await self._sealing.open(ciphertext, context)  # whose words are the ones to read if none does
 
-    def _keys(self) -> list[LocalKek]:
+    def _keys(self) -> list[KeyEncryptionKey]:
         return [kek for kek in (self.current, self.staged, self.previous) if kek is not None]
 
     def __repr__(self) -> str:

@@ -22,6 +22,7 @@ from citadel.cli import (
     status,
     svid,
     up,
+    vault,
     version,
 )
 from citadel.cli.options import examples
@@ -72,6 +73,7 @@ app.add_typer(envoy.app, name="envoy")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(config.app, name="config")
+app.add_typer(vault.app, name="vault")
 app.add_typer(audit.app, name="audit")
 app.command("completion", epilog=completion.EXAMPLES)(completion.completion)
 app.command("version", epilog=version.EXAMPLES)(version.version)

@@ -10,7 +10,7 @@ from citadel.config.find import FILE_NAME, default_data_dir, find_config, search
 from citadel.config.load import Loaded, load, load_with_origins, parse
 from citadel.config.reload import Change, Changes, flat, reloadable_changes, with_reloadable
 from citadel.config.settings import Settings
-from citadel.config.values import MAX_SOCKET_PATH, ListenAddress, SecretSource
+from citadel.config.values import MAX_SOCKET_PATH, ListenAddress, SecretSource, TransitKey
 
 __all__ = [
     "FILE_NAME",
@@ -22,6 +22,7 @@ __all__ = [
     "Loaded",
     "SecretSource",
     "Settings",
+    "TransitKey",
     "database_url",
     "default_data_dir",
     "find_config",

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from citadel.config.durations import format_duration
 from citadel.config.settings import Settings
+from citadel.config.values import TransitKey
 
 Field = tuple[str, ...]
 
@@ -29,6 +30,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _sockets(settings)
     yield from _files(settings)
     yield from _root(settings)
+    yield from _vault(settings)
     yield from _store(settings)
 
 
@@ -103,8 +105,43 @@ def _root(settings: Settings) -> Iterator[Conflict]:
     field = ("root", "cacerts_dir")
     if settings.root.kind == "cacerts" and settings.root.cacerts_dir is None:
         yield Conflict((field, ("root", "kind")), "it must be set, since root.kind is cacerts")
-    if settings.root.kind == "disk" and settings.root.cacerts_dir is not None:
-        yield Conflict((field, ("root", "kind")), 'it is set, but root.kind is disk; set root.kind = "cacerts"')
+    if settings.root.kind != "cacerts" and settings.root.cacerts_dir is not None:
+        yield Conflict(
+            (field, ("root", "kind")), f'it is set, but root.kind is {settings.root.kind}; set root.kind = "cacerts"'
+        )
+
+
+def _vault(settings: Settings) -> Iterator[Conflict]:
+    vault, auth = settings.vault, settings.vault.auth
+    if settings.root.kind == "vault" and not vault.addresses:
+        yield Conflict((("vault", "addresses"), ("root", "kind")), "it must be set, since root.kind is vault")
+    if isinstance(settings.keys.kek, TransitKey) and not vault.addresses:
+        yield Conflict((("vault", "addresses"), ("keys", "kek")), "it must be set, since keys.kek is in Vault")
+    if (vault.client_cert is None) != (vault.client_key is None):
+        yield Conflict((("vault", "client_cert"), ("vault", "client_key")), "one is set without the other")
+    if not vault.addresses:
+        return
+    needed = {
+        "token": ("token_file",),
+        "approle": ("role_id", "secret_id_file"),
+        "kubernetes": ("role",),
+        "jwt": ("role", "jwt_file"),
+        "cert": (),
+    }
+    for name in needed[auth.method]:
+        if not getattr(auth, name):
+            yield Conflict(
+                (("vault", "auth", name), ("vault", "auth", "method")),
+                f"it must be set, since vault.auth.method is {auth.method}",
+            )
+    if auth.method == "cert" and vault.client_cert is None:
+        yield Conflict(
+            (("vault", "client_cert"), ("vault", "auth", "method")), "it must be set, since vault.auth.method is cert"
+        )
+    if vault.timeout < timedelta(seconds=0.1):
+        yield Conflict((("vault", "timeout"),), "it must be at least 100ms")
+    if vault.check < timedelta(seconds=1):
+        yield Conflict((("vault", "check"),), "it must be at least 1s")
 
 
 def _store(settings: Settings) -> Iterator[Conflict]:

@@ -11,6 +11,7 @@ from citadel.config.values import (
     Duration,
     FileMode,
     Groups,
+    Kek,
     KeyTypeName,
     NodeName,
     OptionalGroup,
@@ -18,11 +19,12 @@ from citadel.config.values import (
     OptionalPath,
     OptionalSecret,
     Paths,
-    Secret,
     Size,
     SocketPath,
     TrustDomainName,
+    Urls,
     Users,
+    VaultPath,
 )
 
 
@@ -131,26 +133,65 @@ class HttpSettings(Section):
 class KeysSettings(Section):
     """How private keys are protected at rest."""
 
-    kek: Secret = setting(
+    kek: Kek = setting(
         "file:DATA_DIR/keys/kek",
-        "The key that encrypts private keys at rest: `file:PATH` (mode 0600) or `credential:NAME` (systemd's "
-        "LoadCredential=).",
+        "The key that encrypts private keys at rest: `file:PATH` (mode 0600), `credential:NAME` (systemd's "
+        "LoadCredential=), or `vault-transit:MOUNT/NAME`, a key of Vault's transit engine (see docs/vault.md).",
     )
 
 
 class RootSettings(Section):
     """The root of trust."""
 
-    kind: Literal["disk", "cacerts"] = setting(
-        "disk", "`disk`: made by Citadel and kept encrypted in its store. `cacerts`: your own files, in Istio's layout."
+    kind: Literal["disk", "cacerts", "vault"] = setting(
+        "disk",
+        "`disk`: made by Citadel and kept encrypted in its store. `cacerts`: your own files, in Istio's layout. "
+        "`vault`: a CA in Vault or OpenBao, which signs the issuing CAs; see `[vault]` and docs/vault.md.",
     )
     cacerts_dir: OptionalPath = setting(
         "",
         "For `cacerts`: the folder with `ca-cert.pem`, `ca-key.pem`, `cert-chain.pem`, `root-cert.pem` and, if there "
         "is one, `ca-crl.pem`.",
     )
+    vault_mount: VaultPath = setting("pki", "For `vault`: where the PKI secrets engine is mounted.")
+    vault_issuer: VaultPath = setting(
+        "",
+        "For `vault`: id or name of the issuer in that mount. An id is safer: who may write to the mount can give a "
+        "name to another issuer. Empty: the only one there is; with several it must be set.",
+    )
     ttl: Duration = setting("10y", "Lifetime of a root that Citadel makes.")
     key_type: KeyTypeName = setting("ec-p256", "Key of a root that Citadel makes.")
+
+
+class VaultAuthSettings(Section):
+    """How Citadel signs in to Vault. Every file is read again at each login."""
+
+    method: Literal["token", "approle", "kubernetes", "jwt", "cert"] = setting(
+        "token", "`token`: one from a file; `approle`, `kubernetes`, `jwt`; `cert`: `vault.client_cert`."
+    )
+    mount: VaultPath = setting("", "Where the method is mounted, below `auth/`. Empty: a mount of the method's name.")
+    role: VaultPath = setting("", "For `kubernetes` and `jwt`: the role. For `cert`: its name; empty: Vault finds it.")
+    role_id: VaultPath = setting("", "For `approle`: the role id.")
+    token_file: OptionalSecret = setting("", "For `token`: `file:PATH` (mode 0600) or `credential:NAME`.")
+    secret_id_file: OptionalSecret = setting("", "For `approle`: `file:PATH` (mode 0600) or `credential:NAME`.")
+    jwt_file: OptionalPath = setting(
+        "", "For `kubernetes` and `jwt`: the file with the JWT. Empty: a Kubernetes pod's own token."
+    )
+
+
+class VaultSettings(Section):
+    """Vault or OpenBao, for what is to be kept there. See docs/vault.md."""
+
+    addresses: Urls = setting(
+        [], "Where it is, such as `https://vault.example.org:8200`; several of one cluster, the preferred one first."
+    )
+    namespace: VaultPath = setting("", "The namespace, if there are any.")
+    ca_file: OptionalPath = setting("", "PEM file of the CAs that signed Vault's TLS certificate. Empty: the system's.")
+    client_cert: OptionalPath = setting("", "PEM file of the client certificate that is shown to it.")
+    client_key: OptionalPath = setting("", "PEM file of the key of `client_cert`.")
+    timeout: Duration = setting("10s", "How long one call to one address may take.")
+    check: Duration = setting("30s", "How often it is asked whether all is well, and what its issuer is now.")
+    auth: VaultAuthSettings
 
 
 class CaSettings(Section):
@@ -302,6 +343,7 @@ class Settings(Section):
     http: HttpSettings
     keys: KeysSettings
     root: RootSettings
+    vault: VaultSettings
     ca: CaSettings
     rotation: RotationSettings
     svid: SvidSettings

@@ -12,10 +12,12 @@ import os
 import pwd
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, ByteSize, PlainSerializer, PlainValidator, ValidationInfo
 
@@ -49,6 +51,17 @@ class SecretSource:
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.where}"
+
+
+@dataclass(frozen=True, slots=True)
+class TransitKey:
+    """A key of Vault's transit engine, where it is mounted and what it is called."""
+
+    mount: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"vault-transit:{self.mount}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +179,53 @@ def _secret_source(value: Any, info: ValidationInfo) -> SecretSource | None:
     raise ValueError(expected)
 
 
+def _kek_source(value: Any, info: ValidationInfo) -> SecretSource | TransitKey | None:
+    if isinstance(value, TransitKey):
+        return value
+    if isinstance(value, str) and value.startswith("vault-transit"):
+        mount, _, name = _vault_path(value.removeprefix("vault-transit").removeprefix(":")).rpartition("/")
+        if not mount or not name:
+            raise ValueError(
+                "a transit key is written as vault-transit:MOUNT/NAME, such as vault-transit:transit/citadel"
+            )
+        return TransitKey(mount, name)
+    try:
+        return _secret_source(value, info)
+    except ValueError as error:
+        raise ValueError(f"{error}, or vault-transit:MOUNT/NAME") from None
+
+
 def _optional_secret_source(value: Any, info: ValidationInfo) -> SecretSource | None:
     return None if value == "" else _secret_source(value, info)
+
+
+def _urls(value: Any) -> tuple[str, ...]:
+    items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"expected a list of addresses, not {value!r}")
+    return tuple(dict.fromkeys(_url(item) for item in items))
+
+
+def _url(item: Any) -> str:
+    """`https://host:port`; without TLS only on this machine."""
+    parts = None
+    if isinstance(item, str):
+        with suppress(ValueError):
+            parts = urlsplit(item.rstrip("/"))
+            _ = parts.port
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{item!r} is not an address such as https://vault.example.org:8200")
+    if parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError(f"{parts.hostname!r}: an address has a scheme, a host and a port only")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ValueError(f"{item!r} would send secrets in the clear; use https")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _vault_path(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"(?:[A-Za-z0-9_.:-]+/?)*", value) or ".." in value:
+        raise ValueError(f"{value!r} is not a path or name in Vault: letters, digits, '_', '.', ':', '-' and '/'")
+    return value.strip("/")
 
 
 def _listen(text: str) -> ListenAddress:
@@ -258,10 +316,13 @@ OptionalPath = Annotated[Path | None, PlainValidator(_optional_path), _AS_TEXT]
 Paths = Annotated[tuple[Path, ...], PlainValidator(_paths), PlainSerializer(_write_paths, return_type=list)]
 SocketPath = Annotated[Path, PlainValidator(_socket_path), _AS_TEXT]
 Secret = Annotated[SecretSource, PlainValidator(_secret_source), _AS_TEXT]
+Kek = Annotated[SecretSource | TransitKey, PlainValidator(_kek_source), _AS_TEXT]
 OptionalSecret = Annotated[SecretSource | None, PlainValidator(_optional_secret_source), _AS_TEXT]
 OptionalListen = Annotated[
     ListenAddress | None, PlainValidator(_from_text(_optional_listen, ListenAddress, type(None))), _AS_TEXT
 ]
+Urls = Annotated[tuple[str, ...], PlainValidator(_urls), PlainSerializer(list, return_type=list)]
+VaultPath = Annotated[str, PlainValidator(_vault_path)]
 Users = Annotated[tuple[int, ...], BeforeValidator(_ids(_user, "user"))]
 OptionalGroup = Annotated[int | None, PlainValidator(_optional_group), _AS_TEXT]
 Groups = Annotated[tuple[int, ...], BeforeValidator(_ids(_group, "group"))]

@@ -81,6 +81,16 @@ def plugged_ca(authorities: ReloadsPluggedCa, every: timedelta) -> Job:
     return Job("plugged-ca", Every(every), run)
 
 
+def vault_root(authorities: ReloadsPluggedCa, every: timedelta) -> Job:
+    """Look at the root in Vault: whether it is what it was, and what else came into its mount."""
+
+    async def run() -> str:
+        await authorities.reload_plugged()
+        return ""
+
+    return Job("vault-root", Every(every), run)
+
+
 def expire_entries(registry: ExpiresEntries, every: timedelta) -> Job:
     """Delete the entries whose time is over."""
 

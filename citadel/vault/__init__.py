@@ -11,20 +11,41 @@ from citadel.vault.access import (
     VaultAccess,
 )
 from citadel.vault.pki import PkiMount
+from citadel.vault.policy import (
+    Need,
+    Permission,
+    beyond,
+    examine,
+    hcl,
+    pki_needs,
+    session_needs,
+    transit_kek_needs,
+)
 from citadel.vault.root import VaultRoot
 from citadel.vault.session import Session, SessionStatus
+from citadel.vault.transit import TransitKek, checked_kek
 
 __all__ = [
     "SERVICE_ACCOUNT_TOKEN",
     "AppRoleSignIn",
     "CertificateSignIn",
     "JwtSignIn",
+    "Need",
+    "Permission",
     "PkiMount",
     "SecretFile",
     "Session",
     "SessionStatus",
     "SignIn",
     "TokenSignIn",
+    "TransitKek",
     "VaultAccess",
     "VaultRoot",
+    "beyond",
+    "checked_kek",
+    "examine",
+    "hcl",
+    "pki_needs",
+    "session_needs",
+    "transit_kek_needs",
 ]

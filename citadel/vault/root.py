@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,7 +24,7 @@ from citadel.ca.chain import ca_faults, ends_soon, link_faults, order_chain, roo
 from citadel.ca.model import Authority, KeySource, Skid
 from citadel.ca.ports import IssuingGrant, RootState
 from citadel.clock import Clock
-from citadel.errors import CitadelError, FailedPrecondition
+from citadel.errors import CitadelError, FailedPrecondition, NotFound
 from citadel.spiffe import TrustDomain
 from citadel.vault.pki import PkiMount, Signed
 
@@ -85,13 +86,7 @@ class VaultRoot:
         """See ports.RootAuthority. Asks for no more than every CA above has left, and refuses what outlives one."""
         if root.key_source is not KeySource.VAULT:
             raise FailedPrecondition(f"the key of the root {root.skid} is not in Vault")
-        line = await self._line()
-        if skid_of(line.root) != root.skid or line.root.public_key() != _public_key(root):
-            raise FailedPrecondition(
-                f"{self._where(line.reference)} now chains to the root {skid_of(line.root)}, not to {root.skid}, "
-                "which is in force",
-                mend="pin the issuer of the root in force (root.vault_issuer), or rotate: citadel root rotate",
-            )
+        line = await self._line_to(root)
         now = self._clock.now()
         ttl = self._ttl(line, now)
         subject = _subject(self._trust_domain, keys.skid(key.public_key()))
@@ -125,8 +120,25 @@ class VaultRoot:
 
     # --- the issuer
 
-    async def _line(self) -> _Line:
-        reference = self._issuer or await self._only_one()
+    async def _line_to(self, root: Authority) -> _Line:
+        """The pinned issuer, if it chains to `root`; while a rotation leads from one issuer to another, the one before.
+        A root that is in force or on its way was approved, so its issuer may be looked for; no other is used."""
+        pinned = await self._line()
+        if _leads_to(pinned, root):
+            return pinned
+        for other in await self._mount.issuers():
+            with suppress(FailedPrecondition, NotFound):
+                line = await self._line(other.id)
+                if _leads_to(line, root):
+                    return line
+        raise FailedPrecondition(
+            f"{self._where(pinned.reference)} chains to the root {skid_of(pinned.root)}, not to {root.skid}, and no "
+            "other issuer of the mount does",
+            mend="pin the issuer of the root in force (root.vault_issuer), or rotate: citadel root rotate",
+        )
+
+    async def _line(self, wanted: str = "") -> _Line:
+        reference = wanted or self._issuer or await self._only_one()
         own, *above = await self._mount.issuer(reference)
         faults: list[str] = []
         if root_faults(own):
@@ -294,5 +306,6 @@ def _der(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.DER)
 
 
-def _public_key(root: Authority) -> object:
-    return x509.load_der_x509_certificate(root.certificate.der).public_key()
+def _leads_to(line: _Line, root: Authority) -> bool:
+    own = x509.load_der_x509_certificate(root.certificate.der)
+    return skid_of(line.root) == root.skid and line.root.public_key() == own.public_key()

@@ -21,7 +21,6 @@ from citadel.errors import (
     NotFound,
     PermissionDenied,
     Unauthenticated,
-    Unavailable,
 )
 from citadel.vault.access import TokenSignIn, VaultAccess
 from citadel.vault.failures import TryAgain, garbage, shown
@@ -119,12 +118,13 @@ class Session:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), wait)
 
-    async def look(self) -> None:
-        """A health check. Raises Unavailable with what is wrong and since when, by asking Vault who we are."""
-        try:
-            await self.call("get", "auth/token/lookup-self")
-        except CitadelError as error:
-            raise Unavailable(error.message, mend=error.mend) from error
+    async def watch(self, every: timedelta) -> None:
+        """Ask Vault again and again who we are, until cancelled: so `status` tells early what is wrong, and when it is
+        over."""
+        while True:
+            with suppress(CitadelError):  # noted
+                await self.call("get", "auth/token/lookup-self")
+            await asyncio.sleep(every.total_seconds() * self._spread(0.9, 1.1))
 
     def status(self) -> SessionStatus:
         held = self._held

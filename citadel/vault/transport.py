@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import requests
-from hvac.adapters import RawAdapter
 
 from citadel.vault import failures
 from citadel.vault.access import VaultAccess
@@ -74,6 +73,8 @@ class Transport:
             self._sessions.clear()
 
     def _adapter(self, address: str) -> Any:
+        from hvac.adapters import RawAdapter  # a start without Vault does not wait for it
+
         adapters: dict[str, Any] = self._local.__dict__.setdefault("adapters", {})
         if address not in adapters:
             session = requests.Session()

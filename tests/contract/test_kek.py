@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,8 @@ import pytest
 from citadel.ca.kek import credential_kek, file_kek
 from citadel.ca.ports import KeyEncryptionKey
 from citadel.errors import FailedPrecondition
+from citadel.vault import TransitKek
+from tests.support.vault import Vault, running
 
 Make = Callable[[bytes], KeyEncryptionKey]
 
@@ -42,10 +44,25 @@ def _credential(folder: Path) -> Make:
     return make
 
 
-@pytest.fixture(params=[_file, _credential], ids=["file", "credential"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
-    made: Make = request.param(tmp_path)
-    return made
+def _transit(vault: Vault) -> Make:
+    """Each key is one of Vault's transit engine; which, its name says."""
+    mount = vault.mount("transit")
+    session = vault.session()
+
+    def make(key: bytes) -> KeyEncryptionKey:
+        vault.call("POST", f"{mount}/keys/{key.hex()[:8]}", {})
+        return TransitKek(session, mount, key.hex()[:8])
+
+    return make
+
+
+@pytest.fixture(params=["file", "credential", "vault-double", "vault-bao"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
+    if request.param.startswith("vault"):
+        with running(request.param.removeprefix("vault-"), tmp_path) as vault:
+            yield _transit(vault)
+    else:
+        yield {"file": _file, "credential": _credential}[request.param](tmp_path)
 
 
 KEY, OTHER = os.urandom(32), os.urandom(32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -32,6 +33,7 @@ class Vault:
     root_token: str
     folder: Path
     double: VaultDouble | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """As the operator, outside of hvac."""
@@ -49,6 +51,19 @@ class Vault:
         """The id of a new issuer."""
         body = {"common_name": f"{name} root", "issuer_name": name, "key_type": "ec", "ttl": "8760h", **more}
         return str(self.call("POST", f"{mount}/root/generate/internal", body)["data"]["issuer_id"])
+
+    def pause(self) -> None:
+        """It hangs: connections are made, and nothing is answered."""
+        if self.double is not None:
+            self.double.silent.set()
+        elif self.process is not None:
+            self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self.double is not None:
+            self.double.silent.clear()
+        elif self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
 
     def secret(self, text: str) -> SecretFile:
         path = self.folder / f"secret-{secrets.token_hex(4)}"
@@ -97,10 +112,11 @@ def _real(bao: str, folder: Path) -> Iterator[Vault]:
     with (folder / "bao.log").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
-        vault = Vault(f"http://127.0.0.1:{port}", token, folder)
+        vault = Vault(f"http://127.0.0.1:{port}", token, folder, process=process)
         _wait(vault, process)
         yield vault
     finally:
+        process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(10)
 

@@ -66,6 +66,7 @@ class VaultDouble:
         self.root_token = "s." + secrets.token_urlsafe(18)
         self.sealed = False
         self.latency = 0.0
+        self.silent = threading.Event()  # set: it takes calls and answers none
         self.faults: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self.calls: list[str] = []
         self._lock = threading.RLock()
@@ -120,6 +121,8 @@ class VaultDouble:
 
     def answer(self, method: str, path: str, body: dict[str, Any], token: str) -> tuple[int, Any]:
         time.sleep(self.latency)
+        while self.silent.is_set():
+            time.sleep(0.05)
         with self._lock:
             self.calls.append(f"{method} {path}")
             try:

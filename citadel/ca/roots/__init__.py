@@ -2,5 +2,6 @@
 
 from citadel.ca.roots.cacerts import CacertsRoot, Plugged, read_cacerts
 from citadel.ca.roots.disk import DiskRoot, DiskRootMaker
+from citadel.ca.roots.remote import RemoteRootMaker
 
-__all__ = ["CacertsRoot", "DiskRoot", "DiskRootMaker", "Plugged", "read_cacerts"]
+__all__ = ["CacertsRoot", "DiskRoot", "DiskRootMaker", "Plugged", "RemoteRootMaker", "read_cacerts"]

@@ -13,7 +13,7 @@ from citadel.ca.kek import credential_kek, file_kek
 from citadel.ca.model import AuthorityCertificate
 from citadel.ca.roots.cacerts import read_cacerts
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, skip, warn
-from citadel.config import Settings, secret_path
+from citadel.config import Settings, TransitKey, secret_path
 from citadel.errors import BadFile
 
 _LOW_DISK_BYTES = 200 << 20
@@ -36,12 +36,16 @@ def folders(settings: Settings) -> Iterator[Finding]:
 
 def key_encryption_key(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
     """The key file: there, safe, and of the right form."""
-    if settings.keys.kek.kind == "credential" and not env.get("CREDENTIALS_DIRECTORY"):
-        yield skip("keys.kek", f"{settings.keys.kek} exists only inside the systemd service")
+    source = settings.keys.kek
+    if isinstance(source, TransitKey):
+        yield skip("keys.kek", f"{source} is in Vault; citadel vault check looks at it")
         return
-    path = secret_path(settings.keys.kek, env)
-    if settings.keys.kek.kind == "credential":
-        credential_kek(settings.keys.kek.where, env["CREDENTIALS_DIRECTORY"])
+    if source.kind == "credential" and not env.get("CREDENTIALS_DIRECTORY"):
+        yield skip("keys.kek", f"{source} exists only inside the systemd service")
+        return
+    path = secret_path(source, env)
+    if source.kind == "credential":
+        credential_kek(source.where, env["CREDENTIALS_DIRECTORY"])
     else:
         file_kek(path)
     yield ok("keys.kek", f"{path} is well formed and private")

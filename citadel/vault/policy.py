@@ -1,0 +1,102 @@
+"""The least that Vault must permit us, as a policy (HCL), and a look at what it does permit (sys/capabilities-self)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from citadel.vault.session import Session
+
+_NOTHING = frozenset({"deny"})
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`capabilities` at `path`, as Vault's policies name them. `why` is a sentence for the operator."""
+
+    path: str
+    capabilities: frozenset[str]
+    why: str
+    optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """How it stands at one path. Too wide is what is there and not needed."""
+
+    path: str
+    why: str
+    missing: tuple[str, ...]
+    too_wide: tuple[str, ...]
+    optional: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return not self.too_wide and (not self.missing or self.optional)
+
+
+def session_needs() -> list[Need]:
+    return [
+        Need("auth/token/lookup-self", frozenset({"read"}), "see how long our token lives"),
+        Need("auth/token/renew-self", frozenset({"update"}), "renew our token"),
+    ]
+
+
+def pki_needs(mount: str, issuer: str) -> list[Need]:
+    """Of a root in Vault that signs our issuing CAs."""
+    return [
+        Need(f"{mount}/issuer/{issuer}/json", frozenset({"read"}), "read the issuer and what is above it"),
+        Need(f"{mount}/issuer/{issuer}/sign-intermediate", frozenset({"update"}), "have an issuing CA signed"),
+        Need(f"{mount}/issuers", frozenset({"list"}), "tell you of issuers that came into the mount", optional=True),
+    ]
+
+
+def transit_kek_needs(mount: str, key: str) -> list[Need]:
+    """Of a key-encryption key in transit."""
+    return [
+        Need(f"{mount}/keys/{key}", frozenset({"read"}), "check the key's type, and that it cannot leave Vault"),
+        Need(f"{mount}/encrypt/{key}", frozenset({"update"}), "seal private keys"),
+        Need(f"{mount}/decrypt/{key}", frozenset({"update"}), "open them"),
+    ]
+
+
+def beyond(mounts: Iterable[str], issuer: str) -> list[Need]:
+    """Where we must be permitted nothing: who may do this is trusted by the whole mesh."""
+    paths = ["sys/policies/acl/citadel-probe", "sys/mounts/citadel-probe", "sys/auth/citadel-probe"]
+    for mount in mounts:
+        paths += [f"{mount}/{rest}" for rest in ("config/issuers", "root/generate/internal", "sign-verbatim")]
+        paths += [f"{mount}/root/sign-intermediate", f"{mount}/issuer/{issuer}", f"{mount}/roles/citadel-probe"]
+    return [Need(path, frozenset(), "nothing here is ours to do") for path in paths]
+
+
+def hcl(needs: Sequence[Need]) -> str:
+    """The policy that permits just this."""
+    blocks = []
+    for need in needs:
+        if need.capabilities:
+            listed = ", ".join(f'"{one}"' for one in sorted(need.capabilities))
+            blocks.append(f'# {need.why}\npath "{need.path}" {{\n  capabilities = [{listed}]\n}}\n')
+    return "\n".join(blocks)
+
+
+async def examine(session: Session, needs: Sequence[Need]) -> list[Permission]:
+    """What Vault permits us of `needs`, in their order. Raises what Session.call does."""
+    reply = await session.call("post", "sys/capabilities-self", {"paths": [need.path for need in needs]})
+    found = []
+    for need in needs:
+        listed = reply.data.get(need.path)
+        has = frozenset(map(str, listed)) if isinstance(listed, list) else _NOTHING
+        if "root" in has:
+            found.append(Permission(need.path, need.why, (), ("root",), need.optional))
+            continue
+        has -= _NOTHING
+        found.append(
+            Permission(
+                need.path,
+                need.why,
+                tuple(sorted(need.capabilities - has)),
+                tuple(sorted(has - need.capabilities)),
+                need.optional,
+            )
+        )
+    return found

@@ -1,0 +1,111 @@
+"""Vault's transit engine as a key-encryption key: what is sealed with it opens only while Vault permits it (API docs).
+
+Envelope: Vault encrypts a data key of 32 bytes that is used once; the private key itself is sealed here with it
+(AES-256-GCM), bound to its context, and never goes to Vault.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from citadel.errors import FailedPrecondition
+from citadel.vault.session import Session
+
+_MARK = b"\x02"
+_NONCE_BYTES = 12
+_KEY_BYTES = 32
+_KINDS = ("aes256-gcm96", "chacha20-poly1305")
+_WRAPPED = re.compile(r"vault:v[1-9][0-9]{0,8}:[A-Za-z0-9+/]{24,4096}={0,2}")
+_RESTORE = "restore a backup"
+
+
+class TransitKek:
+    """Contract: ca.ports.KeyEncryptionKey. `checked_kek` looks at the key first.
+
+    Ciphertext: a mark, the length of the wrapped data key (2 bytes), the wrapped data key as Vault gave it, nonce,
+    AES-256-GCM output; everything before the nonce is authenticated with the context.
+    """
+
+    def __init__(self, session: Session, mount: str, name: str) -> None:
+        self._session = session
+        self._mount = mount
+        self._name = name
+        self._id = f"vault-transit:{mount}/{name}"
+
+    @property
+    def id(self) -> str:
+        return self._id
+
+    def holds(self, kek_id: str) -> bool:
+        return kek_id == self._id
+
+    async def seal(self, plaintext: bytes, context: bytes) -> bytes:
+        """Raises Unavailable, and what else Session.call does."""
+        key = os.urandom(_KEY_BYTES)
+        body = {"plaintext": base64.b64encode(key).decode()}
+        wrapped = (await self._session.call("post", f"{self._mount}/encrypt/{self._name}", body)).data.get("ciphertext")
+        if not isinstance(wrapped, str) or not _WRAPPED.fullmatch(wrapped):
+            raise FailedPrecondition(f"{self._where()} gave no ciphertext when a key was to be sealed")
+        head = _MARK + len(wrapped).to_bytes(2) + wrapped.encode()
+        nonce = os.urandom(_NONCE_BYTES)
+        return head + nonce + AESGCM(key).encrypt(nonce, plaintext, head + context)
+
+    async def open(self, ciphertext: bytes, context: bytes) -> bytes:
+        """Raises Unavailable while Vault cannot be asked, and FailedPrecondition as the port says."""
+        size = int.from_bytes(ciphertext[1:3])
+        head, rest = ciphertext[: 3 + size], ciphertext[3 + size :]
+        wrapped = head[3:].decode("ascii", "replace")
+        if head[:1] != _MARK or not _WRAPPED.fullmatch(wrapped) or len(rest) < _NONCE_BYTES + 16:
+            raise FailedPrecondition(f"a key sealed under {self._id} is damaged, or of a newer Citadel", mend=_RESTORE)
+        try:
+            reply = await self._session.call("post", f"{self._mount}/decrypt/{self._name}", {"ciphertext": wrapped})
+        except FailedPrecondition as error:
+            raise FailedPrecondition(
+                f"the key-encryption key {self._id} does not open this private key: {error.message}",
+                mend="name the transit key that belongs to this database (keys.kek)",
+            ) from None
+        try:
+            key = base64.b64decode(str(reply.data.get("plaintext")), validate=True)
+            return AESGCM(key).decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], head + context)
+        except (InvalidTag, binascii.Error, ValueError):
+            raise FailedPrecondition(
+                f"the key-encryption key {self._id} opens this key, but it was sealed for another place, or is damaged",
+                mend=_RESTORE,
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"TransitKek({self._id})"
+
+    def _where(self) -> str:
+        return f"the transit key {self._name} at {self._mount} in Vault"
+
+
+async def checked_kek(session: Session, mount: str, name: str) -> TransitKek:
+    """The key-encryption key, looked at first.
+
+    Raises FailedPrecondition if its kind does not fit, or it can leave Vault or be deleted; what Session.call raises.
+    """
+    facts = (await session.call("get", f"{mount}/keys/{name}")).data
+    faults = []
+    if facts.get("type") not in _KINDS:
+        faults.append(f"is of type {facts.get('type')}, expected {' or '.join(_KINDS)}")
+    if facts.get("exportable"):
+        faults.append("is exportable")
+    if facts.get("allow_plaintext_backup"):
+        faults.append("may be backed up in plain text")
+    if facts.get("deletion_allowed"):
+        faults.append("may be deleted, and everything sealed with it would be lost")
+    if facts.get("derived"):
+        faults.append("is derived, which needs a context of Vault's own")
+    if faults:
+        raise FailedPrecondition(
+            f"the transit key {name} at {mount} in Vault {'; it '.join(faults)}",
+            mend=f"make another one: bao write -f {mount}/keys/NAME, and name it in keys.kek",
+        )
+    return TransitKek(session, mount, name)

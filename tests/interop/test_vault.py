@@ -1,0 +1,151 @@
+"""A real `citadel up` whose root is in Vault: over the contract double, and a real OpenBao if there is one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from citadel.vault import hcl, pki_needs, session_needs
+from tests.support import up as ups
+from tests.support.vault import KINDS, Vault, running
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(params=KINDS)
+def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
+    with running(request.param, tmp_path) as one:
+        yield one
+
+
+def settings(vault: Vault, mount: str, issuer: str, **role: object) -> str:
+    """The configuration with an AppRole that has the least policy."""
+    role = {"token_ttl": "1h", "token_max_ttl": "24h", **role}
+    approle = vault.approle(hcl([*session_needs(), *pki_needs(mount, issuer)]), **role)
+    return (
+        f"""
+[root]
+kind = "vault"
+vault_mount = "{mount}"
+vault_issuer = "{issuer}"
+[vault]
+addresses = ["{vault.address}"]
+check = "1s"
+timeout = "2s"
+[vault.auth]
+method = "approle"
+mount = "{approle.mount}"
+role_id = "{approle.role_id}"
+secret_id_file = "file:{approle.secret_id.path}"
+"""
+        + ups.QUICK
+    )
+
+
+def wait_for(look: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def vault_check(up: ups.Up) -> dict[str, Any]:
+    return next(one for one in up.json("status")["checks"] if one["name"] == "vault")
+
+
+def is_served(up: ups.Up) -> bool:
+    """Whether a workload is given a certificate now."""
+    with ups.Workload(up.workload_socket, "spiffe://example.org/web") as workload:
+        return "spiffe://example.org/web" in workload.take()
+
+
+def test_the_root_is_vaults_and_the_least_policy_is_enough(vault: Vault, tmp_path: Path) -> None:
+    mount = vault.mount("pki")
+    issuer = vault.new_root(mount)
+    with ups.running(tmp_path / "c", settings(vault, mount, issuer)) as up:
+        authorities = {one["kind"]: one for one in up.json("ca", "list")}
+        assert authorities["root"]["subject"] == "CN=mesh root"
+        assert authorities["issuing"]["signed_by"] == authorities["root"]["skid"]
+        assert vault_check(up)["ok"]
+        checked = up.json("vault", "check")
+        assert {one["result"] for one in checked} == {"ok"}, checked
+        assert vault.root_token not in up.log.read_text()
+        for secret in vault.folder.glob("secret-*"):
+            assert secret.read_text().strip() not in up.log.read_text()
+
+
+def test_an_outage_stops_no_certificates_is_told_and_ends_without_a_restart(vault: Vault, tmp_path: Path) -> None:
+    mount = vault.mount("pki")
+    issuer = vault.new_root(mount)
+    with ups.running(tmp_path / "c", settings(vault, mount, issuer)) as up:
+        vault.pause()
+        down = wait_for(lambda: not (one := vault_check(up))["ok"] and one, "the outage shows in status")
+        assert "certificates are issued from what we hold until" in down["reason"]
+        assert "since" in down["reason"]
+        up.register("/web", ups.me())
+        assert is_served(up)
+        up.end()
+        up.start()  # Vault is still down: what we hold goes on
+        assert is_served(up)
+        vault.resume()
+        wait_for(lambda: vault_check(up)["ok"], "it recovers by itself")
+
+
+def test_a_new_issuer_in_the_mount_is_told_and_trusted_by_nobody(vault: Vault, tmp_path: Path) -> None:
+    mount = vault.mount("pki")
+    issuer = vault.new_root(mount)
+    with ups.running(tmp_path / "c", settings(vault, mount, issuer)) as up:
+        before = up.json("bundle", "show")
+        stranger = vault.new_root(mount, "stranger")
+        wait_for(lambda: any(stranger in one for one in up.json("status")["waiting"]), "the operator is told")
+        assert up.json("bundle", "show") == before
+
+
+def test_check_names_what_is_missing_and_what_is_too_wide(vault: Vault, tmp_path: Path) -> None:
+    mount = vault.mount("pki")
+    issuer = vault.new_root(mount)
+    up = ups.Up(tmp_path / "c", settings(vault, mount, issuer))
+    narrow = f'path "{mount}/issuer/{issuer}/json" {{\n  capabilities = ["read", "update"]\n}}\n'
+    approle = vault.approle(narrow, token_ttl="1h")
+    text = up.config.read_text()
+    lines = []
+    for line in text.splitlines():
+        if line.startswith("mount = "):
+            line = f'mount = "{approle.mount}"'
+        elif line.startswith("role_id"):
+            line = f'role_id = "{approle.role_id}"'
+        elif line.startswith("secret_id_file"):
+            line = f'secret_id_file = "file:{approle.secret_id.path}"'
+        lines.append(line)
+    up.config.write_text("\n".join(lines))
+    done = up.run("vault", "check", check=False)
+    assert done.returncode == 1
+    assert "missing: update (to have an issuing CA signed)" in " ".join(done.stdout.split())
+    assert "too wide: update" in done.stdout
+    assert f'path "{mount}/issuer/{issuer}/sign-intermediate"' in done.stderr
+
+
+def test_from_disk_to_vault_is_a_rotation(vault: Vault, tmp_path: Path) -> None:
+    mount = vault.mount("pki")
+    issuer = vault.new_root(mount)
+    with ups.running(tmp_path / "c", ups.QUICK + '[rotation]\nreconnect_window = "1s"\nassumed_after = "1s"\n') as up:
+        old = next(one for one in up.json("ca", "list") if one["kind"] == "root")
+        up.end()
+        text = up.config.read_text()
+        up.config.write_text(text + settings(vault, mount, issuer).replace(ups.QUICK, ""))
+        up.start()
+        assert any("only by a rotation" in one for one in up.json("status")["waiting"])
+        up.run("root", "prepare")
+        roots = {one["skid"]: one for one in up.json("ca", "list") if one["kind"] == "root"}
+        new = next(one for skid, one in roots.items() if skid != old["skid"])
+        assert new["subject"] == "CN=mesh root"
+        assert roots[old["skid"]]["state"] in ("active", "retiring")
+        wait_for(lambda: up.run("root", "activate", check=False).returncode == 0, "the gate opens")
+        issuing = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("issuing", "active")]
+        assert [one["signed_by"] for one in issuing] == [new["skid"]]
