@@ -52,7 +52,9 @@ def presented(rule: JwtRule, http: HttpRequest) -> Iterator[Presented]:
                 yield Presented(text, Place.HEADER, name)
     if params and "?" in http.path:
         given = _parameters(http.path)
-        yield from (Presented(given[name], Place.PARAM, name) for name in sorted(set(params)) if name in given)
+        yield from (
+            Presented(_decoded(given[name]), Place.PARAM, name) for name in sorted(set(params)) if name in given
+        )
     if rule.from_cookies:
         jar = _cookies(http.headers.get("cookie", ()))
         yield from (Presented(jar[name], Place.COOKIE, name) for name in sorted(set(rule.from_cookies)) if name in jar)
@@ -76,14 +78,14 @@ def _behind(prefix: str, value: str) -> str | None:
 
 def _parameters(path: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for pair in path.partition("?")[2].partition("#")[0].split("&"):
+    for pair in filter(None, path.partition("?")[2].partition("#")[0].split("&")):
         name, _, value = pair.partition("=")
-        found.setdefault(_decoded(name), _decoded(value))
+        found.setdefault(_decoded(name), value)
     return found
 
 
 def _decoded(text: str) -> str:
-    return unquote(text, errors="surrogateescape")
+    return unquote(text, errors="surrogateescape") if "%" in text else text
 
 
 def _cookies(values: tuple[str, ...]) -> dict[str, str]:
