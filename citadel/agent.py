@@ -1,9 +1,9 @@
-"""Composition of the node's side: the workload socket, attestation, identities, SDS."""
+"""Composition of the node's side: the workload socket, attestation, identities, SDS, ext_authz."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -11,14 +11,17 @@ from typing import Protocol
 import grpc
 import stamina
 
+from citadel.authz import PolicySet
+from citadel.authz.doors import AuthorizationService, Caller, DoorMeter, DoorRules, Registered
 from citadel.clock import Clock
 from citadel.config import Settings
-from citadel.errors import CitadelError
+from citadel.errors import CitadelError, Unavailable
 from citadel.sds.acks import AckQueue
 from citadel.sds.files import FileSecrets
 from citadel.sds.ports import Acknowledgement, StreamMeter
 from citadel.sds.service import SERVER_OPTIONS, SecretService
 from citadel.workload.attestors import Attestor, Attestors, DockerAttestor, SystemdAttestor, UnixAttestor
+from citadel.workload.callers import Callers
 from citadel.workload.census import Census
 from citadel.workload.feeds import Feeds
 from citadel.workload.identities import Identities
@@ -38,8 +41,24 @@ _BOUNDED: tuple[tuple[str, int], ...] = (
 )
 
 
-class NodeMeter(StreamMeter, WorkloadMeter, Protocol):
+class NodeMeter(StreamMeter, WorkloadMeter, DoorMeter, Protocol):
     """Counts what the node does. Implementation: telemetry.metrics."""
+
+
+class _Attested:
+    """authz.doors.Callers over the feeds of the workload socket."""
+
+    def __init__(self, callers: Callers, identities: Identities) -> None:
+        self._callers = callers
+        self._identities = identities
+
+    async def caller(self, peer: str) -> Caller:
+        if not self._identities.told:  # nobody would be anybody
+            raise Unavailable("the registration entries are not here yet")
+        feed = await self._callers.feed(peer)
+        domains = feed.view.bundles.keys()  # raises if the caller is not who it was
+        entries = tuple(Registered(one.spiffe_id, dict(one.labels)) for one in feed.entries)
+        return Caller(feed.peer.name, entries, frozenset(domains))
 
 
 class Agent:
@@ -62,9 +81,16 @@ class Agent:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, upstream: Upstream, clock: Clock, private: Path, *, meter: NodeMeter
+    settings: Settings,
+    upstream: Upstream,
+    clock: Clock,
+    private: Path,
+    *,
+    policies: Callable[[], PolicySet | None] = lambda: None,
+    meter: NodeMeter,
 ) -> AsyncIterator[Agent]:
-    """Run the node's side inside the context. `private` is a 0700 folder for sockets that only we may reach."""
+    """Run the node's side inside the context. `private` is a 0700 folder for sockets that only we may reach.
+    `policies`: the set by which checks are decided now; None: there is none yet."""
     table = PeerTable()
     identities = Identities(upstream, clock, keys=WorkloadKeys(settings.svid.key_type), meter=meter)
     feeds = Feeds(
@@ -88,6 +114,8 @@ async def running(
     service = SecretService(feeds, acks, clock, files=files, meter=meter, presence=census, max_names=names)
     server = grpc.aio.server(options=(*SERVER_OPTIONS, *_BOUNDED))
     service.add_to(server)
+    callers = Callers(feeds, table)
+    AuthorizationService(policies, _Attested(callers, identities), _door_rules(settings), meter=meter).add_to(server)
     inner = private / "workload.sock"
     inner.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{inner}")
@@ -96,7 +124,7 @@ async def running(
     relay = Relay(public.path, inner, table, mode=public.mode, limits=_limits(settings), meter=meter)
     works = (identities.run(), feeds.run(), acks.run(), files.run(), _remember(census, upstream))
     try:
-        async with relay, asyncio.TaskGroup() as group:
+        async with relay, callers, asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
             yield Agent(identities, feeds, service, files, relay)
             for task in tasks:
@@ -117,6 +145,11 @@ async def _remember(census: Census, upstream: Upstream) -> None:
 def _limits(settings: Settings) -> RelayLimits:
     socket = settings.sockets.workload
     return RelayLimits(connections=socket.max_connections, per_uid=socket.quota_connections_per_uid)
+
+
+def _door_rules(settings: Settings) -> DoorRules:
+    told = settings.authorization
+    return DoorRules(told.default_namespace, frozenset(told.claims_from))
 
 
 def _attestors(settings: Settings) -> list[Attestor]:

@@ -22,9 +22,11 @@ from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.holdings import Holdings
 from citadel.api.http import HttpParts, serving
 from citadel.api.local import LocalUpstream
-from citadel.api.ports import CheckView, HeldView, JobView
+from citadel.api.ports import CheckView, HeldView, JobView, PolicyView
 from citadel.audit.auditor import Auditor
 from citadel.audit.notary import Notary
+from citadel.authz import MeshFacts, PathNormalization, PolicySet
+from citadel.authz.sources import KeptPolicies, PolicySource
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.federation import Federation
 from citadel.ca.issuer import IssuancePolicy, Issuer
@@ -39,7 +41,7 @@ from citadel.ca.rotation.rotations import Rotations
 from citadel.changes import Topic
 from citadel.clock import Clock
 from citadel.config import Change, Settings, TransitKey, database_url
-from citadel.errors import CitadelError, Unavailable
+from citadel.errors import CitadelError, FailedPrecondition, Unavailable
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
 from citadel.jobs.folder import EntryFolder
@@ -147,6 +149,7 @@ class Server:
         )
         self.notary = Notary(store.audit, store.audit, kek, clock, every=settings.audit.checkpoint_records)
         self.health = Health(clock, meter=self.metrics)
+        self.policies = _policy_source(settings, clock, metrics)
         self.jobs = Jobs(
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
         )
@@ -173,6 +176,10 @@ class Server:
         self.health.add("renewals", self._renews, severity=Severity.WARNING)
         if self.vault is not None:
             self.health.add("vault", self._vault_answers, severity=Severity.WARNING)
+        if self.policies is not None:
+            await self.policies.restore()
+            self.health.add("policies", self._decides, severity=Severity.UNREADY)
+            self.health.add("policy-source", self._follows_policies, severity=Severity.WARNING)
 
     async def follow_authorities(self) -> None:
         """Notice what another server did to the authorities, until cancelled."""
@@ -241,6 +248,18 @@ class Server:
             return "nothing that we hold can sign"
         return f"certificates are issued from what we hold until {current.ends:%Y-%m-%dT%H:%M:%SZ}"
 
+    async def _decides(self) -> None:
+        """The first read may still be under way: then everything is denied."""
+        if self.policies is not None and self.policies.policies is None:
+            raise Unavailable("there is no good set of policies yet, and every check is denied")
+
+    async def _follows_policies(self) -> None:
+        if self.policies is not None and self.policies.fault:
+            raise FailedPrecondition(self.policies.fault)
+
+    def policy_set(self) -> PolicySet | None:
+        return None if self.policies is None else self.policies.policies
+
     async def _renews(self) -> None:
         if (outage := self._outage()) is not None:
             raise Unavailable(outage.sentence())
@@ -284,7 +303,8 @@ class Server:
     def waiting(self) -> Sequence[str]:
         folder_fault = self._folder.fault if self._folder else ""
         outage = self._outage()
-        faults = (folder_fault, self.rotation_runner.fault, outage.sentence() if outage else "")
+        policies = self.policies.fault if self.policies else ""
+        faults = (folder_fault, self.rotation_runner.fault, outage.sentence() if outage else "", policies)
         restart = [f"a restart, for {change}" for change in self._pending]
         return [*self.authorities.waiting(), *self.rekeying.waiting(), *(fault for fault in faults if fault), *restart]
 
@@ -313,6 +333,47 @@ class _Situation:
 
     def waiting(self) -> Sequence[str]:
         return self._server.waiting()
+
+    def policies(self) -> PolicyView | None:
+        source = self._server.policies
+        return None if source is None else _policy_view(source)
+
+    async def confirm_policies(self, version: str) -> PolicyView:
+        source = self._server.policies
+        if source is None:
+            raise FailedPrecondition("no policies are configured", mend="set authorization.policies")
+        await source.confirm(version)
+        return _policy_view(source)
+
+
+def _policy_view(source: PolicySource) -> PolicyView:
+    now, held = source.in_force, source.held
+    return PolicyView(
+        source=str(source.path),
+        version="" if now is None else now.policies.version,
+        documents=0 if now is None else len(now.documents),
+        since=None if now is None else now.since,
+        restored=now is not None and now.restored,
+        fault=source.fault,
+        held_version="" if held is None else held.version,
+        held_documents=0 if held is None else len(held.documents),
+        held_why="" if held is None else held.why,
+    )
+
+
+def _policy_source(settings: Settings, clock: Clock, meter: Metrics) -> PolicySource | None:
+    told = settings.authorization
+    if told.policies is None:
+        return None
+    facts = MeshFacts(
+        settings.trust_domain,
+        aliases=told.trust_domain_aliases,
+        root_namespace=told.root_namespace,
+        path_normalization=PathNormalization(told.path_normalization),
+        trusted_proxies=told.trusted_proxies,
+    )
+    kept = KeptPolicies(settings.data_dir / "policies" / "last-good.json")
+    return PolicySource(told.policies, facts, kept, clock, default_namespace=told.default_namespace, meter=meter)
 
 
 def _issuance_policy(settings: Settings) -> IssuancePolicy:
@@ -431,13 +492,17 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             "audit": server.notary.follow,
             "rotation": server.rotation_runner.run,
         }
+        if server.policies is not None:
+            works["policies"] = server.policies.run
         if (folder := server.entry_folder()) is not None:
             works["entry folder"] = folder.watch
         for name, work in works.items():
             task = asyncio.create_task(server.supervisor.keep(name, work), name=name)
             stack.push_async_callback(_cancelled, task)
         server.node = await stack.enter_async_context(
-            node_side.running(settings, server.upstream, clock, private, meter=server.metrics)
+            node_side.running(
+                settings, server.upstream, clock, private, policies=server.policy_set, meter=server.metrics
+            )
         )
         await server.jobs.start()
         stack.push_async_callback(server.jobs.stop)

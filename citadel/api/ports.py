@@ -53,6 +53,21 @@ class HeldView:
     last_error: str
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyView:
+    """The policies that are followed: what is in force (version empty: nothing yet), and what waits to be confirmed."""
+
+    source: str
+    version: str
+    documents: int
+    since: datetime | None
+    restored: bool
+    fault: str
+    held_version: str
+    held_documents: int
+    held_why: str
+
+
 class Situation(Protocol):
     """What `status` tells beyond what the stores know."""
 
@@ -68,3 +83,9 @@ class Situation(Protocol):
     def held(self) -> Sequence[HeldView]: ...
 
     def waiting(self) -> Sequence[str]: ...
+
+    def policies(self) -> PolicyView | None:
+        """None: none are configured."""
+
+    async def confirm_policies(self, version: str) -> PolicyView:
+        """Apply what is held back. Raises NotFound, FailedPrecondition, PermissionDenied."""

@@ -39,6 +39,8 @@ class Reason(StrEnum):
     """Denied (400): the path cannot be normalised, so nothing may be said of it."""
     BAD_REQUEST = "bad-request"
     """Denied: the request contradicts itself, or lacks what every request has."""
+    UNKNOWN_WORKLOAD = "unknown-workload"
+    """Denied: nobody knows whose policies are asked, or what was said of it contradicts what is known."""
     NOT_LOADED = "not-loaded"
     """Denied: no good set of policies was loaded yet."""
     INTERNAL_ERROR = "internal-error"

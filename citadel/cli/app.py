@@ -18,6 +18,7 @@ from citadel.cli import (
     envoy,
     init,
     keys,
+    policy,
     root,
     status,
     svid,
@@ -70,6 +71,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(svid.app, name="svid")
 app.add_typer(envoy.app, name="envoy")
+app.add_typer(policy.app, name="policy")
 app.command("status", epilog=status.EXAMPLES)(status.status)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(config.app, name="config")

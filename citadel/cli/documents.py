@@ -184,6 +184,19 @@ def client(one: admin.Client) -> Document:
     }
 
 
+def policies(one: admin.Policies) -> Document:
+    held = {"version": one.held_version, "documents": one.held_documents, "why": one.held_why}
+    return {
+        "source": one.source,
+        "version": one.version,
+        "documents": one.documents,
+        "since": time(one.since),
+        "restored": one.restored,
+        "fault": one.fault,
+        "held": held if one.held_version else None,
+    }
+
+
 def status(one: admin.Status) -> Document:
     return {
         "version": one.version,
@@ -196,6 +209,7 @@ def status(one: admin.Status) -> Document:
         "bundle_sequence": one.bundle_sequence,
         "entries": one.entries,
         "streams": one.streams,
+        "policies": policies(one.policies) if one.HasField("policies") else None,
         "checks": [{"name": c.name, "ok": c.ok, "reason": c.reason, "since": time(c.since)} for c in one.checks],
         "authorities": [authority(a) for a in one.authorities],
         "identities": [

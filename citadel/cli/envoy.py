@@ -58,6 +58,13 @@ def write_bootstrap(
     application_http2: Annotated[
         bool, typer.Option("--app-http2", help="Speak HTTP/2 to --app, as gRPC services need.")
     ] = False,
+    authorize: Annotated[
+        bool, typer.Option("--authorize", help="Ask Citadel's policies about each request at --listen.")
+    ] = False,
+    check_timeout: Annotated[
+        str,
+        typer.Option("--authorize-timeout", help="How long an answer may take; then it is a 503.", metavar="DURATION"),
+    ] = "1s",
     upstream: Annotated[
         list[str] | None,
         typer.Option(
@@ -114,7 +121,14 @@ def write_bootstrap(
         node_id=node_id or socket.gethostname(),
         socket=str(path),
         admin=Address.parse(admin) if admin else None,
-        inbound=_inbound(listen, application, caller or [], permissive=permissive, http2=application_http2),
+        inbound=_inbound(
+            listen,
+            application,
+            caller or [],
+            permissive=permissive,
+            http2=application_http2,
+            check=_seconds("--authorize-timeout", check_timeout) if authorize else 0.0,
+        ),
         upstreams=_upstreams(upstream or [], upstream_id or []),
         variant=variant,
         identity=identity if identity == "default" else SpiffeId.parse(identity).uri,
@@ -147,9 +161,9 @@ def _place(trust_domain: str | None, workload_socket: Path | None, config: Path 
 
 
 def _inbound(
-    listen: str | None, application: str | None, callers: list[str], *, permissive: bool, http2: bool
+    listen: str | None, application: str | None, callers: list[str], *, permissive: bool, http2: bool, check: float
 ) -> Inbound | None:
-    if listen is None and application is None and not (callers or permissive or http2):
+    if listen is None and application is None and not (callers or permissive or http2 or check):
         return None
     if listen is None or application is None:
         raise InvalidInput(
@@ -161,6 +175,7 @@ def _inbound(
         tuple(map(SpiffeId.parse, callers)),
         permissive=permissive,
         protocol=Protocol.HTTP2 if http2 else Protocol.HTTP1,
+        authorize_seconds=check,
     )
 
 

@@ -154,7 +154,18 @@ def _head(now: datetime) -> list[Column]:
         Column("bundle", lambda d: "unknown" if d["store"]["error"] else f"sequence {d['bundle_sequence']}"),
         Column("entries", lambda d: "unknown" if d["store"]["error"] else str(d["entries"])),
         field("streams", "streams"),
+        Column("policies", _policies),
     ]
+
+
+def _policies(document: Document) -> str:
+    found = document["policies"]
+    if found is None:
+        return "none configured"
+    if not found["version"]:
+        return f"none yet, from {found['source']}: every check is denied"
+    kept = ", kept from before" if found["restored"] else ""
+    return f"version {found['version']}, {found['documents']} documents{kept}"
 
 
 def _identities(now: datetime) -> list[Column]:

@@ -21,7 +21,9 @@ from citadel.config.values import (
     Paths,
     Size,
     SocketPath,
+    SpiffeIds,
     TrustDomainName,
+    TrustDomainNames,
     Urls,
     Users,
     VaultPath,
@@ -331,6 +333,45 @@ class ApplySettings(Section):
     prune: bool = setting(False, "Whether entries of the set that are in no file any more are deleted.")
 
 
+_NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\z"
+
+
+class AuthorizationSettings(Section):
+    """Who may call what, by Istio's policies: see docs/authorization-doors.md."""
+
+    policies: OptionalPath = setting(
+        "", "The file or folder of policies that is followed. Empty: every check is denied as `not-loaded`."
+    )
+    trust_domain_aliases: TrustDomainNames = setting(
+        [], "Other names of the trust domain: principals of one of them mean the same workload in all."
+    )
+    root_namespace: str = setting(
+        "istio-system", "Policies of this namespace apply to all namespaces.", pattern=_NAMESPACE
+    )
+    default_namespace: str = setting(
+        "default",
+        "The namespace of documents that have none, and of workloads whose SPIFFE ID is not `/ns/NAMESPACE/...`.",
+        pattern=_NAMESPACE,
+    )
+    path_normalization: Literal["NONE", "BASE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"] = setting(
+        "DECODE_AND_MERGE_SLASHES",
+        "How paths are normalised before they are matched, in Istio's names. It must be what your listeners do; those "
+        "that Citadel generates do the default.",
+    )
+    trusted_proxies: int = setting(
+        0,
+        "How many proxies of yours stand before the Envoy that asks: the client's address is taken from as far back in "
+        "`X-Forwarded-For`. 0: it is that of the direct peer.",
+        ge=0,
+        le=100,
+    )
+    claims_from: SpiffeIds = setting(
+        [],
+        "SPIFFE IDs of the local proxies whose dynamic metadata counts: the claims of tokens that they have verified "
+        "(`envoy.filters.http.jwt_authn`), and `experimental.envoy.filters.*`.",
+    )
+
+
 class Settings(Section):
     """All settings. Made by `load` and `parse`; what is in one has been checked, each value and one against another."""
 
@@ -354,3 +395,4 @@ class Settings(Section):
     audit: AuditSettings
     retention: RetentionSettings
     apply: ApplySettings
+    authorization: AuthorizationSettings

@@ -246,6 +246,18 @@ def _optional_listen(text: str) -> ListenAddress | None:
     return _listen(text) if text else None
 
 
+def _several(read: Callable[[str], Any], noun: str, kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """A validator of a list of what `read` makes of text; text alone is split at commas."""
+
+    def validate(value: Any) -> tuple[Any, ...]:
+        items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError(f"expected a list of {noun}, not {value!r}")
+        return tuple(dict.fromkeys(_from_text(read, kind)(item) for item in items))
+
+    return validate
+
+
 def _ids(lookup: Callable[[str], int], noun: str) -> Callable[[Any], tuple[int, ...]]:
     def read(value: Any) -> tuple[int, ...]:
         items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
@@ -296,6 +308,10 @@ def _write_paths(paths: tuple[Path, ...]) -> list[str]:
     return list(map(str, paths))
 
 
+def _write_texts(values: tuple[object, ...]) -> list[str]:
+    return list(map(str, values))
+
+
 def _or_empty(value: object) -> str:
     return "" if value is None else str(value)
 
@@ -309,6 +325,16 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str),
 ]
 TrustDomainName = Annotated[TrustDomain, PlainValidator(_from_text(TrustDomain.parse, TrustDomain)), _AS_TEXT]
+TrustDomainNames = Annotated[
+    tuple[TrustDomain, ...],
+    PlainValidator(_several(TrustDomain.parse, "trust domains", TrustDomain)),
+    PlainSerializer(_write_texts, return_type=list),
+]
+SpiffeIds = Annotated[
+    tuple[SpiffeId, ...],
+    PlainValidator(_several(SpiffeId.parse, "SPIFFE IDs", SpiffeId)),
+    PlainSerializer(_write_texts, return_type=list),
+]
 NodeName = Annotated[str, PlainValidator(_from_text(_node_name))]
 FileMode = Annotated[int, PlainValidator(_mode), _MODE_AS_TEXT]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _AS_TEXT]

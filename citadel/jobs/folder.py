@@ -14,10 +14,10 @@ import structlog
 
 from citadel.config import EntryDraft, read_entry_files
 from citadel.errors import CitadelError, FailedPrecondition
-from citadel.jobs.stir import HEARTBEAT, stirrings
 from citadel.registry import Entry
 from citadel.registry.apply import Plan
 from citadel.spiffe import SpiffeId
+from citadel.stir import HEARTBEAT, stirrings
 
 _State = tuple[object, ...]
 log = structlog.get_logger("citadel.jobs")

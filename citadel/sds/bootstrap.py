@@ -20,12 +20,14 @@ from citadel.spiffe import SpiffeId, TrustDomain
 _TLS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
 _HCM = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _ROUTER = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+_EXT_AUTHZ = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 _HTTP_OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS_INSPECTOR = "type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
 _ALPN = ["h2", "http/1.1"]
 _MAX_SOCKET_PATH = 107  # unix(7): sun_path has 108 with its final zero
 #: Connections that we make end before the other side would end them: only who sends knows that nothing is under way.
 _CLIENT_SHARE = 0.9
+_LONGEST_CHECK = 30.0  # seconds
 SDS_CLUSTER = "citadel_sds"
 _APPLICATION = "application"
 _OUR_CLUSTERS = frozenset({SDS_CLUSTER, _APPLICATION})
@@ -150,6 +152,8 @@ class Inbound:
     callers: tuple[SpiffeId, ...] = ()
     permissive: bool = False
     protocol: Protocol = Protocol.HTTP1
+    authorize_seconds: float = 0.0
+    """Ask Citadel about each request, and let it wait so long for the answer; none is a 503. 0: do not ask."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +175,8 @@ class Plan:
     def __post_init__(self) -> None:
         if self.max_connection_seconds <= 0 or self.drain_seconds <= 0:
             raise InvalidInput("connections must last and be drained for longer than no time at all")
+        if self.inbound and not 0 <= self.inbound.authorize_seconds <= _LONGEST_CHECK:
+            raise InvalidInput(f"a check may take {_LONGEST_CHECK:g} seconds at the most")
         listens = [one.listen for one in self.upstreams] + ([self.inbound.listen] if self.inbound else [])
         if twice := next((one for one in listens if listens.count(one) > 1), None):
             raise InvalidInput(f"two listeners have the same address, {twice}")
@@ -322,7 +328,9 @@ def _seconds(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".") + "s"
 
 
-def _connection_manager(plan: Plan, cluster: str, prefix: str, route: Document, **extra: Any) -> Document:
+def _connection_manager(
+    plan: Plan, cluster: str, prefix: str, route: Document, filters: Sequence[Document] = (), **extra: Any
+) -> Document:
     routes = [{"match": {"prefix": "/"}, "route": {"cluster": cluster, **route}}]
     return {
         "name": "envoy.filters.network.http_connection_manager",
@@ -334,9 +342,27 @@ def _connection_manager(plan: Plan, cluster: str, prefix: str, route: Document, 
             "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
             "common_http_protocol_options": {"max_connection_duration": _seconds(plan.max_connection_seconds)},
             "drain_timeout": _seconds(plan.drain_seconds),
-            "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
+            "http_filters": [*filters, {"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
             "route_config": {"virtual_hosts": [{"name": cluster, "domains": ["*"], "routes": routes}]},
             **extra,
+        },
+    }
+
+
+def _ext_authz(seconds: float) -> Document:
+    """Fails closed: what gets no answer is a 503, and `failure_mode_allow` is never there. Headers are sent raw: joined
+    by Envoy, repeated ones could not be told apart."""
+    service = {"envoy_grpc": {"cluster_name": SDS_CLUSTER}, "timeout": _seconds(seconds)}
+    return {
+        "name": "envoy.filters.http.ext_authz",
+        "typed_config": {
+            "@type": _EXT_AUTHZ,
+            "transport_api_version": "V3",
+            "grpc_service": service,
+            "status_on_error": {"code": "ServiceUnavailable"},
+            "include_tls_session": True,
+            "encode_raw_headers": True,
+            "metadata_context_namespaces": ["envoy.filters.http.jwt_authn"],
         },
     }
 
@@ -348,6 +374,7 @@ def _inbound(plan: Plan, inbound: Inbound) -> Document:
         _APPLICATION,
         "inbound",
         {},
+        [_ext_authz(inbound.authorize_seconds)] if inbound.authorize_seconds else [],
         forward_client_cert_details="SANITIZE_SET",
         set_current_client_cert_details={"uri": True},
     )

@@ -1,15 +1,16 @@
 """Metrics: what is counted and measured, for Prometheus. Implements the meters that the other rooms ask for.
 
-Every label takes its values from a closed list (outcomes, our own job and check names): no client can make new series.
+Every label takes its values from a closed list (outcomes, our own job and check names, the policies in force): no
+client can make new series.
 """
 
 from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 from prometheus_client import (
     CollectorRegistry,
@@ -30,6 +31,32 @@ _SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 What = Literal["root", "issuing_ca", "leaf"]
 _PHASES = ("distributing", "retiring")
 _STANDINGS = ("silent", "nacked", "gone", "elsewhere")
+
+
+class _Matched(Protocol):
+    @property
+    def policy(self) -> object: ...
+    @property
+    def rule(self) -> int: ...
+
+
+class Decided(Protocol):
+    """What is counted of an authorization decision (authz.Decision)."""
+
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def policy(self) -> object | None: ...
+    @property
+    def rule(self) -> int | None: ...
+    @property
+    def audited(self) -> Sequence[_Matched]: ...
+    @property
+    def dry_run(self) -> Sequence[_Matched]: ...
+    @property
+    def dry_run_outcome(self) -> str | None: ...
 
 
 class Metrics:
@@ -99,6 +126,22 @@ class Metrics:
             self._rotation_seconds.labels(phase).set(0)
         for standing in _STANDINGS:
             self._rotation_laggards.labels(standing).set(0)
+        self._policy_set = self._gauge("policy_set_documents", "Documents of the set of policies in force.", "version")
+        self._policy_loads = self._counter(
+            "policy_loads", "Changes of the source of policies: applied, unchanged, held back, failed.", "outcome"
+        )
+        self._decisions = self._counter("decisions", "Requests that were decided.", "door", "outcome", "reason")
+        self._decision_seconds = self._histogram("decision_seconds", "From request to answer.", _FAST, "door")
+        self._policy_matches = self._counter(
+            "policy_matches",
+            "Matches of rules: they decided (enforced), only would have (dry_run), or only tell (audit).",
+            "policy",
+            "rule",
+            "as",
+        )
+        self._dry_run = self._counter(
+            "dry_run_decisions", "Requests that dry-run policies would decide otherwise.", "door", "would"
+        )
         self._health = self._gauge("health_check", "1 if the check is well, 0 if not.", "check")
 
     def exposition(self) -> bytes:
@@ -194,6 +237,26 @@ class Metrics:
             self._rotation_laggards.labels(standing).set(laggards.get(standing, 0))
         self._rotation_leaves.set(leaves)
         self._rotation_asks.set(1 if asks else 0)
+
+    # --- authz: authz.sources.SourceMeter, authz.doors.DoorMeter
+    def policies(self, version: str, documents: int) -> None:
+        self._policy_set.clear()
+        self._policy_set.labels(version).set(documents)
+
+    def policy_load(self, outcome: str) -> None:
+        self._policy_loads.labels(outcome).inc()
+
+    def decided(self, door: str, decision: Decided, seconds: float) -> None:
+        self._decisions.labels(door, decision.outcome, decision.reason).inc()
+        self._decision_seconds.labels(door).observe(seconds)
+        if decision.policy is not None:
+            self._policy_matches.labels(str(decision.policy), str(decision.rule), "enforced").inc()
+        for match in decision.audited:
+            self._policy_matches.labels(str(match.policy), str(match.rule), "audit").inc()
+        for match in decision.dry_run:
+            self._policy_matches.labels(str(match.policy), str(match.rule), "dry_run").inc()
+        if decision.dry_run_outcome is not None and decision.dry_run_outcome != decision.outcome:
+            self._dry_run.labels(door, decision.dry_run_outcome).inc()
 
     # --- health
     def health_check(self, name: str, ok: bool) -> None:

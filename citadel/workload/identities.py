@@ -100,6 +100,8 @@ class Identities:
         self._listeners: list[Listener] = []
         self._reissue = Reissue(frozenset(), 1.0)
         self.entries: dict[str, AssignedEntry] = {}
+        self.told = False
+        """Whether the server has said yet which entries there are."""
         self.bundles: dict[TrustDomain, HeldBundle] = {}
 
     def listen(self, listener: Listener) -> None:
@@ -145,6 +147,7 @@ class Identities:
 
     def _take(self, update: EntryUpdate) -> None:
         """Costs what changed, not what there is."""
+        self.told = True
         gone = self.entries.keys() - {e.id for e in update.changed} if update.whole else update.gone
         before: dict[str, AssignedEntry] = {}
         touched: set[str] = set()

@@ -7,6 +7,7 @@ import secrets
 import select
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +100,7 @@ class PeerTable:
 
     def __init__(self) -> None:
         self._peers: dict[str, Peer] = {}
+        self._told: dict[str, Callable[[], None]] = {}
 
     def add(self, peer: Peer) -> str:
         token = secrets.token_hex(16)
@@ -106,8 +108,16 @@ class PeerTable:
         return token
 
     def remove(self, token: str) -> None:
+        if told := self._told.pop(token, None):
+            told()
         if peer := self._peers.pop(token, None):
             peer.close()
+
+    def when_closed(self, name: str, told: Callable[[], None]) -> None:
+        """Call `told` once, in the event loop, when this connection ends; there is one at most for each. Raises as
+        lookup does."""
+        self.lookup(name)
+        self._told[name.removeprefix(_PREFIX)] = told
 
     def lookup(self, name: str) -> Peer:
         """The peer that gRPC calls `name` (context.peer()). Raises PermissionDenied if it did not come by the relay."""

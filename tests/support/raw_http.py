@@ -45,7 +45,11 @@ class RawClient:
 
     def get(self, path: bytes, *lines: bytes) -> tuple[int, dict[bytes, bytes]]:
         """Status and headers of the answer to a GET with these header lines."""
-        request = b"\r\n".join([b"GET " + path + b" HTTP/1.1", b"host: a", *lines, b"", b""])
+        return self.ask(b"GET", path, *lines)
+
+    def ask(self, method: bytes, path: bytes, *lines: bytes) -> tuple[int, dict[bytes, bytes]]:
+        """The same with any method, without a body."""
+        request = b"\r\n".join([method + b" " + path + b" HTTP/1.1", b"host: a", *lines, b"", b""])
         try:
             return self._ask(request)
         except ConnectionError:  # closed after a refusal before

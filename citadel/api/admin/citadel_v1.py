@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import structlog
+
 from citadel import __version__
 from citadel.api.admin import convert
-from citadel.api.ports import Situation
+from citadel.api.ports import PolicyView, Situation
 from citadel.api.proto.citadel.v1 import admin_pb2 as pb
 from citadel.audit import Checkpoint
 from citadel.audit.auditor import Auditor
@@ -28,6 +30,7 @@ from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store.ports import ClientStore
 
+log = structlog.get_logger("citadel.api")
 _PAGE = 1000
 _AUDIT_PAGE = 1000
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
@@ -100,7 +103,14 @@ class AdminUseCases:
                 renew_at=convert.seconds(held.renew_at),
                 last_error=held.last_error,
             )
+        if (policies := self.situation.policies()) is not None:
+            status.policies.CopyFrom(_policies(policies))
         return status
+
+    async def confirm_policies(self, request: pb.ConfirmPoliciesRequest, actor: str) -> pb.Policies:
+        view = await self.situation.confirm_policies(request.version)
+        log.warning("policies were confirmed", version=view.version, documents=view.documents, actor=actor)
+        return _policies(view)
 
     async def list_authorities(self) -> pb.ListAuthoritiesResponse:
         live = await self.authority_store.live_leaves(self.clock.now())
@@ -262,6 +272,20 @@ class AdminUseCases:
         if mistakes:
             raise BadFile(mistakes)
         return entries
+
+
+def _policies(view: PolicyView) -> pb.Policies:
+    return pb.Policies(
+        source=view.source,
+        version=view.version,
+        documents=view.documents,
+        since=convert.seconds(view.since),
+        restored=view.restored,
+        fault=view.fault,
+        held_version=view.held_version,
+        held_documents=view.held_documents,
+        held_why=view.held_why,
+    )
 
 
 def _serial(text: str) -> int:

@@ -90,6 +90,9 @@ class AdminService(admin_pb2_grpc.AdminServicer):
     async def CreateAuditCheckpoint(self, request: pb.CreateAuditCheckpointRequest, context: Any) -> Any:
         return await self._answer(context, lambda _: self._cases.create_audit_checkpoint())
 
+    async def ConfirmPolicies(self, request: pb.ConfirmPoliciesRequest, context: Any) -> Any:
+        return await self._answer(context, lambda actor: self._cases.confirm_policies(request, actor))
+
 
 def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     """Register everything on `server`; the health service comes back, to be told how we are."""

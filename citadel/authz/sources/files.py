@@ -76,6 +76,11 @@ def read_paths(paths: Iterable[str | Path], *, stdin: BinaryIO | None = None) ->
     return texts, mistakes
 
 
+def files_of(path: Path) -> list[tuple[str, Path]]:
+    """The files that `load_paths` would read for `path`, by the names that a user knows them by. Blocks."""
+    return [(name, file) for name, file, _ in _files([path], []) if file is not None]
+
+
 def _files(paths: Iterable[str | Path], mistakes: list[Mistake]) -> Iterator[tuple[str, Path | None, bool]]:
     """Each file as (the name that a user knows it by, where it is, whether it was named itself)."""
     for given in paths:

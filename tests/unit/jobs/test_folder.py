@@ -234,7 +234,7 @@ async def test_where_the_kernel_gives_no_events_the_folder_is_looked_at(
 
         return fail()
 
-    monkeypatch.setattr("citadel.jobs.stir.awatch", no_events)
+    monkeypatch.setattr("citadel.stir.awatch", no_events)
     one = EntryFolder(registry, NODE, tmp_path, "s", prune=False, rest=timedelta(0), heartbeat=0.02)
     async with watching(one):
         write(tmp_path / "a.yaml", "a")

@@ -52,6 +52,7 @@ class Status(_message.Message):
     CHECKS_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
     IDENTITIES_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     trust_domain: _builtins.str
     node_id: _builtins.str
@@ -73,6 +74,10 @@ class Status(_message.Message):
 
     @_builtins.property
     def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldIdentity]: ...
+    @_builtins.property
+    def policies(self) -> Global___Policies:
+        """Not set: no policies are configured."""
+
     def __init__(
         self,
         *,
@@ -90,14 +95,83 @@ class Status(_message.Message):
         checks: _abc.Iterable[Global___Check] | None = ...,
         waiting: _abc.Iterable[_builtins.str] | None = ...,
         identities: _abc.Iterable[Global___HeldIdentity] | None = ...,
+        policies: Global___Policies | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "bundle_sequence", b"bundle_sequence", "checks", b"checks", "entries", b"entries", "identities", b"identities", "jobs", b"jobs", "node_id", b"node_id", "started_at", b"started_at", "store_error", b"store_error", "store_kind", b"store_kind", "streams", b"streams", "trust_domain", b"trust_domain", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "bundle_sequence", b"bundle_sequence", "checks", b"checks", "entries", b"entries", "identities", b"identities", "jobs", b"jobs", "node_id", b"node_id", "policies", b"policies", "started_at", b"started_at", "store_error", b"store_error", "store_kind", b"store_kind", "streams", b"streams", "trust_domain", b"trust_domain", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
+
+@_typing.final
+class Policies(_message.Message):
+    """The policies that are followed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    RESTORED_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    HELD_VERSION_FIELD_NUMBER: _builtins.int
+    HELD_DOCUMENTS_FIELD_NUMBER: _builtins.int
+    HELD_WHY_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    version: _builtins.str
+    """Of the set in force; empty: there is none yet, and everything is denied."""
+    documents: _builtins.int
+    since: _builtins.int
+    restored: _builtins.bool
+    """It is what was in force before a restart: the source gave nothing good since."""
+    fault: _builtins.str
+    held_version: _builtins.str
+    """What waits to be confirmed; empty: nothing."""
+    held_documents: _builtins.int
+    held_why: _builtins.str
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        version: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        since: _builtins.int = ...,
+        restored: _builtins.bool = ...,
+        fault: _builtins.str = ...,
+        held_version: _builtins.str = ...,
+        held_documents: _builtins.int = ...,
+        held_why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "fault", b"fault", "held_documents", b"held_documents", "held_version", b"held_version", "held_why", b"held_why", "restored", b"restored", "since", b"since", "source", b"source", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Policies: _TypeAlias = Policies  # noqa: Y015
+
+@_typing.final
+class ConfirmPoliciesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Only this one; empty: whatever is held back."""
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfirmPoliciesRequest: _TypeAlias = ConfirmPoliciesRequest  # noqa: Y015
 
 @_typing.final
 class Job(_message.Message):

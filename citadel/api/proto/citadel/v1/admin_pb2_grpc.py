@@ -104,6 +104,11 @@ class AdminStub:
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointRequest.SerializeToString,
                 response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointResponse.FromString,
                 _registered_method=True)
+        self.ConfirmPolicies = channel.unary_unary(
+                '/citadel.v1.Admin/ConfirmPolicies',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ConfirmPoliciesRequest.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.Policies.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -197,6 +202,13 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ConfirmPolicies(self, request, context):
+        """Apply a set of policies that is held back because it loses most of those in force.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -269,6 +281,11 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.CreateAuditCheckpoint,
                     request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointRequest.FromString,
                     response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointResponse.SerializeToString,
+            ),
+            'ConfirmPolicies': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConfirmPolicies,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ConfirmPoliciesRequest.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.Policies.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -649,6 +666,33 @@ class Admin:
             '/citadel.v1.Admin/CreateAuditCheckpoint',
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointRequest.SerializeToString,
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.CreateAuditCheckpointResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConfirmPolicies(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Admin/ConfirmPolicies',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.ConfirmPoliciesRequest.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_admin__pb2.Policies.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class AdminStub:
     ListAuditKeys: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ListAuditKeysRequest, _admin_pb2.ListAuditKeysResponse]
     CreateAuditCheckpoint: _grpc.UnaryUnaryMultiCallable[_admin_pb2.CreateAuditCheckpointRequest, _admin_pb2.CreateAuditCheckpointResponse]
     """Signs how far this server's chain goes."""
+    ConfirmPolicies: _grpc.UnaryUnaryMultiCallable[_admin_pb2.ConfirmPoliciesRequest, _admin_pb2.Policies]
+    """Apply a set of policies that is held back because it loses most of those in force."""
 
 @_typing.type_check_only
 class AdminAsyncStub(AdminStub):
@@ -71,6 +73,8 @@ class AdminAsyncStub(AdminStub):
     ListAuditKeys: _aio.UnaryUnaryMultiCallable[_admin_pb2.ListAuditKeysRequest, _admin_pb2.ListAuditKeysResponse]  # type: ignore[assignment]
     CreateAuditCheckpoint: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateAuditCheckpointRequest, _admin_pb2.CreateAuditCheckpointResponse]  # type: ignore[assignment]
     """Signs how far this server's chain goes."""
+    ConfirmPolicies: _aio.UnaryUnaryMultiCallable[_admin_pb2.ConfirmPoliciesRequest, _admin_pb2.Policies]  # type: ignore[assignment]
+    """Apply a set of policies that is held back because it loses most of those in force."""
 
 class AdminServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -174,5 +178,13 @@ class AdminServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_admin_pb2.CreateAuditCheckpointResponse, _abc.Awaitable[_admin_pb2.CreateAuditCheckpointResponse]]:
         """Signs how far this server's chain goes."""
+
+    @_abc_1.abstractmethod
+    def ConfirmPolicies(
+        self,
+        request: _admin_pb2.ConfirmPoliciesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_admin_pb2.Policies, _abc.Awaitable[_admin_pb2.Policies]]:
+        """Apply a set of policies that is held back because it loses most of those in force."""
 
 def add_AdminServicer_to_server(servicer: AdminServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

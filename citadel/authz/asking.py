@@ -1,0 +1,242 @@
+"""Requests as JSON and decisions as JSON: one line each, in a schema with a version. Pure.
+
+`docs/schema/` has both as JSON Schema files; they are made from what is here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+
+from citadel.authz.decision import Decision, Outcome, Reason
+from citadel.authz.evaluate import Answer, decide
+from citadel.authz.policyset import PolicySet
+from citadel.authz.request import HttpRequest, IpAddress, Request, Workload, WorkloadKind
+from citadel.errors import CitadelError, InvalidInput
+from citadel.spiffe import SpiffeId
+
+REQUEST_SCHEMA = "citadel.dev/authorization-request/v1"
+DECISION_SCHEMA = "citadel.dev/authorization-decision/v1"
+MAX_LINE = 1 << 20  # bytes
+_REMEMBERED = 4096
+T = TypeVar("T")
+
+
+def _cached(read: Callable[[str], T]) -> Callable[[Any], T]:
+    """What `read` makes of text; the same texts come again and again. Our errors become pydantic's."""
+    remembered = lru_cache(_REMEMBERED)(read)
+
+    def validate(value: Any) -> T:
+        if not isinstance(value, str):
+            raise ValueError("expected text")
+        try:
+            return remembered(value)
+        except CitadelError as error:
+            raise ValueError(error.message) from None
+
+    return validate
+
+
+def _header_names(headers: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        if lower in found:
+            raise ValueError(f"{lower!r} is there twice; list its values")
+        if lower == "host" or (lower.startswith(":") and lower != ":scheme"):
+            raise ValueError(f"{lower!r} is not given as a header, but as method, path or authority")
+        found[lower] = (value,) if isinstance(value, str) else tuple(value)
+    return found
+
+
+_IP = Annotated[IpAddress, PlainValidator(_cached(ip_address)), WithJsonSchema({"type": "string"})]
+_ID = Annotated[
+    SpiffeId, PlainValidator(_cached(SpiffeId.parse)), WithJsonSchema({"type": "string", "pattern": "^spiffe://"})
+]
+_Headers = Annotated[
+    dict[str, str | list[str]],
+    AfterValidator(_header_names),
+]
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class AskedHttp(_Asked):
+    """The HTTP half of a request; without it, the request is a TCP connection."""
+
+    method: str = Field("GET", description="`:method`, as sent.", min_length=1)
+    path: str = Field("/", description="`:path`, as sent: with query, not normalised.")
+    authority: str | None = Field(None, description="`:authority` or Host, port included.")
+    headers: _Headers = Field(default_factory=dict, description="By name; a header that is repeated is a list.")
+    claims: dict[str, Any] | None = Field(None, description="Payload of the verified token; null: there is none.")
+
+    def value(self) -> HttpRequest:
+        return HttpRequest(self.method, self.path, self.authority, self.headers, self.claims)  # type: ignore[arg-type]
+
+
+class AskedWorkload(_Asked):
+    """Whose policies are asked."""
+
+    namespace: str = Field("default", description="Its namespace.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Its labels.")
+    kind: Literal["workload", "gateway", "waypoint"] = Field("workload", description="What its proxy stands before.")
+    gateway: str = Field("", description="Name of the Gateway, for gateways and waypoints.")
+    gateway_class: str = Field("", description="Its class.")
+
+    def value(self) -> Workload:
+        return Workload(self.namespace, self.labels, WorkloadKind(self.kind), self.gateway, self.gateway_class)
+
+
+class AskedAttributes(_Asked):
+    """What a request has, besides whose policies are asked."""
+
+    peer: _ID | None = Field(None, description="SPIFFE ID that the peer proved by mTLS; null: plaintext.")
+    source_ip: _IP | None = Field(None, description="Address of the direct peer.")
+    remote_ip: _IP | None = Field(None, description="Address of the original client (default: that of the peer).")
+    destination_ip: _IP | None = Field(None, description="Address that was connected to.")
+    port: int | None = Field(None, ge=0, le=65535, description="Port of the workload.")
+    sni: str = Field("", description="Server name of the TLS hello.")
+    http: AskedHttp | None = Field(None, description="Null: a TCP connection.")
+    metadata: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Dynamic metadata by filter, for experimental.envoy.filters.*."
+    )
+    providers: dict[str, Literal["allow", "deny", "failed"]] = Field(
+        default_factory=dict, description="What extension providers say, for CUSTOM policies; one left out fails."
+    )
+
+    def request(self) -> Request:
+        return Request(
+            self.port,
+            self.peer,
+            self.source_ip,
+            self.source_ip if self.remote_ip is None else self.remote_ip,
+            self.destination_ip,
+            self.sni.lower(),
+            None if self.http is None else self.http.value(),
+            self.metadata,
+        )
+
+    def answers(self) -> dict[str, Answer]:
+        return {name: Answer(said) for name, said in self.providers.items()}
+
+
+class Asked(AskedAttributes):
+    """A line: one request, and whose policies are asked."""
+
+    schema_: Literal["citadel.dev/authorization-request/v1"] = Field(
+        "citadel.dev/authorization-request/v1", alias="schema", description="Version of this schema; may be left out."
+    )
+    id: str | int | None = Field(None, description="Comes back in the answer.")
+    workload: AskedWorkload = Field(default_factory=lambda: AskedWorkload(), description="Whose policies are asked.")
+
+    @classmethod
+    def parse(cls, line: bytes | str) -> Asked:
+        """Read a line of JSON. Raises InvalidInput with everything that is wrong with it."""
+        try:
+            return cls.model_validate_json(line)
+        except ValidationError as error:
+            raise InvalidInput(faults(error)) from None
+
+
+def faults(error: ValidationError) -> str:
+    """What pydantic found, in one line: `http.method: …; port: …`."""
+    return "; ".join(
+        ": ".join(filter(None, [".".join(str(part) for part in one["loc"]), said(one["msg"])]))
+        for one in error.errors(include_url=False, include_input=False)[:20]
+    )
+
+
+def said(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+class Lines:
+    """Answers lines of JSON under one set of policies."""
+
+    def __init__(self, policies: PolicySet) -> None:
+        self._policies = policies
+        self._known: dict[int, tuple[Decision, str]] = {}  # decisions that many requests share, by what they are
+        self.asked = 0
+        self.bad = 0
+
+    def answer(self, line: bytes) -> str:
+        """The decision as a line of JSON, with a line feed. A line that is no request is denied, and counted as bad."""
+        self.asked += 1
+        try:
+            asked = Asked.parse(line)
+        except InvalidInput as error:
+            self.bad += 1
+            decision = Decision(Outcome.DENY, Reason.BAD_REQUEST, detail=f"line {self.asked}: {error.message}")
+            return f"{{{_body(decision)}}}\n"
+        decision = decide(self._policies, asked.workload.value(), asked.request(), asked.answers())
+        name = "" if asked.id is None else f'"id": {json.dumps(asked.id)}, '
+        return f"{{{name}{self._shared(decision)}}}\n"
+
+    def _shared(self, decision: Decision) -> str:
+        """The body of a decision; that of a rule is one object for all requests that it decides."""
+        known = self._known.get(id(decision))
+        if known is not None and known[0] is decision:
+            return known[1]
+        body = _body(decision)
+        if len(self._known) < _REMEMBERED:
+            self._known[id(decision)] = decision, body
+        return body
+
+    def answers(self, chunks: Iterable[bytes]) -> Iterator[str]:
+        """What has been read is answered before more is read: who waits for an answer gets it."""
+        rest = b""
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > MAX_LINE:
+                yield "".join(self.answer(line) for line in lines if line.strip())
+                raise InvalidInput(f"line {self.asked} is longer than {MAX_LINE} bytes; reading stopped there")
+            yield "".join(self.answer(line) for line in lines if line.strip())
+        if rest.strip():
+            yield self.answer(rest)
+
+
+def _body(decision: Decision) -> str:
+    document = {"schema": DECISION_SCHEMA, **decision.to_json(), "detail": decision.detail}
+    return json.dumps(document)[1:-1]
+
+
+def request_schema() -> dict[str, Any]:
+    """The JSON Schema of a request."""
+    return {"$id": REQUEST_SCHEMA, **Asked.model_json_schema(by_alias=True)}
+
+
+def decision_schema() -> dict[str, Any]:
+    """The JSON Schema of a decision."""
+    text, maybe = {"type": "string"}, {"type": ["string", "null"]}
+    match = {
+        "type": "object",
+        "properties": {"policy": text, "rule": {"type": "integer"}, "action": text},
+        "required": ["policy", "rule", "action"],
+    }
+    properties = {
+        "schema": {"const": DECISION_SCHEMA},
+        "id": {"type": ["string", "integer"], "description": "Of the request."},
+        "outcome": {"enum": [one.value for one in Outcome]},
+        "reason": {"enum": [one.value for one in Reason], "description": "Codes are only added to."},
+        "action": {**maybe, "description": "The kind of policy that decided."},
+        "policy": {**maybe, "description": "namespace/name of the policy that decided."},
+        "rule": {"type": ["integer", "null"], "description": "Which of its rules, from 0."},
+        "audited": {"type": "array", "items": match},
+        "dry_run": {"type": "array", "items": match},
+        "dry_run_outcome": {"enum": [*(one.value for one in Outcome), None]},
+        "detail": {**text, "description": "One more sentence for people."},
+    }
+    return {
+        "$id": DECISION_SCHEMA,
+        "title": "Decision",
+        "type": "object",
+        "properties": properties,
+        "required": [name for name in properties if name != "id"],
+    }

@@ -1,0 +1,202 @@
+"""What Envoy asks (envoy.service.auth.v3.AttributeContext) as requests for the engine. Pure.
+
+One request, as a rule. Where Envoy has joined what were perhaps several headers of one name, a header can be read in
+more than one way, and all readings come back: only what every one of them allows is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from ipaddress import ip_address
+from itertools import pairwise, product
+from typing import Any
+
+from envoy.config.core.v3 import address_pb2
+from envoy.service.auth.v3 import attribute_context_pb2
+from google.protobuf.json_format import MessageToDict
+
+from citadel.authz.headers import JOINED_HEADERS
+from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request
+from citadel.errors import BadSpiffeId
+from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
+
+JWT_FILTER = "envoy.filters.http.jwt_authn"
+JWT_PAYLOAD = "payload"
+"""The key that Istio's proxies, and what Citadel generates, put a verified token's payload under."""
+MAX_HEADERS = 1_000
+MAX_READINGS = 64
+_FORWARDED_FOR = "x-forwarded-for"
+
+
+class BadAttributes(Exception):
+    """A check that is no question: it lacks what each has, or contradicts itself. The message is for the log."""
+
+
+def read(
+    attributes: attribute_context_pb2.AttributeContext,
+    *,
+    trust_domains: frozenset[TrustDomain],
+    trusted_proxies: int,
+    header_names: frozenset[str],
+    claims: bool,
+) -> tuple[Request, ...]:
+    """The readings of a check. Never empty.
+
+    `trust_domains`: whose identities count. `header_names`: those that policies look at. `claims`: whether dynamic
+    metadata, and with it the claims of a verified token, count. Raises BadAttributes.
+    """
+    if not attributes.HasField("destination"):
+        raise BadAttributes("the check names no destination")
+    source = _ip(attributes.source.address)
+    metadata = _metadata(attributes) if claims else {}
+    request = Request(
+        port=_port(attributes.destination.address),
+        peer=_peer(attributes.source.principal, trust_domains),
+        source_ip=source,
+        remote_ip=source,
+        destination_ip=_ip(attributes.destination.address),
+        sni=attributes.tls_session.sni.lower(),
+        metadata=metadata,
+    )
+    if not attributes.request.HasField("http"):
+        return (request,)
+    http = _http(attributes.request.http)
+    jwt = metadata.get(JWT_FILTER, {}).get(JWT_PAYLOAD)
+    if isinstance(jwt, dict):
+        http = replace(http, jwt=jwt)
+    remote = _client(http.headers.get(_FORWARDED_FOR, ()), source, trusted_proxies)
+    request = replace(request, http=http, remote_ip=remote)
+    if attributes.request.http.HasField("header_map"):
+        return (request,)
+    return tuple(replace(request, http=replace(http, headers=one)) for one in _readings(http.headers, header_names))
+
+
+def _peer(principal: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
+    """A certificate's first URI SAN, or something else of it: only the SPIFFE ID of a domain that we know counts."""
+    if not principal.startswith(SCHEME):
+        return None
+    try:
+        peer = SpiffeId.parse(principal)
+    except BadSpiffeId:
+        return None
+    return peer if peer.trust_domain in trust_domains else None
+
+
+def _ip(address: address_pb2.Address) -> IpAddress | None:
+    return _read_ip(address.socket_address.address)
+
+
+@lru_cache(maxsize=4096)  # reading one costs as much as a decision, and the same come again
+def _read_ip(text: str) -> IpAddress | None:
+    try:
+        return ip_address(text)
+    except ValueError:  # a unix socket, or nothing
+        return None
+
+
+def _port(address: address_pb2.Address) -> int | None:
+    return address.socket_address.port_value or None
+
+
+def _http(http: attribute_context_pb2.AttributeContext.HttpRequest) -> HttpRequest:
+    """With raw headers (the filter's encode_raw_headers) nothing was joined, and bytes are as they came."""
+    if http.HasField("header_map"):
+        headers = _raw(http.header_map.headers)
+    else:
+        headers = {name.lower(): (value,) for name, value in http.headers.items()}
+    if len(headers) > MAX_HEADERS:
+        raise BadAttributes(f"the request has more than {MAX_HEADERS} headers")
+    method = _pseudo(headers, ":method", http.method)
+    if not method:
+        raise BadAttributes("the request has no method")
+    return HttpRequest(
+        method,
+        _pseudo(headers, ":path", http.path) or "",
+        _pseudo(headers, ":authority", http.host),
+        headers,
+    )
+
+
+def _raw(given: Any) -> dict[str, tuple[str, ...]]:
+    headers: dict[str, list[str]] = {}
+    for header in given:
+        value = header.raw_value.decode("utf-8", "surrogateescape") if header.raw_value else header.value
+        headers.setdefault(header.key.lower(), []).append(value)
+    return {name: tuple(values) for name, values in headers.items()}
+
+
+def _pseudo(headers: dict[str, tuple[str, ...]], name: str, field: str) -> str | None:
+    """A pseudo-header, which is no header for the engine: from the headers, where it is as it came, or the field.
+
+    Raises BadAttributes if there are two of it, or the two places say different things.
+    """
+    given = headers.pop(name, ())
+    if len(given) > 1:
+        raise BadAttributes(f"the request has two {name}")
+    if not given:
+        return field or None
+    if field and given[0].isascii() and field != given[0]:  # others Envoy had to change to put them into the field
+        raise BadAttributes(f"the request has two different {name}")
+    return given[0]
+
+
+def _readings(headers: Mapping[str, tuple[str, ...]], names: frozenset[str]) -> Iterator[dict[str, tuple[str, ...]]]:
+    """The headers in every way in which they can have been sent, as far as policies look at them."""
+    unclear = {
+        name: list(_groupings(values[0]))
+        for name, values in headers.items()
+        if name in names and name not in JOINED_HEADERS and "," in values[0]
+    }
+    count = 1
+    for ways in unclear.values():
+        count *= len(ways)
+    if count > MAX_READINGS:
+        raise BadAttributes(
+            f"{', '.join(sorted(unclear))}: joined by Envoy, and to be read in more than {MAX_READINGS} ways; "
+            "set encode_raw_headers in the ext_authz filter"
+        )
+    for chosen in product(*unclear.values()):
+        yield {**headers, **dict(zip(unclear, chosen, strict=True))}
+
+
+def _groupings(value: str) -> Iterator[tuple[str, ...]]:
+    """`a,b` is one value or two. A comma beside a space is never one that Envoy put there: it trims values."""
+    pieces = value.split(",")
+    if len(pieces) > MAX_READINGS.bit_length():
+        yield from ((value,),) * (MAX_READINGS + 1)
+        return
+    joints = [not (before.endswith((" ", "\t")) or after.startswith((" ", "\t")))
+              for before, after in pairwise(pieces)]  # fmt: skip
+    for cuts in product(*((False, True) if joint else (False,) for joint in joints)):
+        values = [pieces[0]]
+        for cut, piece in zip(cuts, pieces[1:], strict=True):
+            if cut:
+                values.append(piece)
+            else:
+                values[-1] += f",{piece}"
+        yield tuple(values)
+
+
+def _client(forwarded: tuple[str, ...], source: IpAddress | None, trusted_proxies: int) -> IpAddress | None:
+    """The original client, as Envoy finds it with `xff_num_trusted_hops`: behind so many proxies of ours.
+
+    An Envoy that uses the remote address has added the direct peer's itself, which is none of theirs.
+    """
+    if not trusted_proxies:
+        return source
+    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
+    if hops and source is not None and hops[-1] == str(source):
+        hops.pop()
+    try:
+        return ip_address(hops[-trusted_proxies])
+    except (IndexError, ValueError):
+        return source
+
+
+def _metadata(attributes: attribute_context_pb2.AttributeContext) -> dict[str, dict[str, JsonValue]]:
+    found: dict[str, dict[str, JsonValue]] = {}
+    for name, struct in attributes.metadata_context.filter_metadata.items():
+        found[name] = MessageToDict(struct)
+    return found

@@ -1,0 +1,69 @@
+"""What a door needs of the node that it stands on: who asks, and who counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+from citadel.authz.decision import Decision
+from citadel.authz.request import Workload, WorkloadKind
+from citadel.spiffe import SpiffeId, TrustDomain
+
+#: Istio puts this on the proxies that it makes for a Gateway of the Kubernetes Gateway API.
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registration entry that the caller was attested for."""
+
+    spiffe_id: SpiffeId
+    labels: Mapping[str, str]
+
+    @cached_property
+    def namespace(self) -> str:
+        """Of an ID `/ns/NAMESPACE/…`; empty for others."""
+        segments = self.spiffe_id.path.split("/")
+        return segments[2] if len(segments) > 2 and segments[1] == "ns" else ""
+
+    def workload(self, default_namespace: str) -> Workload:
+        namespace = self.namespace or default_namespace
+        gateway = self.labels.get(GATEWAY_NAME, "")
+        kind = WorkloadKind.GATEWAY if gateway else WorkloadKind.WORKLOAD
+        return Workload(namespace, self.labels, kind, gateway)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, as attested; not what it says of itself."""
+
+    name: str
+    """For the log: `pid 4711 uid 1000`."""
+    entries: tuple[Registered, ...]
+    """All that it is registered as, the oldest first."""
+    trust_domains: frozenset[TrustDomain]
+    """Whose certificates it can verify: its own trust domain, and those that its entries federate with."""
+
+
+class Callers(Protocol):
+    """Who is at the other end of a connection. Implementation: in agent.py, over workload.callers."""
+
+    async def caller(self, peer: str) -> Caller:
+        """The caller that gRPC calls `peer`. Cheap for all but the first call of a connection.
+
+        Raises PermissionDenied if it cannot be named or is not who it was, ResourceExhausted past its quota,
+        Unavailable while nobody's registration is known."""
+
+
+class DoorMeter(Protocol):
+    """Counts decisions. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def decided(self, door: str, decision: Decision, seconds: float) -> None: ...
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def decided(self, door: str, decision: Decision, seconds: float) -> None: ...

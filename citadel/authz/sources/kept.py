@@ -1,0 +1,69 @@
+"""The last good set of policies on disk: what is in force after a restart until the source gives something good."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from citadel.authz.load import SourceText
+from citadel.errors import FailedPrecondition, PermissionDenied
+
+SCHEMA = "citadel.dev/last-good-policies/v1"
+
+
+class KeptPolicies:
+    """One file, of mode 0600, replaced whole. Its folder is made if need be. All methods block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def save(self, texts: Sequence[SourceText]) -> None:
+        """Keep these files instead of what was kept. On return they survive a loss of power. Raises PermissionDenied,
+        and then what was kept before is kept still."""
+        files = [{"name": one.name, "content": base64.b64encode(one.content).decode()} for one in texts]
+        new = self._path.with_name(f".{self._path.name}.new")
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            with open(descriptor, "w") as file:
+                json.dump({"schema": SCHEMA, "files": files}, file)
+                file.flush()
+                os.fsync(descriptor)
+            new.replace(self._path)
+            _sync(self._path.parent)
+        except OSError as error:
+            with suppress(OSError):
+                new.unlink()
+            raise PermissionDenied(f"{self._path} cannot be written: {error.strerror}") from None
+
+    def load(self) -> list[SourceText] | None:
+        """What was kept; None if nothing was. Raises FailedPrecondition if it cannot be read."""
+        try:
+            document = json.loads(self._path.read_bytes())
+            if document["schema"] != SCHEMA:
+                raise ValueError
+            return [
+                SourceText(one["name"], base64.b64decode(one["content"], validate=True)) for one in document["files"]
+            ]
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise FailedPrecondition(f"{self._path} cannot be read: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError, RecursionError, binascii.Error):
+            raise FailedPrecondition(
+                f"{self._path} does not hold a set of policies",
+                mend="remove it; the policies are read from their source",
+            ) from None
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

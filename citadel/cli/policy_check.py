@@ -1,0 +1,164 @@
+"""`citadel policy check` and `explain`: what policies in files make of requests."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from citadel.authz import explain as explain_request
+from citadel.authz.asking import Lines
+from citadel.cli.exits import Exit
+from citadel.cli.options import examples
+from citadel.cli.policy_options import (
+    ClaimsOption,
+    FilesOption,
+    HeaderOption,
+    HostOption,
+    LabelOption,
+    MeshOption,
+    MethodOption,
+    NamespaceOption,
+    PathOption,
+    PeerOption,
+    PortOption,
+    ProviderOption,
+    RemoteOption,
+    SniOption,
+    SourceOption,
+    TcpOption,
+    TrustDomainOption,
+    asked,
+    mesh,
+    policies,
+)
+from citadel.cli.run import printable
+from citadel.errors import InvalidInput, NotFound, PermissionDenied
+
+CHECK_EXAMPLES = examples(
+    "citadel policy check -f policies/ -n shop -l app=cart --peer spiffe://shop.example/ns/shop/sa/web --path /cart/7",
+    "citadel policy check -f policies/ --input requests.jsonl > decisions.jsonl",
+)
+EXPLAIN_EXAMPLES = examples(
+    "citadel policy explain -f policies/ -n shop -l app=cart --method POST --path /cart/7",
+)
+_CHUNK = 1 << 16
+
+
+class ExplainFormat(StrEnum):
+    TEXT = "text"
+    TREE = "tree"
+    JSON = "json"
+
+
+def check(
+    file: FilesOption,
+    lines: Annotated[
+        str | None,
+        typer.Option("--input", help="Requests as JSON lines, from a file or - for standard input.", metavar="FILE"),
+    ] = None,
+    namespace: NamespaceOption = "default",
+    label: LabelOption = None,
+    peer: PeerOption = None,
+    method: MethodOption = "GET",
+    path: PathOption = "/",
+    host: HostOption = None,
+    header: HeaderOption = None,
+    claims: ClaimsOption = None,
+    port: PortOption = None,
+    source_ip: SourceOption = None,
+    remote_ip: RemoteOption = None,
+    sni: SniOption = "",
+    tcp: TcpOption = False,
+    provider: ProviderOption = None,
+    mesh_file: MeshOption = None,
+    trust_domain: TrustDomainOption = None,
+) -> None:
+    """Decide requests by policies in files.
+
+    One request by options, or many as JSON lines; one JSON decision a line comes out. The schemas are in docs/schema. A
+    line that is no request is denied, and the exit code is 4 then.
+    """
+    if lines == "-" and "-" in file:
+        raise InvalidInput("policies and requests cannot both come from standard input")
+    door = Lines(policies(file, mesh(mesh_file, trust_domain)))
+    if lines is None:
+        one = asked(
+            namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
+        )
+        sys.stdout.write(door.answer(one.model_dump_json(by_alias=True).encode()))
+        return
+    with _opened(lines) as descriptor:
+        for answers in door.answers(_chunks(descriptor)):
+            sys.stdout.write(answers)
+            sys.stdout.flush()
+    if door.bad:
+        raise typer.Exit(Exit.INVALID)
+
+
+def explain(
+    file: FilesOption,
+    namespace: NamespaceOption = "default",
+    label: LabelOption = None,
+    peer: PeerOption = None,
+    method: MethodOption = "GET",
+    path: PathOption = "/",
+    host: HostOption = None,
+    header: HeaderOption = None,
+    claims: ClaimsOption = None,
+    port: PortOption = None,
+    source_ip: SourceOption = None,
+    remote_ip: RemoteOption = None,
+    sni: SniOption = "",
+    tcp: TcpOption = False,
+    provider: ProviderOption = None,
+    mesh_file: MeshOption = None,
+    trust_domain: TrustDomainOption = None,
+    form: Annotated[ExplainFormat, typer.Option("--format", help="How to show it.")] = ExplainFormat.TREE,
+) -> None:
+    """Say what each policy makes of a request, and why.
+
+    For what did not match: the first condition that failed, with what it wants and what the request has.
+    """
+    compiled = policies(file, mesh(mesh_file, trust_domain))
+    one = asked(
+        namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
+    )
+    found = explain_request(compiled, one.workload.value(), one.request(), one.answers())
+    if form is ExplainFormat.JSON:
+        print(json.dumps(found.to_json(), indent=2))
+    else:
+        text = found.to_tree() if form is ExplainFormat.TREE else found.to_text()
+        print("\n".join(printable(line) for line in text.split("\n")))
+
+
+@contextmanager
+def _opened(name: str) -> Iterator[int]:
+    if name == "-":
+        yield sys.stdin.fileno()
+        return
+    try:
+        descriptor = os.open(Path(name), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {name}") from None
+    except OSError as error:
+        raise PermissionDenied(f"{name} cannot be read: {error.strerror}") from None
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _chunks(descriptor: int) -> Iterator[bytes]:
+    try:
+        while chunk := os.read(descriptor, _CHUNK):
+            yield chunk
+    except OSError as error:
+        raise PermissionDenied(f"the requests cannot be read: {error.strerror}") from None

@@ -1,0 +1,125 @@
+"""Options that the offline `citadel policy` commands share, and what they stand for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from citadel.authz import PolicyDocuments, PolicySet
+from citadel.authz.asking import Asked
+from citadel.authz.policyset import compile_documents
+from citadel.authz.sources import load_paths
+from citadel.authz.tables import MeshBlock, read_mesh
+from citadel.errors import InvalidInput
+
+FilesOption = Annotated[
+    list[str],
+    typer.Option(
+        "--file", "-f", help="File or folder of policies, or - for standard input; may be repeated.", metavar="PATH"
+    ),
+]
+MeshOption = Annotated[
+    Path | None,
+    typer.Option("--mesh", help="YAML file with what the mesh is, as a table's `mesh`.", metavar="FILE"),
+]
+TrustDomainOption = Annotated[
+    str | None, typer.Option("--trust-domain", help="Of the mesh (default: cluster.local).", metavar="NAME")
+]
+NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the workload.", metavar="NAME")]
+LabelOption = Annotated[
+    list[str] | None, typer.Option("--label", "-l", help="A label of the workload.", metavar="NAME=VALUE")
+]
+PeerOption = Annotated[str | None, typer.Option("--peer", help="SPIFFE ID of who calls.", metavar="ID")]
+MethodOption = Annotated[str, typer.Option("--method", help="HTTP method.", metavar="METHOD")]
+PathOption = Annotated[str, typer.Option("--path", help="HTTP path, as sent.", metavar="PATH")]
+HostOption = Annotated[str | None, typer.Option("--host", help="HTTP host, as sent.", metavar="HOST")]
+HeaderOption = Annotated[list[str] | None, typer.Option("--header", help="HTTP header.", metavar="NAME:VALUE")]
+ClaimsOption = Annotated[
+    str | None, typer.Option("--claims", help="Payload of the verified token, as JSON.", metavar="JSON")
+]
+PortOption = Annotated[int | None, typer.Option("--port", help="Port of the workload.", metavar="PORT")]
+SourceOption = Annotated[str | None, typer.Option("--source-ip", help="Address of the peer.", metavar="IP")]
+RemoteOption = Annotated[str | None, typer.Option("--remote-ip", help="Address of the client.", metavar="IP")]
+SniOption = Annotated[str, typer.Option("--sni", help="Server name of the TLS hello.", metavar="NAME")]
+TcpOption = Annotated[bool, typer.Option("--tcp", help="A TCP connection, not an HTTP request.")]
+ProviderOption = Annotated[
+    list[str] | None,
+    typer.Option("--provider", help="What a provider says: allow, deny or failed.", metavar="NAME=ANSWER"),
+]
+
+
+def mesh(file: Path | None, trust_domain: str | None) -> MeshBlock:
+    """What the mesh is. Raises BadFile, BadSpiffeId."""
+    block = MeshBlock() if file is None else read_mesh(file)
+    return (
+        block
+        if trust_domain is None
+        else MeshBlock.model_validate({**block.model_dump(), "trust_domain": trust_domain})
+    )
+
+
+def documents(files: list[str], block: MeshBlock) -> PolicyDocuments:
+    """What the files say. Raises BadFile with every mistake."""
+    return load_paths(files, stdin=sys.stdin.buffer, default_namespace=block.default_namespace)
+
+
+def policies(files: list[str], block: MeshBlock) -> PolicySet:
+    return compile_documents(documents(files, block), block.facts())
+
+
+def pairs(given: list[str] | None, option: str, between: str = "=") -> dict[str, str]:
+    """Raises InvalidInput for what is no NAME=VALUE."""
+    found: dict[str, str] = {}
+    for text in given or []:
+        name, sign, value = text.partition(between)
+        if not (name and sign):
+            raise InvalidInput(f"{option} {text!r} is not NAME{between}VALUE")
+        found[name] = value
+    return found
+
+
+def asked(
+    namespace: str,
+    label: list[str] | None,
+    peer: str | None,
+    method: str,
+    path: str,
+    host: str | None,
+    header: list[str] | None,
+    claims: str | None,
+    port: int | None,
+    source_ip: str | None,
+    remote_ip: str | None,
+    sni: str,
+    tcp: bool,
+    provider: list[str] | None,
+) -> Asked:
+    """The request that the options describe. Raises InvalidInput."""
+    document: dict[str, Any] = {
+        "workload": {"namespace": namespace, "labels": pairs(label, "--label")},
+        "peer": peer,
+        "port": port,
+        "source_ip": source_ip,
+        "remote_ip": remote_ip,
+        "sni": sni,
+        "providers": pairs(provider, "--provider"),
+    }
+    if not tcp:
+        headers: dict[str, list[str]] = {}
+        for text in header or []:
+            ((name, value),) = pairs([text], "--header", ":").items()
+            headers.setdefault(name.strip().lower(), []).append(value.strip())
+        payload = None if claims is None else _json(claims)
+        document["http"] = {"method": method, "path": path, "authority": host, "headers": headers, "claims": payload}
+    return Asked.parse(json.dumps(document))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"--claims is no JSON: {error}") from None

@@ -1,0 +1,197 @@
+"""A real Envoy asks the ext_authz door: what it lets through, and what it does when the door is slow or gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from citadel.sds.bootstrap import Address, Inbound, Plan, Protocol, Upstream, bootstrap
+from citadel.spiffe import SpiffeId, TrustDomain
+from tests.support.envoys import Envoy, Mesh, mesh, wait_for
+from tests.support.raw_http import RawClient
+
+pytestmark = pytest.mark.envoy
+
+WEB, OTHER, CART = (f"/ns/shop/sa/{name}" for name in ("web", "other", "cart"))
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  rules:
+  - from: [{source: {principals: [example.org/ns/shop/sa/web]}}]
+    to: [{operation: {methods: [GET], paths: ["/cart/*"]}}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-tests, namespace: shop}
+spec: {action: DENY, rules: [{when: [{key: "request.headers[x-mode]", values: [test]}]}]}
+"""
+#: What stands behind the door is told by the filter's metadata in the access log.
+_LOG = "%REQ(:PATH)% " + " ".join(
+    f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{key})%" for key in ("policy", "reason")
+)
+
+
+class Shop:
+    """Cart, which asks the door, and two that call it: web, and other."""
+
+    def __init__(self, world: Mesh) -> None:
+        self.world = world
+        self.policies = world.folder / "policies" / "shop.yaml"
+        folder = world.folder
+        plan = {"trust_domain": TrustDomain.parse("example.org"), "socket": os.fspath(world.up.workload_socket)}
+        mtls = Address.unix(os.fspath(folder / "cart.mtls"))
+        inbound = Inbound(mtls, Address.unix(os.fspath(folder / "app.sock")), authorize_seconds=1.0)
+        document = bootstrap(Plan(node_id="cart", inbound=inbound, **plan))  # type: ignore[arg-type]
+        self.log = folder / "access.log"
+        _logged(document, self.log)
+        self.cart = Envoy(folder, "cart", document)
+        world.up.register(CART, self.cart.selector, "--label", "app=cart")
+        pinned = (SpiffeId.parse(f"spiffe://example.org{CART}"),)
+        self.envoys = [self.cart]
+        self.clients: dict[str, RawClient] = {}
+        for name, path in (("web", WEB), ("other", OTHER)):
+            listen = folder / f"{name}.sock"
+            upstream = Upstream("cart", Address.unix(os.fspath(listen)), mtls, pinned, Protocol.HTTP1)
+            envoy = Envoy(folder, name, _raw(bootstrap(Plan(node_id=name, upstreams=[upstream], **plan))))  # type: ignore[arg-type]
+            world.up.register(path, envoy.selector)
+            self.envoys.append(envoy)
+            self.clients[name] = RawClient(listen)
+        for envoy in self.envoys:
+            envoy.start()
+        for envoy in self.envoys:
+            wait_for(f"Envoy {envoy.name}", envoy.ready)
+
+    def end(self) -> None:
+        for client in self.clients.values():
+            client.close()
+        for envoy in self.envoys:
+            envoy.end()
+
+    def asks(self, who: str, path: bytes, *lines: bytes) -> int:
+        return self.clients[who].get(path, *lines)[0]
+
+
+def _raw(document: dict[str, object]) -> dict[str, object]:
+    """The client's Envoy leaves paths alone and does not try again, so that the other one gets them as they are."""
+    text = json.dumps(document)
+    for ours, raw in (
+        ('"normalize_path": true', '"normalize_path": false'),
+        ('"merge_slashes": true', '"merge_slashes": false'),
+        ('"UNESCAPE_AND_FORWARD"', '"KEEP_UNCHANGED"'),
+    ):
+        assert ours in text
+        text = text.replace(ours, raw)
+    found: dict[str, object] = json.loads(text)
+    return found
+
+
+def _logged(document: dict[str, object], path: Path) -> None:
+    (listener,) = document["static_resources"]["listeners"]  # type: ignore[index]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["access_log"] = [
+        {
+            "name": "file",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+                "path": os.fspath(path),
+                "log_format": {"text_format_source": {"inline_string": _LOG + "\n"}},
+            },
+        }
+    ]
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Shop]:
+    with mesh('[authorization]\npolicies = "../policies"\n') as world:
+        (world.folder / "policies").mkdir()
+        (world.folder / "policies" / "shop.yaml").write_text(POLICIES)
+        found = Shop(world)
+        try:
+            wait_for("policies", lambda: world.up.json("status")["policies"]["version"])
+            yield found
+        finally:
+            found.end()
+
+
+@pytest.mark.parametrize(
+    ("who", "path", "lines", "status"),
+    [
+        ("web", b"/cart/7", (), 200),
+        ("web", b"/cart/7?a=/../admin", (), 200),
+        ("other", b"/cart/7", (), 403),
+        ("web", b"/admin", (), 403),
+        ("web", b"/cart/../admin", (), 403),
+        ("web", b"/cart/%2e%2e/admin", (), 403),
+        ("web", b"/cart%2f..%2fadmin", (), 403),
+        ("web", b"//cart/7", (), 200),
+        ("web", b"/c%61rt/7", (), 200),
+        ("web", b"/cart/7", (b"x-mode: a", b"x-mode: test"), 403),
+        ("web", b"/cart/7", (b"x-mode: a,test",), 200),
+    ],
+)
+def test_envoy_lets_through_what_the_policies_allow(
+    shop: Shop, who: str, path: bytes, lines: tuple[bytes, ...], status: int
+) -> None:
+    assert shop.asks(who, path, *lines) == status
+
+
+def test_another_method_is_denied(shop: Shop) -> None:
+    assert shop.clients["web"].ask(b"POST", b"/cart/7", b"content-length: 0")[0] == 403
+
+
+def test_the_access_log_names_the_policy_that_denied(shop: Shop) -> None:
+    assert shop.asks("web", b"/cart/named", b"x-mode: test") == 403
+    wait_for("the access log", lambda: "/cart/named shop/no-tests denied-by-policy" in shop.log.read_text(), 20)
+
+
+def test_a_changed_policy_is_in_force_without_a_restart(shop: Shop) -> None:
+    shop.policies.write_text(POLICIES.replace("/cart/*", "/basket/*"))
+    try:
+        wait_for("the new policy", lambda: shop.asks("web", b"/basket/7") == 200)
+        assert shop.asks("web", b"/cart/7") == 403
+    finally:
+        shop.policies.write_text(POLICIES)
+        wait_for("the old policy", lambda: shop.asks("web", b"/cart/7") == 200)
+
+
+def test_an_emptied_folder_opens_nothing_until_it_is_confirmed(shop: Shop) -> None:
+    up = shop.world.up
+    shop.policies.unlink()
+    try:
+        held = wait_for("the doubt", lambda: up.json("status")["policies"]["held"])
+        assert shop.asks("other", b"/cart/7") == 403
+        assert held["version"] in up.run("policy", "status").stdout
+        up.run("policy", "confirm", held["version"], "--yes")
+        assert shop.asks("other", b"/cart/7") == 200
+    finally:
+        shop.policies.write_text(POLICIES)
+        wait_for("the policies", lambda: shop.asks("other", b"/cart/7") == 403)
+
+
+def test_a_slow_door_and_a_dead_one_are_503_and_it_comes_back(shop: Shop) -> None:
+    up = shop.world.up
+    up.process.send_signal(signal.SIGSTOP)
+    try:
+        assert shop.asks("web", b"/cart/7") == 503
+    finally:
+        up.process.send_signal(signal.SIGCONT)
+    wait_for("the door", lambda: shop.asks("web", b"/cart/7") == 200)
+    up.end(signal.SIGKILL)
+    try:
+        assert shop.asks("web", b"/cart/7") == 503
+        shop.policies.write_text("no: policy")
+    finally:
+        up.start()
+    wait_for("the door, by the last good set", lambda: shop.asks("web", b"/cart/7") == 200)
+    assert shop.asks("other", b"/cart/7") == 403
+    wait_for("the mistake", lambda: "shop.yaml" in up.json("status")["policies"]["fault"])
+    shop.policies.write_text(POLICIES)
+    wait_for("no mistake", lambda: not up.json("status")["policies"]["fault"])
