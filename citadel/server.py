@@ -27,6 +27,7 @@ from citadel.audit.auditor import Auditor
 from citadel.audit.notary import Notary
 from citadel.authz import MeshFacts, PathNormalization, PolicySet
 from citadel.authz.sources import KeptPolicies, PolicySource
+from citadel.backup.keeper import HighWaterKeeper
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.federation import Federation
 from citadel.ca.issuer import IssuancePolicy, Issuer
@@ -148,6 +149,9 @@ class Server:
             reissue_per_second=settings.rotation.reissue_per_second,
         )
         self.notary = Notary(store.audit, store.audit, kek, clock, every=settings.audit.checkpoint_records)
+        self.high_water = HighWaterKeeper(
+            self.settings.data_dir / "high-water", store.authorities, store.audit, settings.trust_domain, store.changes
+        )
         self.health = Health(clock, meter=self.metrics)
         self.policies = _policy_source(settings, clock, metrics)
         self.jobs = Jobs(
@@ -161,8 +165,10 @@ class Server:
 
     async def start(self) -> None:
         """Bring the authorities into the state in which they can sign, and settle what a crash left open."""
-        await self.store.recognise(self.settings.data_dir / "database-id")
+        database_id = await self.store.recognise(self.settings.data_dir / "database-id")
         await self.store.pin_trust_domain(self.settings.trust_domain)
+        self.high_water.know(database_id)
+        await self.high_water.refuse_older()
         await self.notary.open()
         await self.rekeying.resume()
         await self.authorities.ensure()
@@ -485,12 +491,14 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             stack.push_async_callback(_cancelled, asyncio.create_task(vault.run(), name="vault"))
             watch = asyncio.create_task(vault.watch(settings.vault.check), name="vault watch")
             stack.push_async_callback(_cancelled, watch)
+        stack.push_async_callback(server.high_water.last)
         stack.push_async_callback(_last_checkpoint, server.notary)
         works: dict[str, Callable[[], Awaitable[None]]] = {
             "authorities": server.follow_authorities,
             "directory": server.directory.run,
             "audit": server.notary.follow,
             "rotation": server.rotation_runner.run,
+            "high water": server.high_water.run,
         }
         if server.policies is not None:
             works["policies"] = server.policies.run

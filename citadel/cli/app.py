@@ -9,6 +9,7 @@ import typer
 from citadel import __version__
 from citadel.cli import (
     audit,
+    backup,
     bundle,
     ca,
     completion,
@@ -77,5 +78,6 @@ app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(vault.app, name="vault")
 app.add_typer(audit.app, name="audit")
+app.add_typer(backup.app, name="backup")
 app.command("completion", epilog=completion.EXAMPLES)(completion.completion)
 app.command("version", epilog=version.EXAMPLES)(version.version)

@@ -144,6 +144,19 @@ class SqlAuthorityStore:
         async with self._ledger.writing(audit) as transaction:
             await self.write_bundle(transaction, bundle)
 
+    async def raise_sequence(self, trust_domain: TrustDomain, sequence: int, audit: AuditEvent) -> int:
+        """Make the bundle's sequence at least that; what it is then. Its content stays. Raises NotFound."""
+        mine = _B.c.trust_domain == trust_domain.name
+        async with self._ledger.writing(audit, topics=[Topic.BUNDLES]) as transaction:
+            await transaction.one_at_a_time("bundles")
+            row = await transaction.first(select(_B.c.sequence).where(mine).with_for_update())
+            if row is None:
+                raise NotFound(f"there is no bundle of {trust_domain}")
+            if row.sequence >= sequence:
+                return int(row.sequence)
+            await transaction.connection.execute(update(_B).where(mine).values(sequence=sequence))
+            return sequence
+
     # --- within a transaction, for this store's neighbours
 
     async def insert(self, transaction: Transaction, authority: Authority, key: SealedKey | None) -> None:

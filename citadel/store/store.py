@@ -121,8 +121,8 @@ class Store:
                     mend="set trust_domain back, or begin with another data directory",
                 )
 
-    async def recognise(self, path: Path) -> None:
-        """Make sure that this is the database of before: its id is in the file at `path`, which is made at first.
+    async def recognise(self, path: Path) -> str:
+        """Make sure that this is the database of before: its id, which is in the file at `path`, made at first.
 
         Raises FailedPrecondition if it is another one, or an empty one; PermissionDenied.
         """
@@ -134,12 +134,13 @@ class Store:
                 await transaction.connection.execute(insert(MetaRow).values(key="database_id", value=row[0]))
         if known is None and row is not None:
             remember(path, row[0])
-        elif row is None or row[0] != known:
+        if row is None or row[0] != (known or row[0]):
             what = "is empty" if row is None else "is another one than before"
             raise FailedPrecondition(
                 f"the database {self.where} {what}: {path} remembers the one that this Citadel used",
                 mend="mount or restore that one; to begin anew, with a root that nobody trusts yet, remove the file",
             )
+        return str(row[0])
 
     async def health(self) -> None:
         """Returns if the database answers; and, if it refused to write the last time, can be written to again.

@@ -1,0 +1,180 @@
+"""Makes and reads back backups: a snapshot of the store, its manifest, both sealed into one file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from citadel import __version__
+from citadel.audit import ChainReport
+from citadel.backup.container import open_container, seal_container
+from citadel.backup.manifest import Manifest, split
+from citadel.backup.recipients import Opener, Recipient
+from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
+from citadel.store import snapshot
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A backup that opened, is whole, and holds what it says."""
+
+    manifest: Manifest
+    chains: Sequence[ChainReport]
+
+    @property
+    def faults(self) -> list[str]:
+        return [f"{chain.writer}: {fault}" for chain in self.chains for fault in chain.faults]
+
+
+def create(database: Path, target: Path, recipients: Sequence[Recipient], now: datetime, *, timeout: float) -> Manifest:
+    """Write a backup of the SQLite `database` to the new file `target` (mode 0600), durable on return.
+
+    The server may run. The key-encryption key is not in it. Raises AlreadyExists, NotFound, PermissionDenied,
+    FailedPrecondition, Unavailable; then there is no file.
+    """
+    if target.exists():
+        raise AlreadyExists(f"{target} is there already", mend="give another name")
+    with _beside(target) as new, _folder(database.parent) as folder:
+        copy = folder / "snapshot.db"
+        snapshot.take(database, copy, timeout=timeout)
+        manifest = _manifest(copy, now)
+        with new.open("wb") as file:
+            seal_container(file, _pieces(manifest, copy), recipients)
+            file.flush()
+            os.fsync(file.fileno())
+        _publish(new, target)
+    return manifest
+
+
+def verify(source: Path, opener: Callable[[], Opener]) -> Verified:
+    """Open a backup, and look whether all in it is whole. Raises as `unpack`."""
+    with _folder(None) as folder:
+        return unpack(source, folder / "restored.db", opener)
+
+
+def unpack(source: Path, database: Path, opener: Callable[[], Opener]) -> Verified:
+    """Write the database in the backup `source` to the new file `database` (mode 0600), durable on return; verify it.
+
+    Raises NotFound, PermissionDenied, InvalidInput (no backup), FailedPrecondition (damaged, corrupt), NewerDatabase.
+    """
+    try:
+        with source.open("rb") as file:
+            manifest = _extract(file, database, opener)
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {source}", mend="check the path") from None
+    except OSError as error:
+        raise PermissionDenied(f"{error.filename or source} cannot be used: {error.strerror}") from error
+    except (InvalidInput, FailedPrecondition, PermissionDenied) as error:
+        if type(error) not in (InvalidInput, FailedPrecondition, PermissionDenied):
+            raise  # of the key's file
+        raise type(error)(f"{source}: {error.message}", mend=error.mend) from None
+    found = snapshot.contents(database)
+    said = (
+        manifest.trust_domain,
+        manifest.database_id,
+        manifest.bundle_sequence,
+        manifest.serials,
+        dict(manifest.audit),
+    )
+    if said != (found.trust_domain, found.database_id, found.bundle_sequence, found.serials, found.audit):
+        raise FailedPrecondition(f"{source} does not hold what it says it holds", mend="take another backup")
+    return Verified(manifest, snapshot.verify_audit(database))
+
+
+def _extract(file: BinaryIO, database: Path, opener: Callable[[], Opener]) -> Manifest:
+    content = open_container(file, opener)
+    manifest, rest = split(content)
+    size = 0
+    with os.fdopen(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as target:
+        for piece in _behind(rest, content):
+            size += len(piece)
+            target.write(piece)
+        target.flush()
+        os.fsync(target.fileno())
+    if size != manifest.size:
+        raise FailedPrecondition(f"it holds {size} bytes of a database of {manifest.size}", mend="take another backup")
+    return manifest
+
+
+def _behind(first: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from content
+
+
+def _manifest(copy: Path, now: datetime) -> Manifest:
+    found = snapshot.contents(copy)
+    return Manifest(
+        found.trust_domain,
+        found.database_id,
+        now.isoformat(timespec="seconds"),
+        __version__,
+        found.revision,
+        found.bundle_sequence,
+        found.serials,
+        found.entries,
+        copy.stat().st_size,
+        found.keks,
+        found.audit,
+    )
+
+
+def _pieces(manifest: Manifest, copy: Path) -> Iterator[bytes]:
+    yield manifest.encode()
+    with copy.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A file beside `target` that only we may read; gone on leaving."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        raise PermissionDenied(
+            f"{target.parent} cannot be written to: {error.strerror}", mend="check that it exists and who owns it"
+        ) from error
+    os.close(handle)
+    try:
+        yield Path(name)
+    except OSError as error:
+        raise FailedPrecondition(f"{target} cannot be written: {error.strerror}", mend="check the disk") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _folder(within: Path | None) -> Iterator[Path]:
+    """A folder that only we may enter; gone on leaving."""
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".backup-", dir=within)
+    except OSError as error:
+        raise PermissionDenied(
+            f"{within} cannot be written to: {error.strerror}", mend="run this as Citadel's user, or check data_dir"
+        ) from error
+    with folder as name:
+        yield Path(name)
+
+
+def _publish(new: Path, target: Path) -> None:
+    """Give it its name, if that is still free."""
+    try:
+        os.link(new, target)
+    except FileExistsError:
+        raise AlreadyExists(f"{target} is there already", mend="give another name") from None
+    handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+__all__ = ["Verified", "create", "unpack", "verify"]

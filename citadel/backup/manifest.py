@@ -1,0 +1,59 @@
+"""What is in a backup, as the backup itself says, and as it was found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from citadel.errors import FailedPrecondition
+
+_LONGEST = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """`made_at` is RFC 3339 in UTC. `audit` has the last sequence number of each writer's chain. `keks`: names of the
+    key-encryption keys that its private keys need."""
+
+    trust_domain: str
+    database_id: str
+    made_at: str
+    version: str
+    revision: str
+    bundle_sequence: int
+    serials: int
+    entries: int
+    size: int
+    keks: tuple[str, ...] = ()
+    audit: Mapping[str, int] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """With its length before it: 4 bytes, big-endian."""
+        body = json.dumps(asdict(self), sort_keys=True).encode()
+        return len(body).to_bytes(4, "big") + body
+
+    @classmethod
+    def decode(cls, body: bytes) -> Manifest:
+        """Raises FailedPrecondition."""
+        try:
+            values: dict[str, Any] = json.loads(body)
+            return cls(**{**values, "keks": tuple(values["keks"])})
+        except (ValueError, TypeError, KeyError):
+            raise FailedPrecondition(
+                "the backup's list of contents cannot be read",
+                mend="open it with the Citadel that made it, or a newer one",
+            ) from None
+
+
+def split(content: Any) -> tuple[Manifest, bytes]:
+    """Read the manifest off the front of an iterator of pieces; with what is left of the piece behind it."""
+    waiting = b""
+    while len(waiting) < 4 or len(waiting) < 4 + int.from_bytes(waiting[:4], "big"):
+        piece = next(content, b"")
+        if not piece or (len(waiting) >= 4 and int.from_bytes(waiting[:4], "big") > _LONGEST):
+            raise FailedPrecondition("the backup is empty", mend="take another one")
+        waiting += piece
+    length = int.from_bytes(waiting[:4], "big")
+    return Manifest.decode(waiting[4 : 4 + length]), waiting[4 + length :]
