@@ -29,7 +29,7 @@ from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, NotFo
 
 app = typer.Typer(help="Backups of the store.", no_args_is_help=True, rich_markup_mode=None)
 
-FileArgument = Annotated[Path, typer.Argument(help="The backup.", metavar="FILE", show_default=False)]
+FileArgument = Annotated[str, typer.Argument(help="The backup.", metavar="FILE", show_default=False)]
 PassphraseFileOption = Annotated[
     Path | None, typer.Option("--passphrase-file", help="File with the passphrase, mode 0600.", metavar="FILE")
 ]
@@ -74,7 +74,7 @@ def create(
     if not recipients:
         recipients = [_passphrase(passphrase_file, passphrase_credential, twice=True)]
     timeout = settings.store.timeout.total_seconds()
-    made = making.create(database, file.absolute(), recipients, datetime.now(UTC), timeout=timeout)
+    made = making.create(database, Path(file).absolute(), recipients, datetime.now(UTC), timeout=timeout)
     show_one(_document(made), _ROWS, output)
 
 
@@ -91,7 +91,7 @@ def verify(
     Every byte is authenticated, the database is looked through, and every chain of the audit log is walked. Needs no
     configuration. Ends with 1 if the audit log is not intact.
     """
-    found = making.verify(file, _opener(identity, passphrase_file, passphrase_credential))
+    found = making.verify(Path(file), _opener(identity, passphrase_file, passphrase_credential))
     show_one(_document(found.manifest) | {"audit_intact": not found.faults}, [*_ROWS, _INTACT], output)
     for fault in found.faults:
         say(fault)
@@ -123,7 +123,7 @@ def restore(
         confirm("Certificates issued and steps of rotations since the backup are forgotten. Go on?", yes=yes)
     opener = _opener(identity, passphrase_file, passphrase_credential)
     found, behind = asyncio.run(
-        restoring.restore(file, place, opener, SystemClock(), f"uid:{os.getuid()}", accept_older=accept_older)
+        restoring.restore(Path(file), place, opener, SystemClock(), f"uid:{os.getuid()}", accept_older=accept_older)
     )
     show_one(_document(found.manifest) | {"audit_intact": True}, [*_ROWS, _INTACT], output)
     if behind:
