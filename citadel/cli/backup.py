@@ -134,9 +134,9 @@ def restore(
 
 @app.command("accept-older", epilog=examples("citadel backup accept-older --yes"))
 def accept_older(yes: YesOption = False, config: ConfigOption = None) -> None:
-    """Serve a database that came from an older copy by other means.
+    """Accept an older database.
 
-    Such as pg_restore. Citadel does not start on one that is behind what its clients have seen. This raises the
+    One that came there by other means, such as pg_restore. Citadel does not start on one that is behind what its clients have seen. This raises the
     bundle's sequence past that, and records it. Run it as Citadel's user, while no server runs on that database.
     """
     settings = load_config(config).settings
