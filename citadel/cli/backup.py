@@ -136,7 +136,8 @@ def restore(
 def accept_older(yes: YesOption = False, config: ConfigOption = None) -> None:
     """Accept an older database.
 
-    One that came there by other means, such as pg_restore. Citadel does not start on one that is behind what its clients have seen. This raises the
+    One that came there by other means, such as pg_restore. Citadel does not start on one
+    that is behind what its clients have seen. This raises the
     bundle's sequence past that, and records it. Run it as Citadel's user, while no server runs on that database.
     """
     settings = load_config(config).settings
