@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -487,10 +488,6 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         )
         server = Server(settings, store, keks, clock, metrics, vault)
         await server.start()
-        if vault is not None:
-            stack.push_async_callback(_cancelled, asyncio.create_task(vault.run(), name="vault"))
-            watch = asyncio.create_task(vault.watch(settings.vault.check), name="vault watch")
-            stack.push_async_callback(_cancelled, watch)
         stack.push_async_callback(server.high_water.last)
         stack.push_async_callback(_last_checkpoint, server.notary)
         works: dict[str, Callable[[], Awaitable[None]]] = {
@@ -500,6 +497,9 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             "rotation": server.rotation_runner.run,
             "high water": server.high_water.run,
         }
+        if vault is not None:
+            works["vault"] = vault.run
+            works["vault watch"] = partial(vault.watch, settings.vault.check)
         if server.policies is not None:
             works["policies"] = server.policies.run
         if (folder := server.entry_folder()) is not None:
