@@ -106,7 +106,7 @@ async def _in_process(home: Path) -> tuple[list[float], float]:
             socket_path = home / "run" / "workload.sock"
             async with secrets_of(socket_path, path_of(number).uri, node=f"n{number}") as answers:
                 coming = asyncio.ensure_future(anext(answers))
-                while not server.streams():
+                while not server.situation.streams():
                     await asyncio.sleep(0.001)
                 await asyncio.sleep(0.02)  # the request is read: what is measured is a stream that waits
                 entry = Entry("", path_of(number), server.node_id, frozenset({_MINE}))
@@ -115,7 +115,7 @@ async def _in_process(home: Path) -> tuple[list[float], float]:
                 await coming
                 taken.append(time.perf_counter() - began)
             await server.registry.delete([made.id], "bench")
-            while server.streams():
+            while server.situation.streams():
                 await asyncio.sleep(0.001)
         return taken[_WARM_UP:], (time.process_time() - cpu) / _TIMES
 

@@ -72,7 +72,7 @@ def _settings(folder: Path, **more: Any) -> Settings:
 async def _live(settings: Settings) -> None:
     async with up(settings, SystemClock()) as server:
         server.reconfigure(settings)
-        server._retention()  # what the job that prunes asks for at each run
+        server.retention()  # what the job that prunes asks for at each run
 
 
 async def test_every_setting_is_read_by_what_runs(folder: Path, read: set[tuple[str, ...]]) -> None:
@@ -102,6 +102,6 @@ async def test_every_reloadable_setting_is_read_again_at_a_reload(folder: Path, 
     async with up(settings, SystemClock()) as server:
         read.clear()
         server.reconfigure(settings)
-        server._retention()
+        server.retention()
     reloadable = {where for where in leaves(Settings) if is_reloadable(where)}
     assert reloadable - read == set(), "said to be reloadable, and not read at a reload"

@@ -1,0 +1,62 @@
+"""The admin socket of a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from citadel.api.admin import AdminParts, add_services
+from citadel.api.admin.access import Gate
+from citadel.api.admin.citadel_v1 import AdminUseCases
+from citadel.audit.auditor import Auditor
+from citadel.ca.federation import Federation
+from citadel.server.server import Server
+from citadel.server.told import access_rules
+from citadel.workload.peer import PeerTable
+from citadel.workload.relay import Relay
+
+_GRACE_SECONDS = 2.0
+
+
+@asynccontextmanager
+async def admin_socket(server: Server, private: Path) -> AsyncIterator[None]:
+    """Serve the admin services inside the context; `private` is a folder that only we may reach."""
+    settings = server.settings
+    table = PeerTable()
+    socket = settings.sockets.admin
+    gate = server.gate = Gate(table.lookup, access_rules(settings))
+    cases = AdminUseCases(
+        settings.trust_domain,
+        server.node_id,
+        server.store.kind,
+        server.clock,
+        server.registry,
+        server.directory,
+        server.directory.node(server.node_id),
+        Federation(server.store.authorities, server.store.federation, settings.trust_domain, server.clock),
+        server.authorities,
+        server.store.authorities,
+        server.store.issuance,
+        server.store.clients,
+        server.store.audit,
+        Auditor(server.store.audit, server.kek),
+        server.notary,
+        server.situation,
+    )
+    grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
+    healthy = add_services(grpc_server, AdminParts(cases, gate, server.issuer, server.rotations, server.rekeying))
+    inner = private / "admin.sock"
+    inner.unlink(missing_ok=True)
+    grpc_server.add_insecure_port(f"unix:{inner}")
+    await grpc_server.start()
+    await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+    try:
+        async with Relay(socket.path, inner, table, mode=socket.mode, group=socket.group):
+            yield
+    finally:
+        await healthy.enter_graceful_shutdown()
+        await grpc_server.stop(_GRACE_SECONDS)

@@ -1,0 +1,105 @@
+"""`citadel up`: server and node in one process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+from citadel import __version__
+from citadel import agent as node_side
+from citadel.api.http import HttpParts, serving
+from citadel.audit.notary import Notary
+from citadel.ca.kek_place import CredentialPlace, FilePlace, KekPlace
+from citadel.clock import Clock
+from citadel.config import Settings, TransitKey, database_url
+from citadel.errors import CitadelError
+from citadel.server.admin import admin_socket
+from citadel.server.server import Server
+from citadel.store import Store
+from citadel.telemetry.metrics import Metrics
+from citadel.vault import Session, checked_kek
+from citadel.vault_parts import TransitPlace, vault_session
+from citadel.workload.listener import private_folder
+
+
+async def _keks(settings: Settings, vault: Session | None) -> KekPlace:
+    source = settings.keys.kek
+    if isinstance(source, TransitKey):
+        assert vault is not None  # config.checks says so
+        return TransitPlace(await checked_kek(vault, source.mount, source.name))
+    if source.kind == "file":
+        return FilePlace(Path(source.where))
+    return CredentialPlace(source.where, os.environ.get("CREDENTIALS_DIRECTORY"))
+
+
+@asynccontextmanager
+async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
+    """Server and node, running inside the context. Raises CitadelErrors; what was begun is ended."""
+    async with AsyncExitStack() as stack:
+        url = database_url(settings, os.environ).get_secret_value()
+        vault = vault_session(settings, os.environ, clock)
+        if vault is not None:
+            stack.push_async_callback(vault.close)
+        keks = await _keks(settings, vault)
+        keks.load()  # before anything is opened: what is wrong with it is told at once
+        metrics = Metrics(__version__)
+        private = private_folder(settings.sockets.workload.path.parent / ".private")
+        store = await stack.enter_async_context(
+            Store.open(
+                url,
+                writer=settings.audit.writer,
+                pool_size=settings.store.pool_size,
+                timeout=settings.store.timeout,
+                meter=metrics,
+            )
+        )
+        server = Server(settings, store, keks, clock, metrics, vault)
+        await server.start()
+        stack.push_async_callback(server.high_water.last)
+        stack.push_async_callback(_last_checkpoint, server.notary)
+        works: dict[str, Callable[[], Awaitable[None]]] = {
+            "authorities": server.follow_authorities,
+            "directory": server.directory.run,
+            "audit": server.notary.follow,
+            "rotation": server.rotation_runner.run,
+            "high water": server.high_water.run,
+        }
+        if vault is not None:
+            works["vault"] = vault.run
+            works["vault watch"] = partial(vault.watch, settings.vault.check)
+        if server.policies is not None:
+            works["policies"] = server.policies.run
+        if (folder := server.entry_folder()) is not None:
+            works["entry folder"] = folder.watch
+        for name, work in works.items():
+            task = asyncio.create_task(server.supervisor.keep(name, work), name=name)
+            stack.push_async_callback(_cancelled, task)
+        node = await stack.enter_async_context(
+            node_side.running(
+                settings, server.upstream, clock, private, policies=server.policy_set, meter=server.metrics
+            )
+        )
+        server.runs_node(node)
+        await server.jobs.start()
+        stack.push_async_callback(server.jobs.stop)
+        if settings.http.address is not None:
+            parts = HttpParts(server.health.look, server.exposition)
+            await stack.enter_async_context(serving(parts, settings.http.address.host, settings.http.address.port))
+        stack.push_async_callback(server.health.close)
+        await stack.enter_async_context(admin_socket(server, private))  # the last: who reaches it finds all of us
+        yield server
+
+
+async def _last_checkpoint(notary: Notary) -> None:
+    with suppress(CitadelError):  # the next start goes on from the one before
+        await notary.checkpoint()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
