@@ -1,36 +1,72 @@
-"""The tree of commands. Each noun is a module; here they only get their names."""
+"""The tree of commands. Each noun is a module, imported when it is asked for: a command costs only what it uses."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 
 from citadel import __version__
-from citadel.cli import (
-    audit,
-    backup,
-    bundle,
-    ca,
-    completion,
-    config,
-    doctor,
-    entry,
-    envoy,
-    init,
-    keys,
-    policy,
-    root,
-    status,
-    svid,
-    up,
-    vault,
-    version,
-)
 from citadel.cli.options import examples
+
+_NOUNS = (
+    "init", "up", "entry", "ca", "root", "keys", "bundle", "svid", "envoy", "policy", "status", "doctor", "config",
+    "vault", "audit", "backup", "completion", "version",
+)  # fmt: skip
+
+
+class _Modules(MutableMapping[str, Any]):
+    """Name to command. `citadel.cli.NAME` has either `app`, the commands under the noun, or a function of that name."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._loaded:
+            if name not in _NOUNS:
+                raise KeyError(name)
+            self._loaded[name] = _command(name)
+        return self._loaded[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._loaded[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._loaded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NOUNS)
+
+    def __len__(self) -> int:
+        return len(_NOUNS)
+
+
+def _command(name: str) -> Any:
+    module = import_module(f"citadel.cli.{name}")
+    tree = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    tree.callback()(lambda: None)  # a tree even of one
+    if isinstance(below := getattr(module, "app", None), typer.Typer):
+        tree.add_typer(below, name=name)
+    else:
+        tree.command(name, epilog=module.EXAMPLES)(getattr(module, name))
+    group = typer.main.get_command(tree)
+    assert isinstance(group, typer.core.TyperGroup)
+    return group.commands[name]
+
+
+class _Tree(typer.core.TyperGroup):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Modules()
+
 
 app = typer.Typer(
     name="citadel",
+    cls=_Tree,
     epilog=examples(
         "citadel init --trust-domain example.org",
         "citadel up",
@@ -61,23 +97,3 @@ def citadel(
     ] = False,
 ) -> None:
     """Certificate authority and identity service for service meshes."""
-
-
-app.command("init", epilog=init.EXAMPLES)(init.init)
-app.command("up", epilog=up.EXAMPLES)(up.up)
-app.add_typer(entry.app, name="entry")
-app.add_typer(ca.app, name="ca")
-app.add_typer(root.app, name="root")
-app.add_typer(keys.app, name="keys")
-app.add_typer(bundle.app, name="bundle")
-app.add_typer(svid.app, name="svid")
-app.add_typer(envoy.app, name="envoy")
-app.add_typer(policy.app, name="policy")
-app.command("status", epilog=status.EXAMPLES)(status.status)
-app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
-app.add_typer(config.app, name="config")
-app.add_typer(vault.app, name="vault")
-app.add_typer(audit.app, name="audit")
-app.add_typer(backup.app, name="backup")
-app.command("completion", epilog=completion.EXAMPLES)(completion.completion)
-app.command("version", epilog=version.EXAMPLES)(version.version)
