@@ -15,7 +15,7 @@ from citadel.cli.options import examples
 
 _NOUNS = (
     "init", "up", "entry", "ca", "root", "keys", "bundle", "svid", "envoy", "policy", "status", "doctor", "config",
-    "vault", "audit", "backup", "completion", "version",
+    "vault", "audit", "backup", "demo", "completion", "version",
 )  # fmt: skip
 
 

@@ -30,12 +30,12 @@ from citadel.api.proto.citadel.v1 import admin_pb2, admin_pb2_grpc
 from citadel.api.proto.spire.api.types import entry_pb2, selector_pb2, spiffeid_pb2
 from citadel.cli.process import collect_seldom, settle_memory
 from citadel.clock import SystemClock
+from citadel.demo.envoys import binary
+from citadel.demo.traffic import free_port
 from citadel.registry import Entry, Selector
 from citadel.server import Server, up
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.telemetry import logging
-from examples.demo.envoys import binary
-from examples.demo.traffic import free_port
 from tests.bench.row import Row
 from tests.bench.sds import secrets_of
 from tests.support.up import command, running

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
+from citadel.demo.envoys import own_copy
 from citadel.sds.bootstrap import SDS_CLUSTER, Address, Inbound, Plan, Protocol, Upstream, Variant, bootstrap
 from citadel.spiffe import SpiffeId, TrustDomain
-from examples.demo.envoys import own_copy
 from tests.support.load import Application
 from tests.support.up import QUICK, Up
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from examples.demo.traffic import Tally, answer
+from citadel.demo.traffic import Tally, answer
 
 _PATIENCE = 10.0  # seconds that a request may take
 _CONNECTIONS = 2  # to each listener

