@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import signal
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.interop.test_rotation import SETTINGS, Site
 from tests.support.envoys import mesh, wait_for
+from tests.support.rotation_driver import Drives
 
 _PLACES = ("decided", "written", "committed", "refreshed")
 _STEPS = {
     "whole": ("root.prepare", "root.activate", "root.replaced", "root.remove"),
     "back": ("root.rollback",),
+    "given_up": ("root.abandon",),
     "emergency": ("root.activate", "root.revoke"),
+    "tainted_under_way": ("root.taint",),
+    "tainted_late": ("root.taint",),
+    "excused": ("root.excuse",),
+    "set_back": ("root.redate",),
+    "issuing_rotated": ("ca.rotate",),
+    "issuing_tainted": ("ca.taint",),
 }
 POINTS = [
     ("whole", "rotation.root_made"),
     ("whole", "rotation.issuing_made"),
-    *((what, f"rotation.{place}:{step}") for what, steps in _STEPS.items() for step in steps for place in _PLACES),
+    ("issuing_tainted", "rotation.issuing_tainted"),
+    *((drill, f"rotation.{place}:{step}") for drill, steps in _STEPS.items() for step in steps for place in _PLACES),
 ]
 
 
-def drive(database: Path, kek: str, what: str, hours: int, failpoint: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tests.support.rotation_driver", str(database), kek, what, str(hours)]
-    env = os.environ | {"FAILPOINT": failpoint}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
-
-
-def end_of(done: subprocess.CompletedProcess[str]) -> Any:
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+@pytest.fixture(scope="module")
+def drives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drives]:
+    with Drives(tmp_path_factory.mktemp("drives"), secrets.token_hex(32)) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def undisturbed(drives: Drives) -> dict[str, Any]:
     """How each ends if nobody kills it."""
-    kek = secrets.token_hex(32)
-    return {what: end_of(drive(tmp_path_factory.mktemp(what) / "db" / "c.db", kek, what, 0)) for what in _STEPS}
+    return {drill: drives.live(drives.database(), drill) for drill in _STEPS}
 
 
-@pytest.mark.parametrize(("what", "point"), POINTS)
-def test_killed_at(tmp_path: Path, undisturbed: dict[str, Any], what: str, point: str) -> None:
-    database, kek = tmp_path / "db" / "c.db", secrets.token_hex(32)
-    killed = drive(database, kek, what, 0, point)
-    assert killed.returncode == -signal.SIGKILL, (killed.stdout, killed.stderr)
-    assert end_of(drive(database, kek, what, 24)) == undisturbed[what]
+@pytest.mark.parametrize(("drill", "point"), POINTS)
+def test_killed_at(drives: Drives, undisturbed: dict[str, Any], drill: str, point: str) -> None:
+    database = drives.database()
+    assert drives.die(database, drill, point) == signal.SIGKILL
+    assert drives.live(database, drill, drives.after(drill)) == undisturbed[drill]
 
 
 @pytest.mark.envoy

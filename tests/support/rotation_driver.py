@@ -1,26 +1,33 @@
-"""A rotation of its own process, from a first start to its end, as fast as a clock that is an argument allows.
+"""Rotations, each in a process of its own, from a first start to its end, as fast as a clock that is an argument allows.
 
-`python -m tests.support.rotation_driver DATABASE KEK WHAT HOURS`: goes on with whatever it finds, and prints what there
-is when it is over. A test kills it at any failpoint, and starts it again.
+`Drives` starts one process that imports everything, and forks off each life: a test kills one at any failpoint, and has
+the next go on with whatever it left. A life costs a fifth of a second, most of it the database's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
+import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+from citadel import failpoints
 from citadel.api.holdings import Holdings
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
-from citadel.ca.model import AuthorityKind, AuthorityState
+from citadel.ca.model import AuthorityKind, AuthorityState, Skid
 from citadel.ca.roots import DiskRoot, DiskRootMaker
-from citadel.ca.rotation import Phase
+from citadel.ca.rotation import Phase, Plan
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.rotations import Rotations
 from citadel.store import Store
@@ -31,9 +38,13 @@ from tests.support.rotating import DOMAIN, POLICY
 _MOST = 60
 _NODE = "spiffe://example.org/spire/agent/local"
 _OPERATOR = Wish("uid:0", "drill")
+_BACK = timedelta(minutes=3)  # how far the clock is set back
+_BEGUN, _DAY = 12.0, 24.0  # hours
 
 
 class Drive:
+    """What a drill does is one of its methods. Each goes on with whatever it finds."""
+
     def __init__(self, store: Store, kek: LocalKek, clock: ManualClock) -> None:
         self.store, self.clock, self.domain = store, clock, DOMAIN
         ring = Keyring(store.authorities, kek)
@@ -53,12 +64,12 @@ class Drive:
             changed=self.authorities.refresh,
         )
 
-    async def acknowledge(self) -> None:
+    async def acknowledge(self, client: str = "cart") -> None:
         """One client takes the bundle and a leaf as they are."""
         bundle = await self.store.authorities.bundle(self.domain)
         assert bundle is not None
         now, signer = self.clock.now(), self.authorities.current().authority.skid
-        ack = AckReport(now, "cart@uid:1/pid:1.1", "1", AckKind.ACK, "ROOTCA", "t", "v", sequence=bundle.sequence)
+        ack = AckReport(now, f"{client}@uid:1/pid:1.1", "1", AckKind.ACK, "ROOTCA", "t", "v", sequence=bundle.sequence)
         leaf = AckReport(
             now,
             ack.client,
@@ -67,46 +78,118 @@ class Drive:
             "default",
             "t",
             "v",
-            spiffe_id="spiffe://example.org/cart",
+            spiffe_id=f"spiffe://example.org/{client}",
             serial="1",
             authority=signer.hex,
             not_after=now + timedelta(hours=1),
         )
         await self.store.clients.record(_NODE, [ack, leaf])
 
+    # --- drills
+
+    async def begun(self) -> None:
+        """A first start, with one client."""
+        await self.acknowledge()
+
     async def whole(self) -> None:
-        """A rotation to its end; begun, if none was."""
-        if not await self.store.rotation.plans():
-            await self.acknowledge()
-            await self.rotations.prepare(_OPERATOR)
+        """A rotation to its end."""
+        await self._prepared()
         await self._to_its_end()
 
     async def back(self) -> None:
-        """A rotation that is taken back once the new root signs."""
-        if not await self.store.rotation.plans():
-            await self.acknowledge()
-            await self.rotations.prepare(_OPERATOR)
+        """One that is taken back once the new root signs."""
+        await self._prepared()
         await self._to_its_end(lambda plan: plan.phase is Phase.RETIRING)
         if not any(p.rolled_back or p.phase is Phase.DONE for p in await self.store.rotation.plans()):
             await self.rotations.rollback(_OPERATOR)
         await self._to_its_end()
 
+    async def given_up(self) -> None:
+        """One that is abandoned before the new root signs."""
+        await self._prepared()
+        if any(p.is_open for p in await self.store.rotation.plans()):
+            await self.rotations.abandon(_OPERATOR)
+
     async def emergency(self) -> None:
         """The root in force is tainted."""
-        plans = await self.store.rotation.plans()
-        if not plans:
-            await self.acknowledge()
-            await self.rotations.taint(self.authorities.current().authority.root_skid, _OPERATOR, unasked=True)
+        if not await self.store.rotation.plans():
+            await self.rotations.taint(self._root, _OPERATOR, unasked=True)
         await self._to_its_end()
 
-    async def _to_its_end(self, enough: Callable[[Any], bool] = lambda plan: not plan.is_open) -> None:
+    async def tainted_under_way(self) -> None:
+        """The root in force is tainted while another one is being distributed."""
+        plan = await self._prepared()
+        if plan.phase is Phase.DISTRIBUTING and not plan.emergency:
+            await self.rotations.taint(plan.outgoing, _OPERATOR, unasked=True)
+        await self._to_its_end()
+
+    async def tainted_late(self) -> None:
+        """The old root is tainted when it signs no more."""
+        await self._prepared()
+        await self._to_its_end(lambda plan: plan.phase is Phase.RETIRING)
+        plan = await self._plan()
+        if plan.is_open and not plan.emergency:
+            await self.rotations.taint(plan.outgoing, _OPERATOR)
+        await self._to_its_end()
+
+    async def excused(self) -> None:
+        """A client that is silent from the beginning."""
+        if not await self.store.rotation.plans():
+            await self.acknowledge("silent")
+        await self._prepared()
+        await self._to_its_end(pause=timedelta(minutes=2))
+
+    async def set_back(self) -> None:
+        """The clock is set back while the new root is distributed. Who goes on finds it so."""
+        if not await self.store.rotation.plans():
+            await self._prepared()
+            self.clock.jump(-_BACK)
+        await self._to_its_end()
+
+    async def issuing_rotated(self) -> None:
+        """Another issuing CA signs."""
+        if self._issuing_count(await self.authorities.all()) == 1:
+            await self.rotations.rotate_issuing(_OPERATOR)
+
+    async def issuing_tainted(self) -> None:
+        """The key of the issuing CA is stolen: called again, it does what is left."""
+        tainted = [a for a in await self.authorities.all() if a.state is AuthorityState.TAINTED]
+        stolen = tainted[0].skid if tainted else self.authorities.current().authority.skid
+        if not await self.store.rotation.plans():
+            await self.rotations.taint_issuing(stolen, _OPERATOR, unasked=True)
+        await self._to_its_end()
+
+    # --- what they share
+
+    @property
+    def _root(self) -> Skid:
+        return self.authorities.current().authority.root_skid
+
+    async def _plan(self) -> Plan:
+        (plan,) = await self.store.rotation.plans()
+        return plan
+
+    async def _prepared(self) -> Plan:
+        if not await self.store.rotation.plans():
+            await self.rotations.prepare(_OPERATOR)
+        return await self._plan()
+
+    @staticmethod
+    def _issuing_count(known: list[Any]) -> int:
+        return sum(a.kind is AuthorityKind.ISSUING for a in known)
+
+    async def _to_its_end(
+        self,
+        enough: Callable[[Plan], bool] = lambda plan: not plan.is_open,
+        pause: timedelta = timedelta(seconds=5),
+    ) -> None:
         for _ in range(_MOST):
             await self.acknowledge()
             await self.rotations.run_due()
             plans = await self.store.rotation.plans()
             if plans and all(enough(p) or not p.is_open for p in plans):
                 return
-            self.clock.advance(timedelta(seconds=5))
+            self.clock.advance(pause)
         raise AssertionError(f"still open: {plans}")
 
     async def found(self) -> dict[str, Any]:
@@ -115,25 +198,101 @@ class Drive:
         bundle = await self.authorities.bundle()
         active = [a for a in known if a.state is AuthorityState.ACTIVE]
         trusted = [a.certificate.der for a in active if a.kind is AuthorityKind.ROOT]
+        plans = await self.store.rotation.plans()
         return {
             "authorities": sorted(f"{a.kind} {a.state}" for a in known),
             "bundle": bundle.sequence,
             "trusts only the active root": list(bundle.roots) == trusted,
-            "signs under it": self.authorities.current().authority.root_skid.hex
-            == next(a.skid.hex for a in active if a.kind is AuthorityKind.ROOT),
-            "plans": [[str(p.phase), p.rolled_back, p.emergency] for p in await self.store.rotation.plans()],
+            "signs under it": self._root.hex == next(a.skid.hex for a in active if a.kind is AuthorityKind.ROOT),
+            "plans": [[str(p.phase), p.rolled_back, p.emergency, len(p.excused)] for p in plans],
         }
 
 
-async def main(database: str, kek: str, what: str, hours: str) -> None:
+async def _live(database: str, kek: str, drill: str, hours: float) -> dict[str, Any]:
     clock = ManualClock()
-    clock.advance(timedelta(hours=int(hours)))
+    clock.advance(timedelta(hours=hours))
     async with Store.open(f"sqlite:///{database}", writer="one") as store:
         drive = Drive(store, LocalKek(bytes.fromhex(kek)), clock)
         await drive.authorities.ensure()
-        await {"whole": drive.whole, "back": drive.back, "emergency": drive.emergency}[what]()
-        print(json.dumps(await drive.found()))
+        await getattr(drive, drill)()
+        return await drive.found()
+
+
+# --- processes
+
+_DEFECT = 70
+
+
+class Drives:
+    """Lives on copies of one database, in which a first start lies behind."""
+
+    def __init__(self, home: Path, kek: str) -> None:
+        self._begun = home / "begun"
+        self._kek = kek
+        self._home = home
+        self._count = 0
+        command = [sys.executable, "-m", "tests.support.rotation_driver"]
+        self._forks = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Drives:
+        self.live(self._begun / "c.db", "begun", _BEGUN)
+        return self
+
+    @staticmethod
+    def after(drill: str) -> float:
+        """When the next life begins: a day later; but a clock that was set back stays so."""
+        return _DAY - _BACK / timedelta(hours=1) if drill == "set_back" else 2 * _DAY
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._forks.communicate(timeout=10)  # the end of its input ends it
+
+    def database(self) -> Path:
+        """Another copy of it."""
+        self._count += 1
+        folder = self._home / str(self._count)
+        shutil.copytree(self._begun, folder)
+        return folder / "c.db"
+
+    def live(self, database: Path, drill: str, hours: float = _DAY) -> dict[str, Any]:
+        """A life that is left in peace; what it found at its end."""
+        status, answer = self._ask(database, drill, hours, "")
+        assert status == 0, answer
+        return dict(json.loads(answer))
+
+    def die(self, database: Path, drill: str, failpoint: str, hours: float = _DAY) -> int:
+        """The signal of which it died. Raises AssertionError if it did not."""
+        status, answer = self._ask(database, drill, hours, failpoint)
+        assert status < 0, f"it passed no {failpoint}, and ended with {status}: {answer}"
+        return -status
+
+    def _ask(self, database: Path, drill: str, hours: float, failpoint: str) -> tuple[int, str]:
+        assert self._forks.stdin is not None
+        assert self._forks.stdout is not None
+        self._forks.stdin.write(json.dumps([str(database), self._kek, drill, hours, failpoint]) + "\n")
+        self._forks.stdin.flush()
+        status, answer = json.loads(self._forks.stdout.readline())
+        return status, answer
+
+
+def _fork(database: str, kek: str, drill: str, hours: float, failpoint: str) -> tuple[int, str]:
+    reading, writing = os.pipe()
+    child = os.fork()  # there are no threads yet in this process: nothing is held that would never be let go
+    if child == 0:
+        os.close(reading)
+        os.dup2(2, 1)  # what is logged is no answer
+        failpoints._ARMED = failpoint
+        try:
+            answer, status = json.dumps(asyncio.run(_live(database, kek, drill, hours))), 0
+        except BaseException:  # told to whoever asked: this process ends here in any case
+            answer, status = traceback.format_exc(), _DEFECT
+        os.write(writing, answer.encode()[:60_000])  # less than a pipe holds
+        os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        answer = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), answer
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    for line in sys.stdin:
+        print(json.dumps(_fork(*json.loads(line))), flush=True)
