@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from tests.interop.test_rotation import SETTINGS
+from tests.support import desk
 from tests.support.envoys import wait_for
 from tests.support.up import QUICK, Up, running
 
 
 def states(up: Up) -> list[tuple[str, str]]:
-    return sorted((one["kind"], one["state"]) for one in up.json("ca", "list"))
+    return sorted((one["kind"], one["state"]) for one in desk.authorities(up))
 
 
 def active(up: Up, kind: str) -> Any:
-    (one,) = [one["skid"] for one in up.json("ca", "list") if (one["kind"], one["state"]) == (kind, "active")]
+    (one,) = [one["skid"] for one in desk.authorities(up) if (one["kind"], one["state"]) == (kind, "active")]
     return one
 
 
@@ -37,6 +38,6 @@ def test_rotated_then_tainted(tmp_path: Path) -> None:
         up.run("ca", "taint", second[:10], "--reason", "stolen", "--yes")
         assert active(up, "issuing") not in (first, second)
         wait_for("its root to be revoked", lambda: ("root", "revoked") in states(up), 60)
-        found = {one["skid"]: one["state"] for one in up.json("ca", "list")}
+        found = {one["skid"]: one["state"] for one in desk.authorities(up)}
         assert (found[root], found[second], found[first]) == ("revoked", "revoked", "revoked")
         assert active(up, "root") != root

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from citadel.sds.bootstrap import Variant
+from tests.support import desk
 from tests.support.envoys import CHURN, Mesh, mesh, wait_for
 from tests.support.load import Load
 from tests.support.presented import taken_from
@@ -57,14 +58,18 @@ class Site:
 
     def roots(self) -> dict[str, str]:
         """SKID: state."""
-        return {one["skid"]: one["state"] for one in self.up.json("ca", "list") if one["kind"] == "root"}
+        return {one["skid"]: one["state"] for one in desk.authorities(self.up) if one["kind"] == "root"}
 
     def active(self) -> str:
         (skid,) = [skid for skid, state in self.roots().items() if state == "active"]
         return skid
 
     def plan(self) -> Any:
-        return self.up.json("root", "status", "--all")[-1]
+        return desk.rotations(self.up, all_of_them=True)[-1]
+
+    def wait_for_the_end(self, seconds: float = ROTATION_SECONDS) -> None:
+        """Until nothing is under way."""
+        wait_for("the end of what is under way", lambda: not desk.rotations(self.up), seconds)
 
     def wait_for_phase(self, *phases: str, seconds: float = ROTATION_SECONDS) -> Any:
         return wait_for(f"phase {phases}", lambda: (p := self.plan())["phase"] in phases and p, seconds)
@@ -72,9 +77,9 @@ class Site:
     def rotate(self) -> None:
         self.up.run("root", "rotate", "--timeout", ROTATION_SECONDS)
 
-    def accepts(self, *args: object) -> bool:
-        """Whether a command is carried out now."""
-        return self.up.run("root", *args, check=False).returncode == 0
+    def accepts(self, command: str, skid: str = "") -> bool:
+        """Whether it is carried out now."""
+        return desk.does(self.up, command, skid)
 
     def refused(self, *args: object) -> str:
         """The sentence with which a command is refused."""
@@ -92,7 +97,7 @@ def site() -> Iterator[Site]:
 @pytest.fixture
 def settled(site: Site) -> Site:
     """With nothing under way from the test before."""
-    wait_for("the end of what is under way", lambda: not site.up.json("root", "status"), ROTATION_SECONDS)
+    site.wait_for_the_end()
     return site
 
 
@@ -115,7 +120,7 @@ def test_three_rotations_back_to_back(settled: Site) -> None:
             settled.up.run("root", "rotate", "--detach")
             settled.wait_for_phase("retiring", "done")
         settled.wait_for_phase("done")
-        wait_for("the end of all three", lambda: not settled.up.json("root", "status"), ROTATION_SECONDS)
+        settled.wait_for_the_end()
     assert list(settled.roots().values()).count("active") == 1
     assert settled.roots()[before] == "removed"
 
@@ -152,7 +157,7 @@ def test_an_operator_in_a_hurry_breaks_nothing(settled: Site) -> None:
             settled.up.run("root", "taint", old, "--detach", "--yes", check=False)
             time.sleep(pause)
             settled.up.run("root", "revoke", old, check=False)
-            wait_for("the end of it", lambda: not settled.up.json("root", "status"), ROTATION_SECONDS)
+            settled.wait_for_the_end()
             old = settled.active()
 
 
@@ -223,12 +228,12 @@ def test_an_envoy_that_was_killed_is_waited_for_no_longer(settled: Site, citadel
             settled.up.start()
         began = time.monotonic()
         wait_for("its end to be noticed", lambda: name not in _behind(settled))
-        wait_for("an open gate", lambda: settled.up.run("root", "activate", check=False).returncode == 0)
+        wait_for("an open gate", lambda: settled.accepts("activate"))
         assert time.monotonic() - began < 12  # its grace would have been 16 s
         settled.wait_for_phase("retiring", "done")
         assert _state_of(settled, name) == {"ended"}
         assert settled.active() != old
-        wait_for("an open gate", lambda: settled.up.run("root", "remove", old, check=False).returncode == 0, 90)
+        wait_for("an open gate", lambda: settled.accepts("remove", old), 90)
 
 
 def _state_of(site: Site, node: str) -> set[str]:

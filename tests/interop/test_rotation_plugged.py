@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.test_rotation import ROTATION_SECONDS, SETTINGS, Site
+from tests.support import desk
 from tests.support.cacerts import make_ca, plug
 from tests.support.envoys import mesh, wait_for
 
@@ -28,12 +29,12 @@ def configured(folder: Path, plugged: str = "command") -> str:
 
 def subject(site: Site) -> str:
     """Of the root in force."""
-    (one,) = [one for one in site.up.json("ca", "list") if (one["kind"], one["state"]) == ("root", "active")]
+    (one,) = [one for one in desk.authorities(site.up) if (one["kind"], one["state"]) == ("root", "active")]
     return str(one["subject"])
 
 
 def lies_ready(site: Site, name: str) -> bool:
-    found = [one for one in site.up.json("ca", "list") if one["subject"] == f"CN={name}"]
+    found = [one for one in desk.authorities(site.up) if one["subject"] == f"CN={name}"]
     return [one["state"] for one in found] == ["prepared"]
 
 
@@ -68,10 +69,10 @@ def test_one_that_was_abandoned_is_taken_up_by_command_alone_others_by_themselve
         with site.undisturbed():
             plug(folder, make_ca("second ca", second), roots=[first])  # everybody has had it from the start
             wait_for("the second root", lambda: subject(site) == "CN=second root")
-            wait_for("a plan", lambda: site.up.json("root", "status", "--all"))
+            wait_for("a plan", lambda: desk.rotations(site.up, all_of_them=True))
             plan = site.wait_for_phase("done")
             assert plan["outgoing"] == next(s for s, state in site.roots().items() if state == "removed")
             plug(folder, make_ca("third ca", make_ca("third root")))
-            wait_for("a plan for the third", lambda: len(site.up.json("root", "status", "--all")) == 2)
+            wait_for("a plan for the third", lambda: len(desk.rotations(site.up, all_of_them=True)) == 2)
             site.wait_for_phase("done")
             assert subject(site) == "CN=third root"

@@ -1,4 +1,4 @@
-"""Rotations, each in a process of its own, from a first start to its end, as fast as a clock that is an argument allows.
+"""Rotations, each in a process of its own, from a first start to its end, as fast as a clock that we move allows.
 
 `Drives` starts one process that imports everything, and forks off each life: a test kills one at any failpoint, and has
 the next go on with whatever it left. A life costs a fifth of a second, most of it the database's.

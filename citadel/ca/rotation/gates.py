@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from citadel.ca.model import AuthorityState
 from citadel.ca.rotation.clients import Behind, Standing, stand
 from citadel.ca.rotation.leaves import LeafGroup
 from citadel.ca.rotation.plan import Plan
 from citadel.ca.rotation.policy import RotationPolicy
 from citadel.ca.rotation.world import World
+
+_ON_ITS_WAY = frozenset({AuthorityState.PREPARED, AuthorityState.DISTRIBUTING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,10 @@ def activation_gate(plan: Plan, world: World, policy: RotationPolicy) -> Gate:
     why = [f"not acknowledged by {b.sentence}" for b in behind]
     if world.now < opens_at:
         why.append(_time_left(opens_at, connected=connected, assumed=assumed))
+    valid_from = _valid_from(plan, world)
+    if world.now < valid_from:
+        opens_at = max(opens_at, valid_from)
+        why.append(f"its certificates are not valid before {valid_from.isoformat()}: is this machine's clock right?")
     return Gate(
         open=not why,
         expected=len(clients),
@@ -65,6 +72,13 @@ def activation_gate(plan: Plan, world: World, policy: RotationPolicy) -> Gate:
         opens_at=opens_at if world.now < opens_at else None,
         why=tuple(why),
     )
+
+
+def _valid_from(plan: Plan, world: World) -> datetime:
+    """When the incoming root and the CA under it can be verified: they were made by a clock that was ahead, if that is
+    not over."""
+    line = [a for a in (world.find(plan.incoming), *world.issuing_under(plan.incoming)) if a is not None]
+    return max((a.certificate.not_before for a in line if a.state in _ON_ITS_WAY), default=world.now)
 
 
 def _time_left(opens_at: datetime, *, connected: int, assumed: int) -> str:

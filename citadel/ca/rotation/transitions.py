@@ -138,9 +138,11 @@ def _signing(root: Skid, world: World) -> list[Move]:
     able = [a for a in world.issuing_under(root) if a.state in _SIGNS_NEXT and a.certificate.not_after > world.now]
     if not able and authority.key_source is KeySource.FILES:
         return [Move(root, authority.state, A.ACTIVE)]  # plugged in, and signs leaves itself
+    able = [a for a in able if a.certificate.not_before <= world.now]
     if not able:
         raise FailedPrecondition(
-            f"no issuing CA under the root {root} can sign", mend="abandon this rotation and prepare another root"
+            f"no issuing CA under the root {root} can sign now",
+            mend="check this machine's clock; or abandon this rotation and prepare another root",
         )
     newest = max(able, key=lambda a: (a.certificate.not_after, a.created_at))
     return [Move(root, authority.state, A.ACTIVE), Move(newest.skid, newest.state, A.ACTIVE)]

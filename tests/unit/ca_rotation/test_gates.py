@@ -168,10 +168,28 @@ def test_a_client_that_never_said_which_leaf_it_uses_may_use_any_of_its_node() -
     assert {g.entry_id for g in removal_gate(plan(mesh), mesh.world(), POLICY).leaves} == {"cart", "shop"}
 
 
-def test_a_clock_that_went_back_begins_the_waiting_anew() -> None:
+def test_a_root_that_is_not_valid_yet_by_a_clock_that_went_back_does_not_sign() -> None:
     mesh = rotating("cart")
     deliver(mesh)
     mesh.set_clock(timedelta(days=-1))
+    mesh.tick()
+    deliver(mesh)
+    mesh.advance(POLICY.reconnect_window)
+    mesh.tick()
+    gate = activation_gate(plan(mesh), mesh.world(), POLICY)
+    assert plan(mesh).phase.value == "distributing"
+    assert [w for w in gate.why if "is this machine's clock right?" in w]
+    with pytest.raises(FailedPrecondition, match="can sign now"):
+        commands.activate(mesh.world(), POLICY, Wish("uid:0", force=True))
+    mesh.set_clock(timedelta(0))
+    mesh.tick()
+    assert plan(mesh).phase.value == "retiring"
+
+
+def test_a_clock_that_went_back_begins_the_waiting_anew() -> None:
+    mesh = rotating("cart")
+    deliver(mesh)
+    mesh.set_clock(timedelta(seconds=-50))
     mesh.tick()
     assert plan(mesh).phase_at == mesh.now
     deliver(mesh)
