@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -11,8 +11,8 @@ from typing import Protocol
 import grpc
 import stamina
 
-from citadel.authz import PolicySet
-from citadel.authz.doors import AuthorizationService, Caller, DoorMeter, DoorRules, Registered
+from citadel.authz.decision_point import DecisionPoint
+from citadel.authz.doors import AuthorizationService, Caller, Connection, DenialHeader, Door, DoorRules, Registered
 from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.errors import CitadelError, Unavailable
@@ -41,7 +41,7 @@ _BOUNDED: tuple[tuple[str, int], ...] = (
 )
 
 
-class NodeMeter(StreamMeter, WorkloadMeter, DoorMeter, Protocol):
+class NodeMeter(StreamMeter, WorkloadMeter, Protocol):
     """Counts what the node does. Implementation: telemetry.metrics."""
 
 
@@ -52,10 +52,10 @@ class _Attested:
         self._callers = callers
         self._identities = identities
 
-    async def caller(self, peer: str) -> Caller:
+    async def caller(self, connection: Connection) -> Caller:
         if not self._identities.told:  # nobody would be anybody
             raise Unavailable("the registration entries are not here yet")
-        feed = await self._callers.feed(peer)
+        feed = await self._callers.feed(connection.peer())
         domains = feed.view.bundles.keys()  # raises if the caller is not who it was
         entries = tuple(Registered(one.spiffe_id, dict(one.labels)) for one in feed.entries)
         return Caller(feed.peer.name, entries, frozenset(domains))
@@ -86,11 +86,11 @@ async def running(
     clock: Clock,
     private: Path,
     *,
-    policies: Callable[[], PolicySet | None] = lambda: None,
+    point: DecisionPoint,
     meter: NodeMeter,
 ) -> AsyncIterator[Agent]:
     """Run the node's side inside the context. `private` is a 0700 folder for sockets that only we may reach.
-    `policies`: the set by which checks are decided now; None: there is none yet."""
+    `point` decides the checks."""
     table = PeerTable()
     identities = Identities(upstream, clock, keys=WorkloadKeys(settings.svid.key_type), meter=meter)
     feeds = Feeds(
@@ -115,7 +115,7 @@ async def running(
     server = grpc.aio.server(options=(*SERVER_OPTIONS, *_BOUNDED))
     service.add_to(server)
     callers = Callers(feeds, table)
-    AuthorizationService(policies, _Attested(callers, identities), _door_rules(settings), meter=meter).add_to(server)
+    AuthorizationService(Door(point, _door_rules(settings)), _Attested(callers, identities)).add_to(server)
     inner = private / "workload.sock"
     inner.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{inner}")
@@ -149,7 +149,12 @@ def _limits(settings: Settings) -> RelayLimits:
 
 def _door_rules(settings: Settings) -> DoorRules:
     told = settings.authorization
-    return DoorRules(told.default_namespace, frozenset(told.claims_from))
+    return DoorRules(
+        told.default_namespace,
+        frozenset(told.claims_from),
+        told.path_normalized,
+        tuple(DenialHeader(one.name, one.text) for one in told.denial_headers),
+    )
 
 
 def _attestors(settings: Settings) -> list[Attestor]:

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from citadel.authz.facts import MeshFacts
 from citadel.authz.index import Index
+from citadel.authz.looks import Looks
 from citadel.authz.model import (
     Action,
     AuthorizationPolicy,
@@ -115,6 +116,7 @@ class PolicySet:
         self.documents = tuple(part.document for part in parts)
         self.compiled = tuple(part.compiled for part in parts if part.compiled is not None)
         """The AuthorizationPolicies with their rules as criteria: what explanations and other compilers read."""
+        self.looks = Looks.of(self.documents)
         self.version = _version(facts, parts)
         """Names the content: equal for equal documents and facts, in whatever order and from whatever files."""
         self._parts = parts

@@ -6,13 +6,17 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from citadel.config.providers import ExtensionProviders
 from citadel.config.values import (
     AbsolutePath,
     Duration,
     FileMode,
     Groups,
+    HeaderLines,
+    HostNames,
     Kek,
     KeyTypeName,
+    Networks,
     NodeName,
     OptionalGroup,
     OptionalListen,
@@ -336,6 +340,18 @@ class ApplySettings(Section):
 _NAMESPACE = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\z"
 
 
+class AuthorizationKeysSettings(Section):
+    """Where keys of token issuers may be fetched (`jwksUri`, OpenID discovery). See docs/authorization-tokens.md."""
+
+    plain_http_hosts: HostNames = setting(
+        [], "Hosts, without port, that may be asked without TLS. All others are asked by https only."
+    )
+    refused_networks: Networks = setting(
+        ["127.0.0.0/8", "::1/128"],
+        "Networks in which nobody is asked for keys. Besides, always: link-local, multicast, reserved, cloud metadata.",
+    )
+
+
 class AuthorizationSettings(Section):
     """Who may call what, by Istio's policies: see docs/authorization-doors.md."""
 
@@ -368,8 +384,30 @@ class AuthorizationSettings(Section):
     claims_from: SpiffeIds = setting(
         [],
         "SPIFFE IDs of the local proxies whose dynamic metadata counts: the claims of tokens that they have verified "
-        "(`envoy.filters.http.jwt_authn`), and `experimental.envoy.filters.*`.",
+        "(`envoy.filters.http.jwt_authn`), and `experimental.envoy.filters.*`. If there is a token in the request as "
+        "well, only that counts, and is verified here.",
     )
+    path_normalized: bool = setting(
+        False,
+        "Whether all listeners that ask have normalised the path already. Then a path that they cannot have left is "
+        "refused, instead of being normalised once more.",
+    )
+    denial_headers: HeaderLines = setting(
+        [],
+        "Headers for the client whose request is denied, such as `x-denied-by: {policy}`; `{reason}`, `{policy}`, "
+        "`{id}` (of the decision) and `{version}` (of the policies) are filled in.",
+    )
+    providers: ExtensionProviders = setting(
+        [],
+        "Whom CUSTOM policies ask, a table `[[authorization.providers]]` for each: see docs/authorization-doors.md. A "
+        "policy that names another one denies what it matches.",
+    )
+    several_providers: bool = setting(
+        False,
+        "Whether CUSTOM policies of one workload may name different providers, all of which must allow. Otherwise, as "
+        "in Istio, such policies deny what they match.",
+    )
+    keys: AuthorizationKeysSettings
 
 
 class Settings(Section):

@@ -26,6 +26,7 @@ from citadel.errors import CitadelError
 from citadel.spiffe import SpiffeId, TrustDomain
 
 DATA_DIR = "DATA_DIR"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_SOCKET_PATH = 107  # sockaddr_un.sun_path holds 108 bytes with its final zero (unix(7))
 
 #: Kinds of key, in SPIRE's names; the same as ca.keys.KeyType.
@@ -77,6 +78,17 @@ class ListenAddress:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderLine:
+    """A response header; `{reason}` and the like in its text are filled in."""
+
+    name: str  # in lower case
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
 
 
 def _from_text(read: Callable[[str], Any], *ready: type) -> Callable[[Any], Any]:
@@ -246,14 +258,47 @@ def _optional_listen(text: str) -> ListenAddress | None:
     return _listen(text) if text else None
 
 
-def _several(read: Callable[[str], Any], noun: str, kind: type) -> Callable[[Any], tuple[Any, ...]]:
+_HEADER_FACTS = ("reason", "policy", "id", "version")
+_NO_HEADERS = frozenset(
+    ["connection", "content-length", "content-type", "host", "transfer-encoding", "upgrade", "date"]
+)
+
+
+def _header_line(line: str) -> HeaderLine:
+    name, colon, text = line.partition(":")
+    text = text.strip()
+    if not colon or not text or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+\-.^_`|~]{1,128}", name):
+        raise ValueError(f"{line[:100]!r} is not a header, such as 'x-denied-by: {{policy}}'")
+    if name.lower() in _NO_HEADERS:
+        raise ValueError(f"{name!r} is not a header that a denial can set")
+    if unknown := [fact for fact in re.findall(r"\{([^{}]*)\}", text) if fact not in _HEADER_FACTS]:
+        raise ValueError(f"{{{unknown[0]}}} is none of {', '.join(f'{{{fact}}}' for fact in _HEADER_FACTS)}")
+    if not text.isascii() or not text.isprintable():
+        raise ValueError(f"{line[:100]!r} has characters that do not belong into a header")
+    return HeaderLine(name.lower(), text)
+
+
+def _network(text: str) -> Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not a network, such as 10.0.0.0/8: {error}") from None
+
+
+def _host_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?", text):
+        raise ValueError(f"{text!r} is not a host's name")
+    return text.lower()
+
+
+def _several(read: Callable[[str], Any], noun: str, *ready: type) -> Callable[[Any], tuple[Any, ...]]:
     """A validator of a list of what `read` makes of text; text alone is split at commas."""
 
     def validate(value: Any) -> tuple[Any, ...]:
         items = [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
             raise ValueError(f"expected a list of {noun}, not {value!r}")
-        return tuple(dict.fromkeys(_from_text(read, kind)(item) for item in items))
+        return tuple(dict.fromkeys(_from_text(read, *ready)(item) for item in items))
 
     return validate
 
@@ -334,6 +379,19 @@ SpiffeIds = Annotated[
     tuple[SpiffeId, ...],
     PlainValidator(_several(SpiffeId.parse, "SPIFFE IDs", SpiffeId)),
     PlainSerializer(_write_texts, return_type=list),
+]
+HeaderLines = Annotated[
+    tuple[HeaderLine, ...],
+    PlainValidator(_several(_header_line, "headers", HeaderLine)),
+    PlainSerializer(_write_texts, return_type=list),
+]
+Networks = Annotated[
+    tuple[Network, ...],
+    PlainValidator(_several(_network, "networks", ipaddress.IPv4Network, ipaddress.IPv6Network)),
+    PlainSerializer(_write_texts, return_type=list),
+]
+HostNames = Annotated[
+    tuple[str, ...], PlainValidator(_several(_host_name, "host names")), PlainSerializer(_write_texts, return_type=list)
 ]
 NodeName = Annotated[str, PlainValidator(_from_text(_node_name))]
 FileMode = Annotated[int, PlainValidator(_mode), _MODE_AS_TEXT]

@@ -18,6 +18,7 @@ from citadel.clock import Clock
 from citadel.config import Settings, TransitKey, database_url
 from citadel.errors import CitadelError
 from citadel.server.admin import admin_socket
+from citadel.server.decisions import decision_point
 from citadel.server.server import Server
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
@@ -71,6 +72,10 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         if vault is not None:
             works["vault"] = vault.run
             works["vault watch"] = partial(vault.watch, settings.vault.check)
+        point = server.point = await stack.enter_async_context(
+            decision_point(settings, clock, server.policy_set, meter=metrics)
+        )
+        works["decisions"] = point.run
         if server.policies is not None:
             works["policies"] = server.policies.run
         if (folder := server.entry_folder()) is not None:
@@ -79,9 +84,7 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             task = asyncio.create_task(server.supervisor.keep(name, work), name=name)
             stack.push_async_callback(_cancelled, task)
         node = await stack.enter_async_context(
-            node_side.running(
-                settings, server.upstream, clock, private, policies=server.policy_set, meter=server.metrics
-            )
+            node_side.running(settings, server.upstream, clock, private, point=point, meter=server.metrics)
         )
         server.runs_node(node)
         await server.jobs.start()

@@ -11,6 +11,7 @@ from citadel.api.admin.access import Gate
 from citadel.api.local import LocalUpstream
 from citadel.audit.notary import Notary
 from citadel.authz import PolicySet
+from citadel.authz.decision_point import DecisionPoint
 from citadel.backup.keeper import HighWaterKeeper
 from citadel.ca.issuer import Issuer
 from citadel.ca.kek_place import KekPlace
@@ -93,6 +94,7 @@ class Server:
         self.supervisor = Supervisor()
         self.node: Agent | None = None
         self.gate: Gate | None = None
+        self.point: DecisionPoint | None = None
         self._pending: tuple[Change, ...] = ()
         self._folder: EntryFolder | None = None
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import timedelta
 
 from citadel.api.admin.access import AccessRules
-from citadel.authz import MeshFacts, PathNormalization
+from citadel.authz import ExtensionProvider, MeshFacts, PathNormalization, ProviderProtocol
 from citadel.ca.authorities import AuthorityPolicy
 from citadel.ca.issuer import IssuancePolicy
 from citadel.ca.keys import KeyType
 from citadel.ca.rotation import RotationPolicy
 from citadel.config import Settings
+from citadel.config.providers import ProviderSettings
 from citadel.jobs import standard as standard_jobs
 from citadel.registry import RegistryPolicy
 
@@ -76,4 +77,23 @@ def mesh_facts(settings: Settings) -> MeshFacts:
         root_namespace=told.root_namespace,
         path_normalization=PathNormalization(told.path_normalization),
         trusted_proxies=told.trusted_proxies,
+        providers=tuple(map(_provider, told.providers)),
+        several_providers=told.several_providers,
+    )
+
+
+def _provider(told: ProviderSettings) -> ExtensionProvider:
+    return ExtensionProvider(
+        told.name,
+        ProviderProtocol(told.protocol),
+        told.host,
+        told.port,
+        told.timeout,
+        told.path_prefix,
+        told.status_on_error,
+        told.include_request_headers_in_check,
+        tuple(told.include_additional_headers_in_check.items()),
+        told.headers_to_upstream_on_allow,
+        told.headers_to_downstream_on_allow,
+        told.headers_to_downstream_on_deny,
     )

@@ -1,11 +1,13 @@
-"""Doors: how others ask for decisions. The only part of authz that knows protocols.
+"""Doors: how others ask for decisions. The only part of authz that knows protocols; decision_point decides for them.
 
-`ext_authz` answers Envoy: `attributes` reads what it asks, `whose` finds whose policies are asked, `check` decides,
-`answers` writes what it understands, `service` puts that on gRPC. `ports` says what a door needs of the node.
+`ext_authz` answers Envoy: `attributes` reads what it asks, `whose` finds whose policies are asked, `check` asks the
+decision point, `answers` and `denials` write what is understood, `service` puts that on gRPC. `ports` says what a door
+needs of the node.
 """
 
 from citadel.authz.doors.check import Checked, Door, DoorRules
-from citadel.authz.doors.ports import Caller, Callers, DoorMeter, NoMeter, Registered
+from citadel.authz.doors.denials import DenialHeader
+from citadel.authz.doors.ports import Caller, Callers, Connection, Registered
 from citadel.authz.doors.service import AuthorizationService
 
 __all__ = [
@@ -13,9 +15,9 @@ __all__ = [
     "Caller",
     "Callers",
     "Checked",
+    "Connection",
+    "DenialHeader",
     "Door",
-    "DoorMeter",
     "DoorRules",
-    "NoMeter",
     "Registered",
 ]

@@ -17,12 +17,12 @@ from envoy.config.core.v3 import address_pb2
 from envoy.service.auth.v3 import attribute_context_pb2
 from google.protobuf.json_format import MessageToDict
 
+from citadel.authz.decision_point import JWT_FILTER
 from citadel.authz.headers import JOINED_HEADERS
 from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request
 from citadel.errors import BadSpiffeId
 from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
 
-JWT_FILTER = "envoy.filters.http.jwt_authn"
 JWT_PAYLOAD = "payload"
 """The key that Istio's proxies, and what Citadel generates, put a verified token's payload under."""
 MAX_HEADERS = 1_000
@@ -41,11 +41,13 @@ def read(
     trusted_proxies: int,
     header_names: frozenset[str],
     claims: bool,
+    path_normalized: bool = False,
 ) -> tuple[Request, ...]:
     """The readings of a check. Never empty.
 
     `trust_domains`: whose identities count. `header_names`: those that policies look at. `claims`: whether dynamic
-    metadata, and with it the claims of a verified token, count. Raises BadAttributes.
+    metadata, and with it the claims of a verified token, count. `path_normalized`: a listener has done that already.
+    Raises BadAttributes.
     """
     if not attributes.HasField("destination"):
         raise BadAttributes("the check names no destination")
@@ -62,7 +64,7 @@ def read(
     )
     if not attributes.request.HasField("http"):
         return (request,)
-    http = _http(attributes.request.http)
+    http = _http(attributes.request.http, path_normalized)
     jwt = metadata.get(JWT_FILTER, {}).get(JWT_PAYLOAD)
     if isinstance(jwt, dict):
         http = replace(http, jwt=jwt)
@@ -100,7 +102,7 @@ def _port(address: address_pb2.Address) -> int | None:
     return address.socket_address.port_value or None
 
 
-def _http(http: attribute_context_pb2.AttributeContext.HttpRequest) -> HttpRequest:
+def _http(http: attribute_context_pb2.AttributeContext.HttpRequest, path_normalized: bool) -> HttpRequest:
     """With raw headers (the filter's encode_raw_headers) nothing was joined, and bytes are as they came."""
     if http.HasField("header_map"):
         headers = _raw(http.header_map.headers)
@@ -116,6 +118,7 @@ def _http(http: attribute_context_pb2.AttributeContext.HttpRequest) -> HttpReque
         _pseudo(headers, ":path", http.path) or "",
         _pseudo(headers, ":authority", http.host),
         headers,
+        path_normalized=path_normalized,
     )
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from citadel.authz.decision import Decision
 from citadel.authz.request import Workload, WorkloadKind
 from citadel.spiffe import SpiffeId, TrustDomain
 
@@ -45,25 +44,23 @@ class Caller:
     """All that it is registered as, the oldest first."""
     trust_domains: frozenset[TrustDomain]
     """Whose certificates it can verify: its own trust domain, and those that its entries federate with."""
+    local: bool = True
+    """It is a process on this machine, which the node attested; not somebody over the network."""
+
+
+class Connection(Protocol):
+    """What gRPC knows of who is at the other end (grpc.aio.ServicerContext)."""
+
+    def peer(self) -> str: ...
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]: ...
 
 
 class Callers(Protocol):
-    """Who is at the other end of a connection. Implementation: in agent.py, over workload.callers."""
+    """Who is at the other end of a connection. Implementations: agent.py, over workload.callers; doors.remote."""
 
-    async def caller(self, peer: str) -> Caller:
-        """The caller that gRPC calls `peer`. Cheap for all but the first call of a connection.
+    async def caller(self, connection: Connection) -> Caller:
+        """The caller at the other end. Cheap for all but the first call of a connection.
 
         Raises PermissionDenied if it cannot be named or is not who it was, ResourceExhausted past its quota,
         Unavailable while nobody's registration is known."""
-
-
-class DoorMeter(Protocol):
-    """Counts decisions. Implementation: telemetry.metrics. Never blocks, never raises."""
-
-    def decided(self, door: str, decision: Decision, seconds: float) -> None: ...
-
-
-class NoMeter:
-    """Counts nothing."""
-
-    def decided(self, door: str, decision: Decision, seconds: float) -> None: ...

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from types import TracebackType
-from typing import Self
-
-import httpx
+from typing import TYPE_CHECKING, Self
 
 from citadel.authz.tokens.keys import MAX_KEY_SET
 from citadel.authz.tokens.ports import Resolver
 from citadel.authz.tokens.refusals import KeysUnavailable
+
+if TYPE_CHECKING:
+    import httpx  # which costs every start a tenth of a second: imported when something is fetched
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -95,13 +96,8 @@ class HttpFetch:
     ) -> None:
         self._policy = policy or FetchPolicy()
         self._resolver = resolver
-        self._client = httpx.AsyncClient(
-            verify=tls or ssl.create_default_context(),
-            trust_env=False,
-            follow_redirects=False,
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "citadel"},
-            limits=httpx.Limits(max_connections=32, max_keepalive_connections=0),  # each connection checked anew
-        )
+        self._tls = tls
+        self._made: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,10 +108,27 @@ class HttpFetch:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._client.aclose()
+        if self._made is not None:
+            await self._made.aclose()
+
+    @property
+    def _client(self) -> httpx.AsyncClient:
+        import httpx
+
+        if self._made is None:
+            self._made = httpx.AsyncClient(
+                verify=self._tls or ssl.create_default_context(),
+                trust_env=False,
+                follow_redirects=False,
+                headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "citadel"},
+                limits=httpx.Limits(max_connections=32, max_keepalive_connections=0),  # each connection checked anew
+            )
+        return self._made
 
     async def __call__(self, url: str, *, timeout: float) -> bytes:
         """Contract: ports.Fetch."""
+        import httpx
+
         try:
             async with asyncio.timeout(timeout):
                 return await self._fetch(_parsed(url), timeout)
@@ -127,6 +140,8 @@ class HttpFetch:
             raise _failed(url, str(error)) from None
 
     async def _fetch(self, url: httpx.URL, timeout: float) -> bytes:
+        import httpx
+
         failure: Exception | None = None
         for address in (await self._addresses(url))[:_ADDRESSES_TRIED]:
             try:
@@ -174,6 +189,8 @@ class HttpFetch:
 
 
 def _parsed(url: str) -> httpx.URL:
+    import httpx
+
     try:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, TypeError):

@@ -130,7 +130,11 @@ class TokenGate:
         return cls((rule for document in mine for rule in document.jwt_rules), skew)
 
     def examine(self, http: HttpRequest, now: datetime) -> Attempt:
-        """Find the tokens and check all that needs no key. Raises nothing."""
+        """Find the tokens and check all that needs no key. Raises nothing.
+
+        A CORS preflight has none, whatever is in it: a browser sends it without, and Istio's proxies do not look."""
+        if _is_preflight(http):
+            return Attempt((), (), RequestChanges(self._written))
         parsed: dict[str, UnverifiedToken | TokenRefused] = {}
         by_rule: list[Sequence[Candidate | TokenRefused]] = []
         anywhere: dict[Presented, Candidate | TokenRefused] = {}
@@ -182,6 +186,13 @@ class TokenGate:
         if rule.audiences and not set(map(_bare, rule.audiences)) & set(map(_bare, token.audiences)):
             return TokenRefused(Reason.AUDIENCE, "the token is for none of the audiences that the rule accepts")
         return None
+
+
+def _is_preflight(http: HttpRequest) -> bool:
+    """As Envoy finds it (jwt_authn, `bypass_cors_preflight`)."""
+    return http.method == "OPTIONS" and all(
+        any(http.headers.get(name, ())) for name in ("origin", "access-control-request-method")
+    )
 
 
 def _proposal(results: Sequence[Candidate | TokenRefused]) -> Proposal | None:

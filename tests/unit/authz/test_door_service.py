@@ -11,9 +11,10 @@ import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 
 from citadel.authz import Decision, MeshFacts, PolicySet, load_text
-from citadel.authz.doors import AuthorizationService, Caller, DoorRules
+from citadel.authz.doors import AuthorizationService, Caller, Connection, Door, DoorRules
 from citadel.authz.policyset import compile_documents
 from citadel.errors import CitadelError, PermissionDenied, ResourceExhausted, Unavailable
+from tests.support.deciding import deciding
 from tests.unit.authz.test_door import CART, POLICIES, TD, caller, message
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
@@ -26,7 +27,7 @@ class Known:
     def __init__(self) -> None:
         self.error: Exception | None = None
 
-    async def caller(self, peer: str) -> Caller:
+    async def caller(self, connection: Connection) -> Caller:
         if self.error is not None:
             raise self.error
         return caller(CART)
@@ -50,7 +51,8 @@ class World:
     @asynccontextmanager
     async def asking(self, folder: Path) -> AsyncIterator[Ask]:
         server = grpc.aio.server()
-        AuthorizationService(lambda: self.policies, self.known, DoorRules(), meter=self.meter).add_to(server)
+        point = deciding(lambda: self.policies, meter=self.meter)
+        AuthorizationService(Door(point, DoorRules()), self.known).add_to(server)
         server.add_insecure_port(f"unix:{folder}/s")
         await server.start()
         try:

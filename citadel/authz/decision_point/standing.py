@@ -1,0 +1,59 @@
+"""A set of policies with what has to be known of it before and after deciding. Immutable but for what it remembers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from citadel.authz.looks import Looks
+from citadel.authz.model import JwtRule
+from citadel.authz.policyset import MOST_WORKLOADS, PolicySet
+from citadel.authz.request import Workload
+from citadel.authz.tokens import TokenGate
+
+_NOTHING = Looks(frozenset(), frozenset(), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """What one workload's decisions take besides its AuthorizationPolicies."""
+
+    gate: TokenGate | None
+    """None: no RequestAuthentication applies, and no token is looked at."""
+    asks: bool
+    """CUSTOM policies apply."""
+
+
+class Standing:
+    """The set in force, or that there is none yet."""
+
+    def __init__(self, policies: PolicySet | None) -> None:
+        self.policies = policies
+        self.looks = _NOTHING if policies is None else policies.looks
+        self._applying: dict[object, Applying] = {}
+
+    @property
+    def version(self) -> str:
+        """Empty: there is no set yet."""
+        return "" if self.policies is None else self.policies.version
+
+    def jwt_rules(self) -> list[JwtRule]:
+        """All of the set, whoever they apply to."""
+        return [rule for document in self.looks.authentications for rule in document.jwt_rules]
+
+    def for_workload(self, workload: Workload) -> Applying:
+        """Cheap when it was asked for before."""
+        assert self.policies is not None, "there is nothing to decide by"
+        applying = self.policies.for_workload(workload)
+        found = self._applying.get(applying)
+        if found is None:
+            found = Applying(self._gate(workload), bool(applying.providers))
+            if len(self._applying) >= MOST_WORKLOADS:
+                self._applying = {}
+            self._applying[applying] = found
+        return found
+
+    def _gate(self, workload: Workload) -> TokenGate | None:
+        assert self.policies is not None
+        facts = self.policies.facts
+        gate = TokenGate.of(self.looks.authentications, workload, facts.root_namespace)
+        return gate if gate.rules else None
