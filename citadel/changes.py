@@ -14,6 +14,7 @@ class Topic(StrEnum):
     BUNDLES = "bundles"  # a trust bundle (own or federated) or its CRL changed
     ROTATION = "rotation"  # a plan of rotation changed
     CLIENTS = "clients"  # what a client holds or acknowledged changed
+    POLICIES = "policies"  # the stored policies have a new version
 
 
 class Changes(Protocol):

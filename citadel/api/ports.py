@@ -66,6 +66,8 @@ class PolicyView:
     held_version: str
     held_documents: int
     held_why: str
+    stored_version: str
+    """Of the set in force, where it comes from the store: `v12`."""
 
 
 class Situation(Protocol):
@@ -87,5 +89,19 @@ class Situation(Protocol):
     def policies(self) -> PolicyView | None:
         """None: none are configured."""
 
-    async def confirm_policies(self, version: str) -> PolicyView:
-        """Apply what is held back. Raises NotFound, FailedPrecondition, PermissionDenied."""
+    async def confirm_policies(self, version: str, actor: str) -> PolicyView:
+        """Apply what is held back, on record. Raises NotFound, FailedPrecondition, PermissionDenied, Unavailable."""
+
+
+class FollowedPolicies(Protocol):
+    """What decides on this server, seen by who changes the policies in the store."""
+
+    @property
+    def fault(self) -> str:
+        """Why the newest policies are not in force here; empty: they are, or are on their way."""
+
+    def must_be_the_store(self) -> None:
+        """Raises FailedPrecondition if this server takes its policies from elsewhere."""
+
+    async def reached(self, version: str, timeout: float) -> bool:
+        """Wait until the set of this version decides here, at most `timeout` seconds; whether it does."""

@@ -16,6 +16,7 @@ import grpc
 
 from citadel.api.proto.citadel.v1.admin_pb2_grpc import AdminStub
 from citadel.api.proto.citadel.v1.keys_pb2_grpc import KeysStub
+from citadel.api.proto.citadel.v1.policies_pb2_grpc import PolicyStoreStub
 from citadel.api.proto.citadel.v1.rotation_pb2_grpc import RotationStub
 from citadel.api.proto.spire.api.server.entry.v1.entry_pb2_grpc import EntryStub
 from citadel.api.proto.spire.api.types import status_pb2
@@ -74,6 +75,7 @@ class Client:
         self.entries = EntryStub(channel)
         self.rotation = RotationStub(channel)
         self.keys = KeysStub(channel)
+        self.policies = PolicyStoreStub(channel)
         self._path = path
 
     def call(self, method: Callable[..., _Response], request: object, *, patience: float = PATIENCE) -> _Response:

@@ -189,6 +189,7 @@ def policies(one: admin.Policies) -> Document:
     return {
         "source": one.source,
         "version": one.version,
+        "stored_version": one.stored_version or None,
         "documents": one.documents,
         "since": time(one.since),
         "restored": one.restored,

@@ -32,6 +32,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _root(settings)
     yield from _vault(settings)
     yield from _store(settings)
+    yield from _policies(settings)
 
 
 def _lifetimes(settings: Settings) -> Iterator[Conflict]:
@@ -99,6 +100,15 @@ def _files(settings: Settings) -> Iterator[Conflict]:
     for folder in settings.files.directories:
         if settings.data_dir.is_relative_to(folder) or folder.is_relative_to(settings.data_dir):
             yield Conflict((directories, ("data_dir",)), f"{folder} and data_dir, {settings.data_dir}, share files")
+
+
+def _policies(settings: Settings) -> Iterator[Conflict]:
+    field = ("authorization", "policies")
+    if settings.authorization.source == "store" and settings.authorization.policies is not None:
+        yield Conflict(
+            (field, ("authorization", "source")),
+            'it is set, but authorization.source is store; of the two, one decides: remove it, or set source = "files"',
+        )
 
 
 def _root(settings: Settings) -> Iterator[Conflict]:

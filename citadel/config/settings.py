@@ -355,6 +355,11 @@ class AuthorizationKeysSettings(Section):
 class AuthorizationSettings(Section):
     """Who may call what, by Istio's policies: see docs/authorization-doors.md."""
 
+    source: Literal["files", "store"] = setting(
+        "files",
+        "Where the policies come from: `files`, those in `policies`; `store`, those that `citadel policy apply` put "
+        "into the database. One or the other, never both.",
+    )
     policies: OptionalPath = setting(
         "", "The file or folder of policies that is followed. Empty: every check is denied as `not-loaded`."
     )

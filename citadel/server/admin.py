@@ -14,6 +14,7 @@ from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.audit.auditor import Auditor
 from citadel.ca.federation import Federation
+from citadel.server.policies import stored_policies
 from citadel.server.server import Server
 from citadel.server.told import access_rules
 from citadel.workload.peer import PeerTable
@@ -48,7 +49,9 @@ async def admin_socket(server: Server, private: Path) -> AsyncIterator[None]:
         server.situation,
     )
     grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
-    healthy = add_services(grpc_server, AdminParts(cases, gate, server.issuer, server.rotations, server.rekeying))
+    stored = stored_policies(settings, server.store, server.clock)
+    parts = AdminParts(cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed)
+    healthy = add_services(grpc_server, parts)
     inner = private / "admin.sock"
     inner.unlink(missing_ok=True)
     grpc_server.add_insecure_port(f"unix:{inner}")

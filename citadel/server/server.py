@@ -27,7 +27,7 @@ from citadel.jobs.rotation import RotationRunner
 from citadel.registry import Directory, Registry
 from citadel.server import checks, told
 from citadel.server.authority import authority_parts
-from citadel.server.policies import policy_source
+from citadel.server.policies import FollowedSource, policy_source
 from citadel.server.situation import RunningSituation
 from citadel.spiffe import SpiffeId
 from citadel.store import Store
@@ -86,11 +86,12 @@ class Server:
             self.settings.data_dir / "high-water", store.authorities, store.audit, settings.trust_domain, store.changes
         )
         self.health = Health(clock, meter=self.metrics)
-        self.policies = policy_source(settings, clock, metrics)
+        self.policies = policy_source(settings, store, clock, metrics)
+        self.followed = FollowedSource(self.policies, settings, store.audit, clock)
         self.jobs = Jobs(
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
         )
-        self.situation = RunningSituation(self.started_at, self.health, self.jobs, self.policies, self._waits)
+        self.situation = RunningSituation(self.started_at, self.health, self.jobs, self.followed, self._waits)
         self.supervisor = Supervisor()
         self.node: Agent | None = None
         self.gate: Gate | None = None

@@ -7,10 +7,8 @@ from datetime import datetime, timedelta
 
 from citadel.agent import Agent
 from citadel.api.ports import CheckView, HeldView, JobView, PolicyView
-from citadel.authz.sources import PolicySource
-from citadel.errors import FailedPrecondition
 from citadel.jobs import Jobs
-from citadel.server.policies import policy_view
+from citadel.server.policies import FollowedSource
 from citadel.telemetry.health import Health
 from citadel.workload.outage import Outage
 
@@ -26,7 +24,7 @@ class RunningSituation:
         started_at: datetime,
         health: Health,
         jobs: Jobs,
-        policies: PolicySource | None,
+        policies: FollowedSource,
         waits: Callable[[], Sequence[str]],
     ) -> None:
         self.started_at = started_at
@@ -71,10 +69,7 @@ class RunningSituation:
         return [*self._waits(), *([outage.sentence()] if outage else [])]
 
     def policies(self) -> PolicyView | None:
-        return None if self._policies is None else policy_view(self._policies)
+        return self._policies.view()
 
-    async def confirm_policies(self, version: str) -> PolicyView:
-        if self._policies is None:
-            raise FailedPrecondition("no policies are configured", mend="set authorization.policies")
-        await self._policies.confirm(version)
-        return policy_view(self._policies)
+    async def confirm_policies(self, version: str, actor: str) -> PolicyView:
+        return await self._policies.confirm(version, actor)

@@ -24,6 +24,7 @@ from citadel.store.federation import SqlFederationStore
 from citadel.store.issuance import SqlIssuanceLog
 from citadel.store.leases import SqlLeases
 from citadel.store.ledger import Ledger, Transaction
+from citadel.store.policies import SqlPolicyStore
 from citadel.store.ports import StoreMeter
 from citadel.store.recognised import remember, remembered
 from citadel.store.records import SqlClientStore, SqlJobStore
@@ -48,6 +49,7 @@ class Store:
         self.jobs = SqlJobStore(ledger)
         self.leases = SqlLeases(ledger)
         self.audit = SqlAuditLog(ledger)
+        self.policies = SqlPolicyStore(ledger)
         self._engine = engine
         self._ledger = ledger
 

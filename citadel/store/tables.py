@@ -198,3 +198,25 @@ class RotationRow(SQLModel, table=True):
     id: str = Field(unique=True)
     revision: int
     body: str
+
+
+class PolicyVersionRow(SQLModel, table=True):
+    """Versions of the set of policies (authz.stored.Version). `body` is the rest of it in JSON."""
+
+    __tablename__ = "policy_versions"
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    at: int = Field(sa_column=big())
+    set_version: str = Field(index=True)
+    body: str
+
+
+class PolicyDocumentRow(SQLModel, table=True):
+    """Each form that a policy has had: in the versions from `since` on, and before `until` (null: it is in force)."""
+
+    __tablename__ = "policy_documents"
+    kind: str = Field(primary_key=True)
+    namespace: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    since: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    until: int | None = Field(default=None, sa_column=big(nullable=True, index=True))
+    body: str

@@ -108,7 +108,7 @@ class AdminUseCases:
         return status
 
     async def confirm_policies(self, request: pb.ConfirmPoliciesRequest, actor: str) -> pb.Policies:
-        view = await self.situation.confirm_policies(request.version)
+        view = await self.situation.confirm_policies(request.version, actor)
         log.warning("policies were confirmed", version=view.version, documents=view.documents, actor=actor)
         return _policies(view)
 
@@ -285,6 +285,7 @@ def _policies(view: PolicyView) -> pb.Policies:
         held_version=view.held_version,
         held_documents=view.held_documents,
         held_why=view.held_why,
+        stored_version=view.stored_version,
     )
 
 

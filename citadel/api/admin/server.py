@@ -15,14 +15,25 @@ from citadel.api.admin import spire
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.admin.keys import KeysService
+from citadel.api.admin.policies import PolicyStoreService
 from citadel.api.admin.rotation import RotationService
+from citadel.api.ports import FollowedPolicies
 from citadel.api.proto.citadel.v1 import admin_pb2 as pb
-from citadel.api.proto.citadel.v1 import admin_pb2_grpc, keys_pb2, keys_pb2_grpc, rotation_pb2, rotation_pb2_grpc
+from citadel.api.proto.citadel.v1 import (
+    admin_pb2_grpc,
+    keys_pb2,
+    keys_pb2_grpc,
+    policies_pb2,
+    policies_pb2_grpc,
+    rotation_pb2,
+    rotation_pb2_grpc,
+)
 from citadel.api.proto.spire.api.server.agent.v1 import agent_pb2, agent_pb2_grpc
 from citadel.api.proto.spire.api.server.bundle.v1 import bundle_pb2, bundle_pb2_grpc
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2, entry_pb2_grpc
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
 from citadel.api.status import answering
+from citadel.authz.stored import StoredPolicies
 from citadel.ca.issuer import Issuer
 from citadel.ca.rekeying import Rekeying
 from citadel.ca.rotation.rotations import Rotations
@@ -35,6 +46,8 @@ class AdminParts:
     issuer: Issuer
     rotations: Rotations
     rekeying: Rekeying
+    policies: StoredPolicies
+    followed: FollowedPolicies
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -99,6 +112,8 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts.cases, parts.gate), server)
     rotation_pb2_grpc.add_RotationServicer_to_server(RotationService(parts.rotations, parts.gate), server)
     keys_pb2_grpc.add_KeysServicer_to_server(KeysService(parts.rekeying, parts.gate), server)
+    policies = PolicyStoreService(parts.policies, parts.followed, parts.gate)
+    policies_pb2_grpc.add_PolicyStoreServicer_to_server(policies, server)
     entry_pb2_grpc.add_EntryServicer_to_server(spire.EntryService(parts.cases, parts.gate), server)
     bundle_pb2_grpc.add_BundleServicer_to_server(spire.BundleService(parts.cases, parts.gate), server)
     svid_pb2_grpc.add_SVIDServicer_to_server(spire.SvidService(parts.cases, parts.gate, parts.issuer), server)
@@ -109,6 +124,7 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
         pb.DESCRIPTOR,
         rotation_pb2.DESCRIPTOR,
         keys_pb2.DESCRIPTOR,
+        policies_pb2.DESCRIPTOR,
         entry_pb2.DESCRIPTOR,
         bundle_pb2.DESCRIPTOR,
         svid_pb2.DESCRIPTOR,

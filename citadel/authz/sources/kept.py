@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from citadel.authz.load import SourceText
@@ -16,13 +17,21 @@ from citadel.errors import FailedPrecondition, PermissionDenied
 SCHEMA = "citadel.dev/last-good-policies/v1"
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A set as it was kept, and what its origin called it (`v12`; empty: nothing)."""
+
+    texts: Sequence[SourceText]
+    label: str = ""
+
+
 class KeptPolicies:
     """One file, of mode 0600, replaced whole. Its folder is made if need be. All methods block."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def save(self, texts: Sequence[SourceText]) -> None:
+    def save(self, texts: Sequence[SourceText], label: str = "") -> None:
         """Keep these files instead of what was kept. On return they survive a loss of power. Raises PermissionDenied,
         and then what was kept before is kept still."""
         files = [{"name": one.name, "content": base64.b64encode(one.content).decode()} for one in texts]
@@ -31,7 +40,7 @@ class KeptPolicies:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "w") as file:
-                json.dump({"schema": SCHEMA, "files": files}, file)
+                json.dump({"schema": SCHEMA, "label": label, "files": files}, file)
                 file.flush()
                 os.fsync(descriptor)
             new.replace(self._path)
@@ -41,15 +50,16 @@ class KeptPolicies:
                 new.unlink()
             raise PermissionDenied(f"{self._path} cannot be written: {error.strerror}") from None
 
-    def load(self) -> list[SourceText] | None:
+    def load(self) -> Kept | None:
         """What was kept; None if nothing was. Raises FailedPrecondition if it cannot be read."""
         try:
             document = json.loads(self._path.read_bytes())
             if document["schema"] != SCHEMA:
                 raise ValueError
-            return [
+            texts = [
                 SourceText(one["name"], base64.b64decode(one["content"], validate=True)) for one in document["files"]
             ]
+            return Kept(texts, str(document.get("label", "")))
         except FileNotFoundError:
             return None
         except OSError as error:

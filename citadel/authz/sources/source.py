@@ -1,13 +1,11 @@
-"""The policies in force: read from a file or folder that is followed, and kept when something is wrong with it."""
+"""The policies in force: what an origin says, checked, and kept when something is wrong with it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -16,13 +14,11 @@ from citadel.authz.facts import MeshFacts
 from citadel.authz.load import PolicyDocuments, SourceText, load
 from citadel.authz.policyset import PolicySet, compile_documents
 from citadel.authz.sources.caution import doubt
-from citadel.authz.sources.files import files_of, read_paths
 from citadel.authz.sources.kept import KeptPolicies
+from citadel.authz.sources.origin import Origin, Reading
 from citadel.clock import Clock
 from citadel.errors import BadFile, CitadelError, FailedPrecondition, Mistake, NotFound
-from citadel.stir import HEARTBEAT, stirrings
 
-_State = tuple[object, ...]
 _TOLD_MISTAKES = 20
 log = structlog.get_logger("citadel.authz")
 
@@ -54,6 +50,8 @@ class InForce:
     since: datetime
     restored: bool
     """Nothing good came from the source since the start: it is what was in force before."""
+    label: str = ""
+    """What the origin calls it: `v12`; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,42 +61,44 @@ class Held:
     version: str
     documents: PolicyDocuments
     why: str
-    texts: Sequence[SourceText]
+    reading: Reading
 
 
 class PolicySource:
-    """Keeps the policies in force what a file or folder says.
+    """Keeps the policies in force what an origin says.
 
-    A change is taken once it has come to rest: nothing changed for `rest`, nor while the files were read. One with a
-    mistake, and one that loses most of the policies, changes nothing; `fault` says so, and the set before stays in
-    force, over restarts too. A set is kept on disk before it decides anything. The switch is one assignment.
+    A change with a mistake, and one that loses most of the policies and was not confirmed, changes nothing; `fault`
+    says so, and the set before stays in force, over restarts too. A set is kept on disk before it decides anything. The
+    switch is one assignment.
     """
 
     def __init__(
         self,
-        path: Path,
+        origin: Origin,
         facts: MeshFacts,
         kept: KeptPolicies,
         clock: Clock,
         *,
         default_namespace: str = "default",
         meter: SourceMeter | None = None,
-        rest: timedelta = timedelta(milliseconds=200),
-        heartbeat: float = HEARTBEAT,
     ) -> None:
-        self.path = path
+        self._origin = origin
         self._facts = facts
         self._kept = kept
         self._clock = clock
         self._default_namespace = default_namespace
         self._meter = meter or NoSourceMeter()
-        self._rest = rest
-        self._heartbeat = heartbeat
         self._turn = asyncio.Lock()
+        self._switched = asyncio.Event()
         self.in_force: InForce | None = None
         self.held: Held | None = None
         self.fault = ""
         """Why the source is not in force as it is now; empty: it is."""
+
+    @property
+    def where(self) -> str:
+        """Where the policies come from, for people."""
+        return self._origin.where
 
     @property
     def policies(self) -> PolicySet | None:
@@ -108,25 +108,35 @@ class PolicySource:
     async def restore(self) -> None:
         """Put into force what was in force before the last stop. Raises nothing: `fault` says what is wrong."""
         try:
-            texts = await asyncio.to_thread(self._kept.load)
-            if texts is None:
+            kept = await asyncio.to_thread(self._kept.load)
+            if kept is None:
                 return
-            documents, policies = await asyncio.to_thread(self._compiled, texts)
+            documents, policies = await asyncio.to_thread(self._compiled, kept.texts)
         except CitadelError as error:
             self._wrong(f"the policies that were in force before cannot be restored: {_shortly(error)}")
             return
-        self._switch(documents, policies, restored=True)
+        self._switch(documents, policies, restored=True, label=kept.label)
 
     async def run(self) -> None:
-        """Read now, and again whenever something changes, until cancelled. Raises nothing else."""
-        looked_at: _State | None = None
-        async with aclosing(stirrings(self.path, heartbeat=self._heartbeat, deep=True)) as reasons:
-            async for _ in reasons:
-                if await self._look() != looked_at:
-                    looked_at = await self._read_at_rest()
+        """Take what the origin says now, and again whenever it changes, until cancelled. Raises nothing else."""
+        async with self._origin.readings() as readings:
+            async for reading in readings:
+                await self._read(reading)
 
-    async def confirm(self, version: str = "") -> InForce:
-        """Apply the set that is held back. `version`: that one and no other.
+    async def reached(self, version: str, timeout: float) -> bool:
+        """Wait until the set of this version is in force, at most `timeout` seconds; whether it is."""
+        try:
+            async with asyncio.timeout(timeout):
+                while self.policies is None or self.policies.version != version:
+                    self._switched.clear()
+                    await self._switched.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def confirm(self, version: str = "", record: Callable[[Held], Awaitable[None]] | None = None) -> InForce:
+        """Apply the set that is held back. `version`: that one and no other. `record` writes down who said so, before
+        it is applied; what it raises, changes nothing.
 
         Raises NotFound if nothing is held back, FailedPrecondition if it is another version, PermissionDenied."""
         async with self._turn:
@@ -135,60 +145,53 @@ class PolicySource:
                 raise NotFound("no set of policies waits to be confirmed", mend="see: citadel policy status")
             if version and version != held.version:
                 raise FailedPrecondition(f"what waits to be confirmed is version {held.version}, not {version}")
-            _, policies = await asyncio.to_thread(self._compiled, held.texts)
-            await asyncio.to_thread(self._kept.save, held.texts)
-            self._switch(held.documents, policies, restored=False)
+            _, policies = await asyncio.to_thread(self._compiled, held.reading.texts)
+            if record is not None:
+                await record(held)
+            await asyncio.to_thread(self._kept.save, held.reading.texts, held.reading.label)
+            self._switch(held.documents, policies, restored=False, label=held.reading.label)
             self.held, self.fault = None, ""
             self._meter.policy_load("applied")
             assert self.in_force is not None
             return self.in_force
 
-    async def _look(self) -> _State:
-        return await asyncio.to_thread(_look, self.path)
+    async def _read(self, reading: Reading) -> None:
+        async with self._turn:
+            try:
+                await self._take(reading)
+            except CitadelError as error:
+                self.held = None
+                self._meter.policy_load("failed")
+                self._wrong(f"the policies of {self.where} are not applied: {_shortly(error)}")
+            except Exception as defect:  # whatever it is, the set before stays in force, and it is said
+                self.held = None
+                self._meter.policy_load("failed")
+                log.error("the policies could not be loaded", source=self.where, exc_info=defect)
+                self._wrong(f"the policies of {self.where} are not applied: {type(defect).__name__}, see the log")
 
-    async def _read_at_rest(self) -> _State:
-        """The state that was read."""
-        while True:
-            state = await self._look()
-            await asyncio.sleep(self._rest.total_seconds())
-            if await self._look() != state:
-                continue
-            texts, unreadable = await asyncio.to_thread(read_paths, [self.path])
-            if await self._look() != state:  # some of it may be old and some new
-                continue
-            async with self._turn:
-                try:
-                    await self._take(texts, unreadable)
-                except CitadelError as error:
-                    self.held = None
-                    self._meter.policy_load("failed")
-                    self._wrong(f"the policies of {self.path} are not applied: {_shortly(error)}")
-                except Exception as defect:  # whatever it is, the set before stays in force, and it is said
-                    self.held = None
-                    self._meter.policy_load("failed")
-                    log.error("the policies could not be loaded", path=str(self.path), exc_info=defect)
-                    self._wrong(f"the policies of {self.path} are not applied: {type(defect).__name__}, see the log")
-            return state
-
-    async def _take(self, texts: Sequence[SourceText], unreadable: Sequence[Mistake]) -> None:
-        documents, policies = await asyncio.to_thread(self._compiled, texts, unreadable)
+    async def _take(self, reading: Reading) -> None:
+        if reading.missing:
+            raise NotFound(reading.missing)
+        documents, policies = await asyncio.to_thread(self._compiled, reading.texts, reading.unreadable)
         before = self.in_force
         if before is not None and policies.version == before.policies.version:
             self._meter.policy_load("unchanged")
-            self.in_force = InForce(before.policies, documents, before.since, restored=False)
+            self.in_force = InForce(before.policies, documents, before.since, restored=False, label=reading.label)
             self.held, self.fault = None, ""
             return
-        why = doubt(None if before is None else before.documents, documents)
+        # What was confirmed, was so against the version before; nobody did against what another source had in force.
+        trusted = reading.confirmed and (before is None or before.label != "")
+        why = "" if trusted else doubt(None if before is None else before.documents, documents)
         if why:
-            self.held = Held(policies.version, documents, why, texts)
+            self.held = Held(policies.version, documents, why, reading)
             self._meter.policy_load("held")
             self._wrong(
-                f"the policies of {self.path} are not applied: {why}; "
+                f"the policies of {self.where} are not applied: {why}; "
                 f"if that is meant: citadel policy confirm {policies.version}"
             )
             return
-        await asyncio.to_thread(self._kept.save, texts)
-        self._switch(documents, policies, restored=False)
+        await asyncio.to_thread(self._kept.save, reading.texts, reading.label)
+        self._switch(documents, policies, restored=False, label=reading.label)
         self.held, self.fault = None, ""
         self._meter.policy_load("applied")
 
@@ -209,14 +212,15 @@ class PolicySource:
             raise BadFile(list(unreadable))
         return documents, compile_documents(documents, self._facts, None if before is None else before.policies)
 
-    def _switch(self, documents: PolicyDocuments, policies: PolicySet, *, restored: bool) -> None:
-        self.in_force = InForce(policies, documents, self._clock.now(), restored)
+    def _switch(self, documents: PolicyDocuments, policies: PolicySet, *, restored: bool, label: str = "") -> None:
+        self.in_force = InForce(policies, documents, self._clock.now(), restored, label)
+        self._switched.set()
         self._meter.policies(policies.version, len(documents))
         log.info(
             "policies are in force",
             version=policies.version,
             documents=len(documents),
-            source="what was in force before" if restored else str(self.path),
+            source="what was in force before" if restored else " ".join(filter(None, [self.where, label])),
             warnings=len(documents.warnings),
         )
 
@@ -233,15 +237,3 @@ def _shortly(error: CitadelError) -> str:
     shown = [str(one) for one in error.mistakes[:_TOLD_MISTAKES]]
     more = len(error.mistakes) - len(shown)
     return "; ".join([*shown, *([f"and {more} more mistakes"] if more else [])])
-
-
-def _look(path: Path) -> _State:
-    """What tells one state of the source from another: names, and what changes when a file is written or replaced."""
-    found: list[tuple[object, ...]] = []
-    for name, file in files_of(path):
-        try:
-            facts = file.stat()
-            found.append((name, facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
-        except OSError as error:
-            found.append((name, error.errno))
-    return tuple(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from citadel.authz import MeshFacts
-from citadel.authz.sources import KeptPolicies, PolicySource
+from citadel.authz.sources import FolderOrigin, Kept, KeptPolicies, PolicySource
 from citadel.errors import CitadelError, FailedPrecondition, NotFound
 from citadel.spiffe import TrustDomain
 from tests.support.clock import ManualClock
@@ -52,8 +52,8 @@ def kept(tmp_path: Path) -> KeptPolicies:
 
 
 def source(folder: Path, kept: KeptPolicies, meter: Meter | None = None) -> PolicySource:
-    rest = timedelta(milliseconds=20)
-    return PolicySource(folder, FACTS, kept, ManualClock(), meter=meter, rest=rest, heartbeat=3600)
+    origin = FolderOrigin(folder, rest=timedelta(milliseconds=20), heartbeat=3600)
+    return PolicySource(origin, FACTS, kept, ManualClock(), meter=meter)
 
 
 @asynccontextmanager
@@ -202,4 +202,4 @@ async def test_what_was_kept_and_cannot_be_read_is_named(folder: Path, tmp_path:
 def test_what_is_kept_is_for_our_eyes_only(kept: KeptPolicies, tmp_path: Path) -> None:
     kept.save([])
     assert (tmp_path / "kept" / "last.json").stat().st_mode & 0o777 == 0o600
-    assert kept.load() == []
+    assert kept.load() == Kept([])

@@ -120,6 +120,7 @@ class Policies(_message.Message):
     HELD_VERSION_FIELD_NUMBER: _builtins.int
     HELD_DOCUMENTS_FIELD_NUMBER: _builtins.int
     HELD_WHY_FIELD_NUMBER: _builtins.int
+    STORED_VERSION_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     version: _builtins.str
     """Of the set in force; empty: there is none yet, and everything is denied."""
@@ -132,6 +133,8 @@ class Policies(_message.Message):
     """What waits to be confirmed; empty: nothing."""
     held_documents: _builtins.int
     held_why: _builtins.str
+    stored_version: _builtins.str
+    """Of the set in force, where it comes from the store: v12."""
     def __init__(
         self,
         *,
@@ -144,10 +147,11 @@ class Policies(_message.Message):
         held_version: _builtins.str = ...,
         held_documents: _builtins.int = ...,
         held_why: _builtins.str = ...,
+        stored_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "fault", b"fault", "held_documents", b"held_documents", "held_version", b"held_version", "held_why", b"held_why", "restored", b"restored", "since", b"since", "source", b"source", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "fault", b"fault", "held_documents", b"held_documents", "held_version", b"held_version", "held_why", b"held_why", "restored", b"restored", "since", b"since", "source", b"source", "stored_version", b"stored_version", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
