@@ -44,6 +44,7 @@ class CitadelError(Exception):
      │    └── NewerDatabase     the database was written by a newer program
      ├── Aborted                somebody else changed it first; read again, retry    (409)
      ├── Unavailable            try again; `retry_after` says when                   (503)
+     │    └── AnswerLost        it was asked for, and may have been done
      └── InternalFault          a defect or a broken invariant; the log has the rest (500)
 
     `message` is for the one who can mend it: what, where, what was expected. `mend`, when there is one, is a sentence
@@ -159,6 +160,9 @@ class Unavailable(CitadelError):
     def __init__(self, message: str, *, mend: str = "", retry_after: timedelta = timedelta(seconds=1)) -> None:
         super().__init__(message, mend=mend)
         self.retry_after = retry_after
+
+
+class AnswerLost(Unavailable): ...
 
 
 class InternalFault(CitadelError): ...

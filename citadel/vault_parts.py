@@ -23,9 +23,11 @@ from citadel.vault import (
     TokenSignIn,
     TransitKek,
     VaultAccess,
+    VaultKeys,
     VaultRoot,
     pki_needs,
     transit_kek_needs,
+    transit_signer_needs,
 )
 
 
@@ -52,11 +54,19 @@ def vault_root(settings: Settings, session: Session, clock: Clock) -> VaultRoot:
     return VaultRoot(mount, settings.root.vault_issuer, settings.trust_domain, clock, issuing_ttl=settings.ca.ttl)
 
 
+def vault_keys(settings: Settings, session: Session) -> VaultKeys:
+    """Whatever of Vault signs for issuing CAs, now or earlier."""
+    signer = settings.signer
+    return VaultKeys(session, signer.vault_mount if signer.kind == "vault-transit" else None)
+
+
 def vault_needs(settings: Settings, issuer: str) -> list[Need]:
     """What this configuration needs of Vault, besides what every session does."""
     needs: list[Need] = []
     if settings.root.kind == "vault":
         needs += pki_needs(settings.root.vault_mount, issuer or settings.root.vault_issuer or "default")
+    if settings.signer.kind == "vault-transit":
+        needs += transit_signer_needs(settings.signer.vault_mount)
     if isinstance(kek := settings.keys.kek, TransitKey):
         needs += transit_kek_needs(kek.mount, kek.name)
     return needs

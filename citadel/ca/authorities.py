@@ -17,9 +17,10 @@ from citadel.ca.lifetimes import Renewal, check_lifetimes, endings
 from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource, TrustBundle
 from citadel.ca.ports import AuthorityMeter, AuthorityStore, RootAuthority, SigningAuthority
 from citadel.ca.records import Book, Records
-from citadel.ca.roots.issuing import new_issuing_ca
+from citadel.ca.roots.issuing import IssuingCas
+from citadel.ca.signers import SealedKeys
 from citadel.clock import Clock
-from citadel.errors import Aborted, AlreadyExists, CitadelError, InvalidInput, Unavailable
+from citadel.errors import Aborted, AlreadyExists, CitadelError, FailedPrecondition, InvalidInput, Unavailable
 from citadel.spiffe import TrustDomain
 
 _ATTEMPTS = 8
@@ -55,7 +56,8 @@ class Authorities:
     With `plugged`, its CA signs the leaves as far as clients can verify it; without, an issuing CA under a root of
     ours. `disk` is needed with it too: a root of ours that is in force when `plugged` is configured stays so until a
     rotation, and its issuing CAs are renewed as ever. `remote` signs issuing CAs with a root whose key is elsewhere
-    (Vault); `wants_remote` says that the first root is to be that one.
+    (Vault); `wants_remote` says that the first root is to be that one. `issuing`: where issuing CAs come from, if not
+    from `disk` and `remote` with keys in the store.
     """
 
     def __init__(
@@ -70,10 +72,10 @@ class Authorities:
         plugged: RootAuthority | None = None,
         remote: RootAuthority | None = None,
         wants_remote: bool = False,
+        issuing: IssuingCas | None = None,
         meter: AuthorityMeter | None = None,
     ) -> None:
         self._store = store
-        self._keyring = keyring
         self._disk = disk
         self._plugged = plugged
         self._remote = remote
@@ -82,7 +84,8 @@ class Authorities:
         self._policy = policy
         self._records = Records(store, clock, trust_domain, refresh_hint=policy.refresh_hint)
         self._adoption = Adoption(self._records, keyring, clock)
-        self._in_force = InForce(keyring, clock)
+        self._issuing = issuing or IssuingCas(disk, SealedKeys(keyring), policy.issuing_key, clock, remote=remote)
+        self._in_force = InForce(self._issuing, clock)
         self._renewal = Renewal(policy.issuing_ttl, policy.longest_leaf)
         self._meter = meter or _NoMeter()
         self._turn = asyncio.Lock()
@@ -240,28 +243,49 @@ class Authorities:
     async def _renew(self, book: Book) -> bool:
         """Make an issuing CA under the active root if there is none, or if it is time."""
         root, issuing = book.active(AuthorityKind.ROOT), book.active(AuthorityKind.ISSUING)
-        maker = self._maker(root) if root is not None else None
-        if root is None or maker is None:
+        if root is None or not (self._issuing.makes_under(root) or self._issuing.brings_under(root)):
             return False  # a plugged-in CA is renewed by whoever made it
+        if self._issuing.brings_under(root):
+            return await self._bring_issuing(root, issuing)
         now, ticks = self._clock.now(), self._clock.monotonic()
-        if issuing is not None and not self._renewal.is_due(issuing, root, now, ticks):
+        in_place = issuing is not None and self._issuing.is_where_it_belongs(issuing)
+        if issuing is not None and in_place and not self._renewal.is_due(issuing, root, now, ticks):
             return False
-        await self._make_issuing(maker, root, issuing, now)
+        await self._make_issuing(root, issuing)
         self._renewal.made(issuing, now, ticks)
         return True
 
-    def _maker(self, root: Authority) -> RootAuthority | None:
-        """Who signs issuing CAs with the key of `root`."""
-        if root.key_source is KeySource.SEALED:
-            return self._disk
-        return self._remote if root.key_source is KeySource.VAULT else None
-
-    async def _make_issuing(self, maker: RootAuthority, root: Authority, old: Authority | None, now: datetime) -> None:
-        issuing, sealed = await new_issuing_ca(
-            maker, root, self._keyring, self._policy.issuing_key, AuthorityState.ACTIVE, now
-        )
+    async def _make_issuing(self, root: Authority, old: Authority | None) -> None:
+        issuing, sealed = await self._issuing.make(root, AuthorityState.ACTIVE)
         await self._records.add(issuing, sealed, "ca.activate", retire=old.skid if old else None)
         log.info("made an issuing CA", skid=issuing.skid.hex, not_after=issuing.certificate.not_after.isoformat())
+
+    async def _bring_issuing(self, root: Authority, old: Authority | None) -> bool:
+        """The issuing CA that is brought signs: another one than before, or with another certificate; whether it is."""
+        brought, _ = await self._issuing.make(root, AuthorityState.ACTIVE)
+        known = self._find(await self._records.read(), brought)
+        if known is None:
+            await self._records.add(brought, None, "ca.activate", retire=old.skid if old else None)
+        elif known.state is not AuthorityState.ACTIVE:
+            if known.state not in (AuthorityState.PREPARED, AuthorityState.RETIRING, AuthorityState.REMOVED):
+                raise FailedPrecondition(f"the issuing CA {known.skid} in Vault is {known.state}", mend="pin another")
+            await self._records.move(known, AuthorityState.ACTIVE, retire=old.skid if old else None)
+        elif brought.certificate.fingerprint not in {one.fingerprint for one in known.certificates}:
+            await self._records.renew(known, brought.certificate, brought.chain, root.skid)
+        else:
+            return False
+        log.info("an issuing CA in Vault signs", skid=brought.skid.hex, not_after=brought.certificate.not_after)
+        return True
+
+    @staticmethod
+    def _find(book: Book, brought: Authority) -> Authority | None:
+        known = book.find(brought.skid)
+        if known is not None and known.key_ref != brought.key_ref:
+            raise FailedPrecondition(
+                f"the key {brought.skid} is that of a known authority, kept elsewhere",
+                mend="give the issuing CA in Vault a key of its own",
+            )
+        return known
 
     async def _clear_away(self) -> None:
         """What has nothing left to do: issuing CAs that retired and expired, first roots that another one outran."""

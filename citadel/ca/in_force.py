@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from citadel.ca.certificates import parse, read_certificate
-from citadel.ca.keyring import Keyring
+from citadel.ca.certificates import read_certificate
 from citadel.ca.model import Authority
 from citadel.ca.ports import SigningAuthority
 from citadel.ca.records import Book
-from citadel.ca.signers import SoftwareSigner
+from citadel.ca.roots.issuing import IssuingCas
 from citadel.clock import Clock
-from citadel.errors import CitadelError, InternalFault, Unavailable
+from citadel.errors import CitadelError, Unavailable
 
 
 class InForce:
     """SigningAuthorities, as the records said when they were loaded last."""
 
-    def __init__(self, keyring: Keyring, clock: Clock) -> None:
-        self._keyring = keyring
+    def __init__(self, issuing: IssuingCas, clock: Clock) -> None:
+        self._issuing = issuing
         self._clock = clock
         self._current: SigningAuthority | None = None
         self._why_not = "the authorities have not been loaded yet"
@@ -62,10 +61,7 @@ class InForce:
         known = self._current
         if known is not None and (known.authority, known.begins, known.ends) == (issuing, begins, ends):
             return known
-        key = await self._keyring.open(issuing.skid)
-        if key.public_key() != parse(issuing.certificate.der).public_key():
-            raise InternalFault(f"the sealed key of authority {issuing.skid} is not the key of its certificate")
-        return SigningAuthority(issuing, SoftwareSigner(key), begins, ends)
+        return SigningAuthority(issuing, await self._issuing.signer(issuing), begins, ends)
 
 
 def _validity(issuing: Authority, book: Book) -> tuple[datetime, datetime]:

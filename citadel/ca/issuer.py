@@ -11,14 +11,15 @@ import structlog
 
 from citadel.audit import AuditEvent
 from citadel.ca import csr, keys, profile
+from citadel.ca.certificates import read_certificate
 from citadel.ca.lint import lint
 from citadel.ca.model import IssuanceIntent, IssuanceOutcome, IssuedSvid, Outcome
-from citadel.ca.ports import IssuanceLog, IssuanceMeter, SigningAuthorities, SigningAuthority
+from citadel.ca.ports import Certifier, IssuanceLog, IssuanceMeter, Signer, SigningAuthorities, SigningAuthority
 from citadel.ca.profile import CertificateSpec, Entropy, Parent, Validity
 from citadel.ca.signing import sign_linted
 from citadel.ca.tbs import encode
 from citadel.clock import Clock
-from citadel.errors import AlreadyExists, CitadelError, InternalFault, InvalidInput, Unavailable
+from citadel.errors import AlreadyExists, AnswerLost, CitadelError, InternalFault, InvalidInput, Unavailable
 from citadel.spiffe import SpiffeId
 
 _log = structlog.get_logger("citadel.ca")
@@ -76,6 +77,8 @@ class _Signing:
     authority: SigningAuthority
     parent: Parent
     above: tuple[bytes, ...]  # what follows a leaf in its chain
+    signer: Signer | None
+    certifier: Certifier | None  # instead of a signer: it makes the whole certificate, elsewhere
 
     @classmethod
     def of(cls, signing: SigningAuthority) -> _Signing:
@@ -89,7 +92,10 @@ class _Signing:
             not_after=min(parent.not_after, signing.ends),
         )
         is_root = authority.skid == authority.root_skid  # plugged in by the user; a root is never in a served chain
-        return cls(signing, parent, () if is_root else (authority.certificate.der, *authority.chain))
+        above = () if is_root else (authority.certificate.der, *authority.chain)
+        if isinstance(signing.signer, Certifier):
+            return cls(signing, parent, above, None, signing.signer)
+        return cls(signing, parent, above, signing.signer, None)
 
 
 class Issuer:
@@ -163,7 +169,10 @@ class Issuer:
         spec = self._specify(request, key, signing, now)
         await _OTHERS_TURN
         await self._intend(spec, request, signing, now)  # durable before anything is signed (ADR: durable first)
-        certificate = await self._certify(spec, signing)
+        if signing.certifier is not None:
+            return await self._have_certified(spec, request, signing, signing.certifier)
+        assert signing.signer is not None
+        certificate = await self._certify(spec, signing.signer)
         await self._log.settle(IssuanceOutcome(spec.serial, Outcome.ISSUED, keys.fingerprint(certificate)))
         return IssuedSvid(
             spiffe_id=spec.spiffe_id,
@@ -223,7 +232,35 @@ class Issuer:
             await self._settle_failed(spec, error)
             raise
 
-    async def _certify(self, spec: CertificateSpec, signing: _Signing) -> bytes:
+    async def _have_certified(
+        self, spec: CertificateSpec, request: IssueRequest, signing: _Signing, certifier: Certifier
+    ) -> IssuedSvid:
+        """Somebody else makes the certificate, and chooses its serial: on record before it is handed out."""
+        try:
+            certificate = await certifier.certify(spec, request.csr)
+            made = read_certificate(certificate)
+            outcome = IssuanceOutcome(spec.serial, Outcome.ISSUED, made.fingerprint)
+            event = AuditEvent(
+                at=self._clock.now(),
+                actor=request.requester,
+                action="svid.certified",
+                subject=spec.spiffe_id.uri,
+                detail={"intent": f"{spec.serial:x}", "serial": f"{made.serial:x}", "fingerprint": made.fingerprint},
+            )
+            await self._log.settle_as(outcome, made.serial, event)
+        except BaseException as error:
+            await self._settle_failed(spec, error)
+            raise
+        return IssuedSvid(
+            spiffe_id=spec.spiffe_id,
+            chain=(certificate, *signing.above),
+            serial=made.serial,
+            not_before=made.not_before,
+            not_after=made.not_after,
+            authority=signing.authority.authority.skid,
+        )
+
+    async def _certify(self, spec: CertificateSpec, signer: Signer) -> bytes:
         """Lint, sign, and verify the signature if it is its turn. On failure the intent is settled as FAILED."""
         every = self.policy.verify_one_in
         verify = every > 0 and spec.serial % every == 0  # serials are random, so this is a fair sample
@@ -232,7 +269,7 @@ class Issuer:
             await _OTHERS_TURN
             linted = lint(written, spec)
             await _OTHERS_TURN
-            certificate = await sign_linted(linted, signing.authority.signer, verify=verify)
+            certificate = await sign_linted(linted, signer, verify=verify)
             await _OTHERS_TURN
             return certificate
         except BaseException as error:  # whatever cut it off, nothing is handed out
@@ -241,8 +278,9 @@ class Issuer:
 
     async def _settle_failed(self, spec: CertificateSpec, error: BaseException) -> None:
         detail = error.message if isinstance(error, CitadelError) else f"cut off: {type(error).__name__}"
+        outcome = Outcome.UNKNOWN if isinstance(error, AnswerLost) else Outcome.FAILED
         try:
-            await self._log.settle(IssuanceOutcome(spec.serial, Outcome.FAILED, detail=detail))
+            await self._log.settle(IssuanceOutcome(spec.serial, outcome, detail=detail))
         except CitadelError as second:  # it stays unsettled, and the next start finds it
             _log.error("a failed issuance could not be settled", serial=f"{spec.serial:x}", error=second.sentence())
 

@@ -76,7 +76,8 @@ class Authority:
     """A key that signs, or did, or will. `certificates` is newest first and never empty.
 
     `chain` (issuing only) are the intermediates between the newest certificate and its root, in order, without
-    the root: what follows the authority's own certificate in a served chain.
+    the root: what follows the authority's own certificate in a served chain. `key_ref` says where the key is, if it is
+    somewhere that signs for us: as whoever keeps it writes it.
     """
 
     skid: Skid
@@ -90,6 +91,7 @@ class Authority:
     changed_at: datetime  # when it entered `state`
     chain: tuple[bytes, ...] = ()
     note: str = ""  # what it waits for, in words, for `status`
+    key_ref: str = ""
 
     @property
     def own(self) -> tuple[AuthorityCertificate, ...]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from citadel.audit import AuditEvent
+from citadel.ca.keys import KeyType
 from citadel.ca.model import (
     Authority,
     AuthorityCertificate,
@@ -26,6 +27,7 @@ from citadel.spiffe import SpiffeId, TrustDomain
 
 if TYPE_CHECKING:
     from citadel.ca.lint import LintedCertificate
+    from citadel.ca.profile import CertificateSpec
 
 _EVER, _FOR_EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -33,7 +35,7 @@ _EVER, _FOR_EVER = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo
 class Signer(Protocol):
     """Holds one private key, here or elsewhere, and signs certificates with it.
 
-    Implementations: signers.software (this process); later Vault transit. Contract: tests/contract/test_signer.py.
+    Implementations: signers.software (this process), vault.transit_signer. Contract: tests/contract/test_signer.py.
     """
 
     @property
@@ -47,7 +49,70 @@ class Signer(Protocol):
         """The signature bits (for ECDSA: DER, RFC 3279 2.2.3) over `certificate.tbs`.
 
         Takes only what the linter made, so nothing unlinted can be signed. Safe to call from many tasks at once.
-        Raises Unavailable if the key cannot be reached now, InternalFault if it refuses.
+        Raises Unavailable if the key cannot be used now, whoever has to mend that; InternalFault if what comes back is
+        no signature.
+        """
+
+
+@runtime_checkable
+class Certifier(Protocol):
+    """Makes whole leaves under one issuing CA that is elsewhere, and there has its own mind about serial numbers.
+
+    Implementation: vault.certifier. Contract: tests/contract/test_certifier.py.
+    """
+
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey: ...
+
+    async def certify(self, spec: CertificateSpec, csr: bytes) -> bytes:
+        """A certificate (DER) of what `spec` means but for its serial number, for the key of `csr` (DER or PEM).
+
+        What came back was verified: names, key, usage, validity no longer than meant, signature. Not asked for twice.
+        Raises Unavailable if it cannot be had now, whoever has to mend that (AnswerLost: it may have been made);
+        InternalFault if what came back is something else.
+        """
+
+
+#: What signs for an issuing CA: a key, or somebody who makes the whole certificate.
+LeafSigner = Signer | Certifier
+
+
+@dataclass(frozen=True, slots=True)
+class IssuingKey:
+    """A new key for an issuing CA, durable where it is kept, but for `sealed`: that is stored with its authority.
+
+    `private` signs the request for its certificate; if `source` is elsewhere, it has nothing of the key but that.
+    """
+
+    private: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = field(repr=False)
+    source: KeySource
+    reference: str = ""
+    sealed: SealedKey | None = None
+
+
+class BroughtIssuingCa(Protocol):
+    """An issuing CA that is elsewhere, key and all, and is used as it is. Implementation: vault.leaf_issuer."""
+
+    async def load(self, root: Authority, state: AuthorityState) -> Authority:
+        """It, verified whole up to `root`, in `state`; not written down. Raises Unavailable; FailedPrecondition if it
+        is not fit, or chains to another root."""
+
+
+class IssuingKeys(Protocol):
+    """Where the keys of issuing CAs are made and used. Implementations: signers.sealed (our store), signers.places
+    (several), vault.transit_signer. Contract: tests/contract/test_issuing_keys.py."""
+
+    @property
+    def source(self) -> KeySource:
+        """Where new ones are."""
+
+    async def make(self, kind: KeyType) -> IssuingKey:
+        """A new key, never used before. Raises Unavailable; FailedPrecondition if it could leave where it is kept."""
+
+    async def signer(self, authority: Authority) -> LeafSigner:
+        """What signs with the key of `authority`. One that is elsewhere need not be reachable for it.
+
+        Raises Unavailable, NotFound, FailedPrecondition, InternalFault if the key is not here, or not that one.
         """
 
 
@@ -59,9 +124,14 @@ class SigningAuthority:
     """
 
     authority: Authority
-    signer: Signer
+    signer: LeafSigner
     begins: datetime = _EVER
     ends: datetime = _FOR_EVER
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether each signature is made elsewhere, so that nothing is signed while that is away."""
+        return isinstance(self.signer, Certifier) or self.signer.remote
 
 
 class SigningAuthorities(Protocol):
@@ -195,6 +265,11 @@ class IssuanceLog(Protocol):
         written in order, with the next group. Never lost by a graceful stop. A serial that was never intended is
         ignored; the first outcome stays, except that UNKNOWN gives way to what its own issuer says later."""
 
+    async def settle_as(self, outcome: IssuanceOutcome, serial: int, audit: AuditEvent) -> None:
+        """As `settle`, of a certificate that bears another serial than its intent: the record has that one from now on.
+        Returns only when it would survive the loss of power. Raises AlreadyExists if `serial` was ever used,
+        Unavailable."""
+
     async def unsettled(self, before: datetime) -> list[IssuanceIntent]:
         """Intents older than `before` without an outcome, whoever wrote them."""
 
@@ -297,12 +372,17 @@ class IssuingGrant:
 __all__ = [
     "AuthorityMeter",
     "AuthorityStore",
+    "BroughtIssuingCa",
+    "Certifier",
     "FederationStore",
     "IssuanceLog",
     "IssuanceMeter",
     "IssuanceQuery",
     "IssuingGrant",
+    "IssuingKey",
+    "IssuingKeys",
     "KeyEncryptionKey",
+    "LeafSigner",
     "PluggedCa",
     "RootAuthority",
     "RootState",

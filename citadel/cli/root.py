@@ -38,11 +38,14 @@ class RootKind(StrEnum):
 
     DISK = "disk"
     CACERTS = "cacerts"
+    VAULT = "vault"
 
 
 ToOption = Annotated[
     RootKind | None,
-    typer.Option("--to", help="One that Citadel makes, or the one plugged in; without it, as `root.kind` says."),
+    typer.Option(
+        "--to", help="One that Citadel makes, the one plugged in, or Vault's; without it, as `root.kind` says."
+    ),
 ]
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, xterm)
 

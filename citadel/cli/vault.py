@@ -56,7 +56,8 @@ async def _examined(settings: Settings, session: Session) -> tuple[list[Document
         found += line
         needs = [*session_needs(), *vault_needs(settings, issuer)]
         mounts = [settings.root.vault_mount] if settings.root.kind == "vault" else []
-        permissions = await examine(session, [*needs, *beyond(mounts, issuer or "default")])
+        transit = [settings.signer.vault_mount] if settings.signer.kind == "vault-transit" else []
+        permissions = await examine(session, [*needs, *beyond(mounts, issuer or "default", transit)])
         found += [_shown(one) for one in permissions if one.path not in _forbidden(needs, permissions) or not one.ok]
         if isinstance(kek := settings.keys.kek, TransitKey):
             found.append(await _kek(session, kek))

@@ -31,6 +31,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _files(settings)
     yield from _root(settings)
     yield from _vault(settings)
+    yield from _signer(settings)
     yield from _store(settings)
     yield from _policies(settings)
 
@@ -152,6 +153,22 @@ def _vault(settings: Settings) -> Iterator[Conflict]:
         yield Conflict((("vault", "timeout"),), "it must be at least 100ms")
     if vault.check < timedelta(seconds=1):
         yield Conflict((("vault", "check"),), "it must be at least 1s")
+
+
+def _signer(settings: Settings) -> Iterator[Conflict]:
+    signer, kind = settings.signer, ("signer", "kind")
+    if signer.kind == "disk":
+        return
+    if not settings.vault.addresses:
+        yield Conflict((("vault", "addresses"), kind), f"it must be set, since signer.kind is {signer.kind}")
+    if not signer.vault_mount:
+        yield Conflict((("signer", "vault_mount"), kind), f"it must be set, since signer.kind is {signer.kind}")
+    if settings.root.kind == "cacerts":
+        yield Conflict((kind, ("root", "kind")), "root.kind is cacerts, and that brings its own issuing CA")
+    if isinstance(kek := settings.keys.kek, TransitKey) and kek.mount == signer.vault_mount:
+        yield Conflict(
+            (("signer", "vault_mount"), ("keys", "kek")), f"{kek.mount} is that of keys.kek too; use one for each"
+        )
 
 
 def _store(settings: Settings) -> Iterator[Conflict]:

@@ -207,6 +207,19 @@ class CaSettings(Section):
     key_type: KeyTypeName = setting("ec-p256", "Key of an issuing CA.")
 
 
+class SignerSettings(Section):
+    """What signs the workloads' certificates: where the issuing CA's key is. See docs/vault.md."""
+
+    kind: Literal["disk", "vault-transit"] = setting(
+        "disk",
+        "`disk`: a key that Citadel makes and keeps encrypted in its store. `vault-transit`: one in Vault's transit "
+        "engine, which never leaves it.",
+    )
+    vault_mount: VaultPath = setting(
+        "", "For `vault-transit`: where a transit engine is mounted that is for this Citadel alone."
+    )
+
+
 class RotationSettings(Section):
     """Rotation of the root: for whom it waits, and for how long. See docs/rotation.md."""
 
@@ -429,6 +442,7 @@ class Settings(Section):
     root: RootSettings
     vault: VaultSettings
     ca: CaSettings
+    signer: SignerSettings
     rotation: RotationSettings
     svid: SvidSettings
     bundle: BundleSettings

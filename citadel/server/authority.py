@@ -9,17 +9,18 @@ from citadel.ca.authorities import Authorities
 from citadel.ca.kek_ring import KekRing
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
-from citadel.ca.roots import CacertsRoot, DiskRoot, DiskRootMaker, RemoteRootMaker
+from citadel.ca.model import KeySource
+from citadel.ca.roots import CacertsRoot, DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import RootKind
-from citadel.ca.rotation.ports import RootMaker
 from citadel.ca.rotation.rotations import Rotations
+from citadel.ca.signers import KeyPlaces, SealedKeys
 from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.server.told import authority_policy, rotation_policy
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
 from citadel.vault import Session
-from citadel.vault_parts import vault_root
+from citadel.vault_parts import vault_keys, vault_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ def authority_parts(
     )
     folder = settings.root.cacerts_dir if settings.root.kind == "cacerts" else None
     remote = vault_root(settings, vault, clock) if vault is not None else None
+    places = KeyPlaces(
+        SealedKeys(keyring),
+        vault_keys(settings, vault) if vault is not None else None,
+        new=KeySource.VAULT if settings.signer.kind == "vault-transit" else KeySource.SEALED,
+    )
+    issuing = IssuingCas(root, places, KeyType(settings.ca.key_type), clock, remote=remote)
     authorities = Authorities(
         store.authorities,
         keyring,
@@ -54,22 +61,19 @@ def authority_parts(
         plugged=CacertsRoot(folder, settings.trust_domain, clock) if folder is not None else None,
         remote=remote,
         wants_remote=settings.root.kind == "vault",
+        issuing=issuing,
         meter=metrics,
     )
-    issuing_key = KeyType(settings.ca.key_type)
-    maker: RootMaker = DiskRootMaker(root, keyring, clock, issuing_key)
-    if settings.root.kind == "vault" and remote is not None:
-        maker = RemoteRootMaker(remote, store.authorities, keyring, clock, settings.trust_domain, issuing_key)
     rotations = Rotations(
         store.rotation,
         store.authorities,
         Holdings(store.clients, settings.trust_domain),
-        maker,
+        RootMakers(root, issuing, store.authorities, clock, settings.trust_domain, remote=remote),
         clock,
         settings.trust_domain,
         rotation_policy(settings),
         longest_leaf=settings.svid.max_ttl,
         changed=authorities.refresh,
-        kind=RootKind.CACERTS if settings.root.kind == "cacerts" else RootKind.DISK,  # Vault's has a maker too
+        kind=RootKind(settings.root.kind),
     )
     return AuthorityParts(authorities, rotations)

@@ -28,13 +28,15 @@ def authority_checks(health: Health, authorities: Authorities, outage: Callable[
 
 
 def vault_checks(health: Health, vault: Session, settings: Settings, authorities: Authorities) -> None:
-    """Warn only: what we hold goes on. How long, is part of what is said."""
+    """Warn only: what we hold, or workloads do, goes on. How long, is part of what is said."""
 
     def lasts() -> str:
         try:
             current = authorities.current()
         except CitadelError:
             return "nothing that we hold can sign"
+        if current.elsewhere:
+            return "no certificates are issued meanwhile; workloads go on with theirs"
         return f"certificates are issued from what we hold until {current.ends:%Y-%m-%dT%H:%M:%SZ}"
 
     async def answers() -> None:

@@ -252,6 +252,7 @@ def _row(authority: Authority) -> dict[str, Any]:
         "created_at": to_micros(authority.created_at),
         "changed_at": to_micros(authority.changed_at),
         "note": authority.note,
+        "key_ref": authority.key_ref,
     }
 
 
@@ -268,6 +269,7 @@ def _authority(row: Any, certificates: Sequence[Any]) -> Authority:
         changed_at=from_micros(row.changed_at),
         chain=tuple(split_der(bytes(certificates[0].chain))),
         note=row.note,
+        key_ref=row.key_ref,
     )
 
 

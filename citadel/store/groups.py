@@ -48,11 +48,19 @@ _SETTLE = (
     .where(or_(_T.c.outcome == literal_column("''"), _T.c.outcome == literal_column(f"'{Outcome.UNKNOWN}'")))
     .values(outcome=bindparam("how"), fingerprint=bindparam("print"), detail=bindparam("why"))
 )
+OUTCOME_AS = ("now", *OUTCOME)
+_SETTLE_AS = (
+    update(_T)
+    .where(_T.c.serial == bindparam("of"))
+    .values(serial=bindparam("now"), outcome=bindparam("how"), fingerprint=bindparam("print"), detail=bindparam("why"))
+)
 
 
 @dataclass(slots=True, eq=False)
-class _Intend:
-    row: tuple[Any, ...]  # in the order of INTENT
+class _Durable:
+    """Somebody waits until it is."""
+
+    row: tuple[Any, ...]  # in the order of INTENT, or OUTCOME_AS; the serial that must be new comes first
     body: bytes  # its audit record
     done: asyncio.Future[None]
 
@@ -64,7 +72,9 @@ class GroupCommit:
         self._ledger = ledger
         self._insert = inserting(_T, INTENT, ledger.engine.dialect)
         self._settle = Batch(_SETTLE, OUTCOME, ledger.engine.dialect)
-        self._intends: deque[_Intend] = deque()
+        self._settle_as = Batch(_SETTLE_AS, OUTCOME_AS, ledger.engine.dialect)
+        self._intends: deque[_Durable] = deque()
+        self._renamed: deque[_Durable] = deque()
         self._outcomes: deque[tuple[Any, ...]] = deque()
         self._work = asyncio.Event()
         self._room = asyncio.Event()
@@ -89,12 +99,19 @@ class GroupCommit:
 
     async def intend(self, row: tuple[Any, ...], body: bytes) -> None:
         """Returns when `row` and `body` are durable. Raises AlreadyExists, Unavailable."""
-        while len(self._intends) >= _QUEUE and not self._ending:
+        await self._durable(self._intends, row, body)
+
+    async def settle_as(self, row: tuple[Any, ...], body: bytes) -> None:
+        """As `intend`, of an outcome that comes with another serial."""
+        await self._durable(self._renamed, row, body)
+
+    async def _durable(self, queue: deque[_Durable], row: tuple[Any, ...], body: bytes) -> None:
+        while len(queue) >= _QUEUE and not self._ending:
             await self._has_room()
         if self._task is None or self._ending:
             raise Unavailable("the store is closed")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._intends.append(_Intend(row, body, done))
+        queue.append(_Durable(row, body, done))
         self._work.set()
         await done
 
@@ -123,31 +140,33 @@ class GroupCommit:
                 self._later.cancel()
                 self._later = None
             await self._write_queued()
-        for item in self._intends:  # only if the last group failed
+        for item in (*self._intends, *self._renamed):  # only if the last group failed
             _fail(item, Unavailable("the store is closed"))
         self._room.set()
 
     async def _write_queued(self) -> None:
         """Group after group, while there is what cannot wait: intents, a whole group of outcomes, anything at the end.
         (The first group takes the outcomes that have waited.)"""
-        while self._intends or self._outcomes:
-            written = await self._commit(_take(self._intends), _take(self._outcomes))
+        while self._intends or self._renamed or self._outcomes:
+            written = await self._commit(_take(self._intends), _take(self._renamed), _take(self._outcomes))
             self._room.set()
             if not written and self._ending:
                 return
             if not written:
                 await asyncio.sleep(_RETRY_SECONDS)
-            elif not self._intends and len(self._outcomes) < _GROUP and not self._ending:
+            elif not self._intends and not self._renamed and len(self._outcomes) < _GROUP and not self._ending:
                 return  # `settle` has seen to it that the rest is written soon
 
-    async def _commit(self, taken: Sequence[_Intend], outcomes: Sequence[tuple[Any, ...]]) -> bool:
+    async def _commit(
+        self, taken: Sequence[_Durable], renamed: Sequence[_Durable], outcomes: Sequence[tuple[Any, ...]]
+    ) -> bool:
         """Write a group; whether it was. Outcomes that could not be written are queued again."""
         intends = [item for item in taken if not item.done.done()]  # cancelled callers no longer wait
         try:
-            new = await self._durably(intends, outcomes)
+            new = await self._durably(intends, list(renamed), outcomes)
         except Exception as fault:  # whatever it is, it must not end the only task that writes: everybody would wait
             error = fault if isinstance(fault, CitadelError) else Unavailable(f"a defect ({type(fault).__name__})")
-            for item in intends:
+            for item in (*intends, *renamed):
                 _fail(item, Unavailable(f"nothing could be recorded: {error.message}", mend=error.mend))
             self._outcomes.extendleft(reversed(outcomes))
             if outcomes:
@@ -162,19 +181,23 @@ class GroupCommit:
                 item.done.set_result(None)
         return True
 
-    async def _durably(self, intends: list[_Intend], outcomes: Sequence[tuple[Any, ...]]) -> list[_Intend]:
+    async def _durably(
+        self, intends: list[_Durable], renamed: list[_Durable], outcomes: Sequence[tuple[Any, ...]]
+    ) -> list[_Durable]:
         """Write them in one transaction; those whose serials were not used before. First as if none was: a used serial
         is found by the database's own constraint, and only then looked for."""
         for attempt in range(_ATTEMPTS):
             try:
                 async with self._ledger.writing(kind="issuance") as transaction:
                     new = intends if attempt == 0 else await _without_used_serials(transaction, intends)
+                    named = renamed if attempt == 0 else await _without_used_serials(transaction, renamed)
                     await self._insert.run(transaction.connection, [item.row for item in new])
-                    transaction.bodies.extend(item.body for item in new)
+                    await self._settle_as.run(transaction.connection, [item.row for item in named])
+                    transaction.bodies.extend(item.body for item in (*new, *named))
                     await self._settle.run(transaction.connection, list(outcomes))
             except Conflict:
                 continue
-            return new
+            return [*new, *named]
         raise Unavailable("other servers write the same serials, or the same audit chain", mend="see audit.writer")
 
 
@@ -182,12 +205,12 @@ def _take(queue: deque[Any]) -> list[Any]:
     return [queue.popleft() for _ in range(min(len(queue), _GROUP))]
 
 
-def _fail(item: _Intend, error: CitadelError) -> None:
+def _fail(item: _Durable, error: CitadelError) -> None:
     if not item.done.done():
         item.done.set_exception(error)
 
 
-async def _without_used_serials(transaction: Transaction, intends: list[_Intend]) -> list[_Intend]:
+async def _without_used_serials(transaction: Transaction, intends: list[_Durable]) -> list[_Durable]:
     serials = [item.row[0] for item in intends]
     used = {row[0] for row in await transaction.all(select(_T.c.serial).where(_T.c.serial.in_(serials)))}
     new = []

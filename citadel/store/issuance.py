@@ -43,6 +43,9 @@ class SqlIssuanceLog:
     async def settle(self, outcome: IssuanceOutcome) -> None:
         await self._groups.settle(_settled(outcome))
 
+    async def settle_as(self, outcome: IssuanceOutcome, serial: int, audit: AuditEvent) -> None:
+        await self._groups.settle_as((serial_text(serial), *_settled(outcome)), _body(audit))
+
     async def unsettled(self, before: datetime) -> list[IssuanceIntent]:
         query = select(_T).where(_T.c.outcome == literal_column("''"), _T.c.at < to_micros(before))
         async with self._ledger.reading() as transaction:

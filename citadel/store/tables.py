@@ -46,6 +46,7 @@ class AuthorityRow(SQLModel, table=True):
     created_at: int = Field(sa_column=big())
     changed_at: int = Field(sa_column=big())
     note: str = ""
+    key_ref: str = Field(default="", sa_column_kwargs={"server_default": ""})
 
 
 class AuthorityCertificateRow(SQLModel, table=True):

@@ -10,6 +10,7 @@ from citadel.vault.access import (
     TokenSignIn,
     VaultAccess,
 )
+from citadel.vault.keys import VaultKeys
 from citadel.vault.pki import PkiMount
 from citadel.vault.policy import (
     Need,
@@ -20,10 +21,12 @@ from citadel.vault.policy import (
     pki_needs,
     session_needs,
     transit_kek_needs,
+    transit_signer_needs,
 )
 from citadel.vault.root import VaultRoot
 from citadel.vault.session import Session, SessionStatus
 from citadel.vault.transit import TransitKek, checked_kek
+from citadel.vault.transit_signer import TransitKeys
 
 __all__ = [
     "SERVICE_ACCOUNT_TOKEN",
@@ -39,7 +42,9 @@ __all__ = [
     "SignIn",
     "TokenSignIn",
     "TransitKek",
+    "TransitKeys",
     "VaultAccess",
+    "VaultKeys",
     "VaultRoot",
     "beyond",
     "checked_kek",
@@ -48,4 +53,5 @@ __all__ = [
     "pki_needs",
     "session_needs",
     "transit_kek_needs",
+    "transit_signer_needs",
 ]

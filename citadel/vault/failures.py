@@ -13,7 +13,8 @@ import requests
 from citadel.errors import CitadelError, FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
 
 _LONGEST = 300
-_LATER = timedelta(seconds=5)
+#: When it is worth asking again for what does not work now.
+LATER = timedelta(seconds=5)
 
 
 class TryAgain(Exception):
@@ -105,4 +106,4 @@ def _tls(text: str) -> tuple[str, str]:
 
 
 def _unavailable(message: str, mend: str = "") -> Unavailable:
-    return Unavailable(message, mend=mend, retry_after=_LATER)
+    return Unavailable(message, mend=mend, retry_after=LATER)

@@ -8,16 +8,24 @@ from dataclasses import dataclass
 from citadel.vault.session import Session
 
 _NOTHING = frozenset({"deny"})
+_PROBE = "citadel-probe"
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """`capabilities` at `path`, as Vault's policies name them. `why` is a sentence for the operator."""
+    """`capabilities` at `path`, as Vault's policies name them. `why` is a sentence for the operator. `probe`: a path
+    that `path` stands for, if it has a wildcard."""
 
     path: str
     capabilities: frozenset[str]
     why: str
     optional: bool = False
+    probe: str = ""
+
+    @property
+    def asked(self) -> str:
+        """What Vault is asked about: a path without wildcards."""
+        return self.probe or self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,35 @@ def transit_kek_needs(mount: str, key: str) -> list[Need]:
     ]
 
 
-def beyond(mounts: Iterable[str], issuer: str) -> list[Need]:
+def transit_signer_needs(mount: str) -> list[Need]:
+    """Of the mount of transit in which issuing keys are. `+` is one part of a path: so nothing below a key is ours, to
+    make it deletable or to export it."""
+    return [
+        Need(
+            f"{mount}/keys/+",
+            frozenset({"read", "update"}),
+            "make a key for each issuing CA, and check that it cannot leave Vault",
+            probe=f"{mount}/keys/{_PROBE}",
+        ),
+        Need(
+            f"{mount}/sign/+",
+            frozenset({"update"}),
+            "have certificates signed",
+            probe=f"{mount}/sign/{_PROBE}",
+        ),
+    ]
+
+
+def beyond(mounts: Iterable[str], issuer: str, transit: Iterable[str] = ()) -> list[Need]:
     """Where we must be permitted nothing: who may do this is trusted by the whole mesh."""
-    paths = ["sys/policies/acl/citadel-probe", "sys/mounts/citadel-probe", "sys/auth/citadel-probe"]
+    paths = [f"sys/policies/acl/{_PROBE}", f"sys/mounts/{_PROBE}", f"sys/auth/{_PROBE}"]
+    for mount in transit:
+        below = ("config", "rotate", "trim", "import_version")
+        paths += [f"{mount}/keys/{_PROBE}/{rest}" for rest in below]
+        paths += [f"{mount}/export/signing-key/{_PROBE}", f"{mount}/backup/{_PROBE}", f"{mount}/restore/{_PROBE}"]
     for mount in mounts:
         paths += [f"{mount}/{rest}" for rest in ("config/issuers", "root/generate/internal", "sign-verbatim")]
-        paths += [f"{mount}/root/sign-intermediate", f"{mount}/issuer/{issuer}", f"{mount}/roles/citadel-probe"]
+        paths += [f"{mount}/root/sign-intermediate", f"{mount}/issuer/{issuer}", f"{mount}/roles/{_PROBE}"]
     return [Need(path, frozenset(), "nothing here is ours to do") for path in paths]
 
 
@@ -81,10 +112,10 @@ def hcl(needs: Sequence[Need]) -> str:
 
 async def examine(session: Session, needs: Sequence[Need]) -> list[Permission]:
     """What Vault permits us of `needs`, in their order. Raises what Session.call does."""
-    reply = await session.call("post", "sys/capabilities-self", {"paths": [need.path for need in needs]})
+    reply = await session.call("post", "sys/capabilities-self", {"paths": [need.asked for need in needs]})
     found = []
     for need in needs:
-        listed = reply.data.get(need.path)
+        listed = reply.data.get(need.asked)
         has = frozenset(map(str, listed)) if isinstance(listed, list) else _NOTHING
         if "root" in has:
             found.append(Permission(need.path, need.why, (), ("root",), need.optional))

@@ -20,10 +20,11 @@ from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
 from citadel.ca.model import AuthorityKind, AuthorityState, IssuanceIntent, IssuanceOutcome, Outcome, Skid
-from citadel.ca.roots import DiskRoot, DiskRootMaker
-from citadel.ca.rotation import Phase, RotationPolicy, Step, commands
+from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
+from citadel.ca.rotation import Phase, RootKind, RotationPolicy, Step, commands
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.rotations import Rotations
+from citadel.ca.signers import SealedKeys
 from citadel.errors import Aborted, FailedPrecondition
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store import Store
@@ -120,7 +121,9 @@ async def sites(url: str) -> AsyncIterator[list[Site]]:
                 store.rotation,
                 store.authorities,
                 Holdings(store.clients, TD),
-                DiskRootMaker(root, keyring, clock, KeyType.EC_P256),
+                RootMakers(
+                    root, IssuingCas(root, SealedKeys(keyring), KeyType.EC_P256, clock), store.authorities, clock, TD
+                ),
                 clock,
                 TD,
                 POLICY,
@@ -207,7 +210,7 @@ async def test_a_dry_run_changes_nothing(sites: list[Site]) -> None:
 
 async def test_a_root_that_was_made_and_never_begun_with_is_taken_up(sites: list[Site]) -> None:
     site = sites[0]
-    made = await site.rotations._maker.make()
+    made = await site.rotations._maker.make(RootKind.DISK)
     await site.rotations.prepare(OPERATOR)
     assert (await site.roots())[made.skid] is AuthorityState.DISTRIBUTING
 

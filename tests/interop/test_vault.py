@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from citadel.vault import hcl, pki_needs, session_needs
+from citadel.vault import Need, hcl, pki_needs, session_needs, transit_signer_needs
 from tests.support import up as ups
 from tests.support.vault import KINDS, Vault, running
 
@@ -22,16 +22,27 @@ def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
         yield one
 
 
-def settings(vault: Vault, mount: str, issuer: str, **role: object) -> str:
-    """The configuration with an AppRole that has the least policy."""
-    role = {"token_ttl": "1h", "token_max_ttl": "24h", **role}
-    approle = vault.approle(hcl([*session_needs(), *pki_needs(mount, issuer)]), **role)
-    return (
-        f"""
+def root_in_vault(mount: str, issuer: str) -> str:
+    return f"""
 [root]
 kind = "vault"
 vault_mount = "{mount}"
 vault_issuer = "{issuer}"
+"""
+
+
+def settings(vault: Vault, mount: str, issuer: str, **role: object) -> str:
+    """A root in Vault, and an AppRole that has the least policy for it."""
+    return signed_in(vault, pki_needs(mount, issuer), root_in_vault(mount, issuer), **role)
+
+
+def signed_in(vault: Vault, needs: list[Need], what: str, **role: object) -> str:
+    """The configuration `what`, with an AppRole that is permitted just `needs`."""
+    role = {"token_ttl": "1h", "token_max_ttl": "24h", **role}
+    approle = vault.approle(hcl([*session_needs(), *needs]), **role)
+    return (
+        f"""
+{what}
 [vault]
 addresses = ["{vault.address}"]
 check = "1s"
@@ -149,3 +160,31 @@ def test_from_disk_to_vault_is_a_rotation(vault: Vault, tmp_path: Path) -> None:
         wait_for(lambda: up.run("root", "activate", check=False).returncode == 0, "the gate opens")
         issuing = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("issuing", "active")]
         assert [one["signed_by"] for one in issuing] == [new["skid"]]
+
+
+def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Vault, tmp_path: Path) -> None:
+    mount = vault.mount("transit")
+    signer = f'[signer]\nkind = "vault-transit"\nvault_mount = "{mount}"\n'
+    with ups.running(tmp_path / "c", signed_in(vault, transit_signer_needs(mount), signer)) as up:
+        (issuing,) = [one for one in up.json("ca", "list") if one["kind"] == "issuing"]
+        assert issuing["key_source"] == "vault"
+        checked = up.json("vault", "check")
+        assert {one["result"] for one in checked} == {"ok"}, checked
+        up.register("/web", ups.me())
+        assert is_served(up)
+        vault.pause()
+        wait_for(lambda: not vault_check(up)["ok"], "the outage shows in status")
+        up.end()
+        up.start()  # Vault is still down: nothing is signed, and it says so
+        with ups.Workload(up.workload_socket, "spiffe://example.org/web") as workload:
+            down = wait_for(lambda: not (one := vault_check(up))["ok"] and one, "it is told")
+            assert "no certificates are issued meanwhile" in down["reason"]
+            assert workload.nothing_comes(0.5)
+            vault.resume()
+            assert "spiffe://example.org/web" in workload.take()
+        wait_for(lambda: vault_check(up)["ok"], "it recovers by itself")
+        before = issuing["skid"]
+        up.run("ca", "rotate")
+        (now,) = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("issuing", "active")]
+        assert now["skid"] != before
+        assert now["key_source"] == "vault"

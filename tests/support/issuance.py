@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -188,6 +188,14 @@ class MemoryIssuanceLog:
         if row is not None and row.outcome in (None, Outcome.UNKNOWN):
             settled = IssuanceRecord(row.intent, outcome.outcome, outcome.fingerprint, outcome.detail)
             self.rows[outcome.serial] = settled
+
+    async def settle_as(self, outcome: IssuanceOutcome, serial: int, audit: AuditEvent) -> None:
+        await self.settle(outcome)
+        row = self.rows.pop(outcome.serial)
+        if serial in self.rows:
+            raise AlreadyExists(f"serial {serial:x} was used before")
+        self.rows[serial] = replace(row, intent=replace(row.intent, serial=serial))
+        self.audit.append(audit)
 
     async def unsettled(self, before: datetime) -> list[IssuanceIntent]:
         return [row.intent for row in self.rows.values() if row.outcome is None and row.intent.at < before]

@@ -26,10 +26,11 @@ from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
 from citadel.ca.model import AuthorityKind, AuthorityState, Skid
-from citadel.ca.roots import DiskRoot, DiskRootMaker
+from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import Phase, Plan
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.rotations import Rotations
+from citadel.ca.signers import SealedKeys
 from citadel.store import Store
 from citadel.workload.upstream import AckKind, AckReport
 from tests.support.clock import ManualClock
@@ -56,7 +57,9 @@ class Drive:
             store.rotation,
             store.authorities,
             Holdings(store.clients, DOMAIN),
-            DiskRootMaker(root, ring, clock, KeyType.EC_P256),
+            RootMakers(
+                root, IssuingCas(root, SealedKeys(ring), KeyType.EC_P256, clock), store.authorities, clock, DOMAIN
+            ),
             clock,
             DOMAIN,
             POLICY,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +101,19 @@ def running(kind: str, folder: Path) -> Iterator[Vault]:
     bao = shutil.which("bao")
     if bao is None:
         pytest.skip("there is no `bao` on PATH: only the contract double was tested")
-    yield from _real(bao, folder)
+    shared = _shared(bao)
+    yield Vault(shared.address, shared.root_token, folder, process=shared.process)
+    shared.resume()
+
+
+@functools.cache
+def _shared(bao: str) -> Vault:
+    """One for all tests of this process: each makes mounts and roles of its own."""
+    stack = ExitStack()
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bao")))
+    started = stack.enter_context(contextmanager(_real)(bao, folder))
+    atexit.register(stack.close)
+    return started
 
 
 def _real(bao: str, folder: Path) -> Iterator[Vault]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import threading
 import time
@@ -57,6 +58,7 @@ class _TransitKey:
     versions: list[Any]
     exportable: bool = False
     deletable: bool = False
+    least: int = 0  # min_encryption_version
 
 
 class VaultDouble:
@@ -276,10 +278,14 @@ class VaultDouble:
         best: tuple[int, list[str]] = (-1, ["deny"])
         for name in held.policies:
             for pattern, capabilities in self._policies.get(name, {}).items():
-                exact = pattern.rstrip("*")
-                fits = path.startswith(exact) if pattern.endswith("*") else path == pattern
-                if fits and len(exact) > best[0]:
-                    best = (len(exact), capabilities)
+                exact = (
+                    len(pattern)
+                    if not set(pattern) & set("*+")
+                    else min(at for at in (pattern.find("*"), pattern.find("+")) if at >= 0)
+                )  # the later the first wildcard comes, the stronger
+                written = re.escape(pattern).replace(r"\+", "[^/]+").replace(r"\*", ".*")
+                if re.fullmatch(written, path) and exact > best[0]:
+                    best = (exact, capabilities)
         return sorted(best[1])
 
     # --- pki
@@ -371,7 +377,8 @@ class VaultDouble:
             return None
         key = self._keys.get(where)
         if key is None:
-            raise Refused(404) if rest[0] == "keys" else Refused(400, "encryption key not found")
+            what = "signing" if rest[0] == "sign" else "encryption"
+            raise Refused(404) if rest[0] == "keys" else Refused(400, f"{what} key not found")
         match rest[0]:
             case "keys":
                 return self._key_facts(rest[1], key)
@@ -389,6 +396,8 @@ class VaultDouble:
             key.versions.append(_new_transit_key(key.kind))
         elif rest == ["config"]:
             self._keys[where].deletable = bool(body.get("deletion_allowed"))
+            self._keys[where].exportable |= bool(body.get("exportable"))
+            self._keys[where].least = int(body.get("min_encryption_version") or 0)
         elif where not in self._keys:
             kind = body.get("type", "aes256-gcm96")
             self._keys[where] = _TransitKey(kind, [_new_transit_key(kind)], bool(body.get("exportable")))
@@ -408,25 +417,39 @@ class VaultDouble:
             "latest_version": len(key.versions),
             "exportable": key.exportable,
             "deletion_allowed": key.deletable,
+            "allow_plaintext_backup": False,
+            "auto_rotate_period": 0,
+            "derived": False,
+            "imported_key": False,
+            "min_encryption_version": key.least,
             "supports_signing": not key.kind.startswith("aes"),
             "supports_encryption": key.kind.startswith("aes") or key.kind.startswith("rsa"),
         }
 
     def _signatures(self, key: _TransitKey, body: dict[str, Any]) -> dict[str, Any]:
         number = int(body.get("key_version") or len(key.versions))
-        if not 1 <= number <= len(key.versions):
-            raise Refused(400, "requested version for signing is higher than the latest key version")
+        why = ""
+        if number > len(key.versions):
+            why = "requested version for signing is higher than the latest key version"
+        elif number < key.least:
+            why = "requested version for signing is less than the minimum encryption key version"
+        if "batch_input" not in body:
+            if why:
+                raise Refused(500, f"1 error occurred:\n\t* {why}\n\n")
+            return _signature(key.versions[number - 1], number, body, body.get("input", ""))
+        if why:
+            return {"batch_results": [{"key_version": 0, "error": why} for _ in body["batch_input"]]}
         private = key.versions[number - 1]
-        algorithm = utils.Prehashed(_HASHES[body.get("hash_algorithm", "sha2-256")])
-        results = []
-        for item in body.get("batch_input") or [{"input": body.get("input", "")}]:
-            digest = base64.b64decode(item["input"])
-            if isinstance(private, rsa.RSAPrivateKey):
-                made = private.sign(digest, padding.PKCS1v15(), algorithm)
-            else:
-                made = private.sign(digest, ec.ECDSA(algorithm))
-            results.append({"signature": f"vault:v{number}:{base64.b64encode(made).decode()}", "key_version": number})
-        return {"batch_results": results} if "batch_input" in body else results[0]
+        return {"batch_results": [_signature(private, number, body, item["input"]) for item in body["batch_input"]]}
+
+
+def _signature(private: Any, number: int, body: dict[str, Any], text: str) -> dict[str, Any]:
+    digest, algorithm = base64.b64decode(text), utils.Prehashed(_HASHES[body.get("hash_algorithm", "sha2-256")])
+    if isinstance(private, rsa.RSAPrivateKey):
+        made = private.sign(digest, padding.PKCS1v15(), algorithm)
+    else:
+        made = private.sign(digest, ec.ECDSA(algorithm))
+    return {"signature": f"vault:v{number}:{base64.b64encode(made).decode()}", "key_version": number}
 
 
 def _new_transit_key(kind: str) -> Any:
@@ -435,8 +458,8 @@ def _new_transit_key(kind: str) -> Any:
             return ec.generate_private_key(ec.SECP256R1())
         case "ecdsa-p384":
             return ec.generate_private_key(ec.SECP384R1())
-        case "rsa-2048":
-            return rsa.generate_private_key(65537, 2048)
+        case "rsa-2048" | "rsa-3072" | "rsa-4096":
+            return rsa.generate_private_key(65537, int(kind[4:]))
         case _:
             return secrets.token_bytes(32)
 

@@ -13,8 +13,6 @@ from citadel.ca.keyring import Keyring, new_key
 from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource
 from citadel.ca.ports import AuthorityStore, IssuingGrant, RootState
 from citadel.ca.profile import Parent, Validity
-from citadel.ca.roots.issuing import new_issuing_ca
-from citadel.ca.rotation.step import NewAuthority
 from citadel.ca.signers import SoftwareSigner
 from citadel.ca.signing import sign_certificate
 from citadel.clock import Clock
@@ -106,24 +104,6 @@ class DiskRoot:
         event = AuditEvent(now, "system:ca", "root.prepare", skid.hex, detail)
         await self._store.add(root, await self._keyring.seal(skid, private), event)
         return root
-
-
-class DiskRootMaker:
-    """Contract: rotation.ports.RootMaker."""
-
-    def __init__(self, root: DiskRoot, keyring: Keyring, clock: Clock, issuing_key: keys.KeyType) -> None:
-        self._root = root
-        self._keyring = keyring
-        self._clock = clock
-        self._issuing_key = issuing_key
-
-    async def make(self) -> Authority:
-        return await self._root.make()
-
-    async def make_issuing(self, root: Authority) -> NewAuthority:
-        now = self._clock.now()
-        made = await new_issuing_ca(self._root, root, self._keyring, self._issuing_key, AuthorityState.PREPARED, now)
-        return NewAuthority(*made)
 
 
 def _foremost(authorities: Sequence[Authority]) -> Authority | None:

@@ -22,7 +22,7 @@ def may_make(world: World) -> Authority:
     root = world.active(AuthorityKind.ROOT)
     if root is None:
         raise FailedPrecondition("no root is in force yet", mend="see: citadel status")
-    if root.key_source is not KeySource.SEALED:
+    if root.key_source not in (KeySource.SEALED, KeySource.VAULT):
         raise FailedPrecondition(
             f"the root {root.skid} is plugged in: its issuing CA is yours to replace",
             mend="put another CA into its folder (docs/cacerts.md), or: citadel root rotate --to disk",

@@ -12,6 +12,7 @@ class RootKind(StrEnum):
 
     DISK = "disk"  # Citadel makes it, and keeps its key sealed in the store
     CACERTS = "cacerts"  # it was plugged in
+    VAULT = "vault"  # it is the one in Vault that is pinned
 
 
 @dataclass(frozen=True, slots=True)

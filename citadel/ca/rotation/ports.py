@@ -9,6 +9,7 @@ from citadel.ca.model import Authority
 from citadel.ca.rotation.clients import Holding
 from citadel.ca.rotation.leaves import LeafGroup
 from citadel.ca.rotation.plan import Plan
+from citadel.ca.rotation.policy import RootKind
 from citadel.ca.rotation.step import NewAuthority, Step
 
 
@@ -38,10 +39,11 @@ class ClientRecord(Protocol):
 
 
 class RootMaker(Protocol):
-    """Makes what a rotation begins with. Implementations: roots.disk."""
+    """Makes what a rotation begins with. Implementation: roots.makers."""
 
-    async def make(self) -> Authority:
-        """A new root in state PREPARED, durable with its key. Raises Unavailable, FailedPrecondition."""
+    async def make(self, kind: RootKind) -> Authority:
+        """A root of that kind, not plugged in, in state PREPARED, durable with its key. Raises Unavailable,
+        FailedPrecondition."""
 
     async def make_issuing(self, root: Authority) -> NewAuthority:
         """An issuing CA under `root`, in state PREPARED, with its sealed key; written down by whoever asked for it."""

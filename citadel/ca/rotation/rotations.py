@@ -149,12 +149,11 @@ class Rotations:
         replaced = commands.may_prepare(world, replace=replace)
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
-            taken = f"the plugged-in root {_plugged(world).skid} would" if kind is RootKind.CACERTS else ""
-            return f"{taken or 'a new root would be made and'} go into the trust bundle{instead}"
+            return f"{_taken(kind, world)} go into the trust bundle{instead}"
         if kind is RootKind.CACERTS:
             root, under = _plugged(world), None
         else:
-            root = next(iter(orphans(world)), None) or await self._maker.make()
+            root = next(iter(orphans(world, kind)), None) or await self._maker.make(kind)
             passing("rotation.root_made")
             under = await self._maker.make_issuing(root)
             passing("rotation.issuing_made")
@@ -235,7 +234,7 @@ class Rotations:
     async def _nothing_to_do(self) -> bool:
         if any(plan.is_open for plan in await self._store.plans()):
             return False
-        if self._kind is RootKind.DISK:
+        if self._kind is not RootKind.CACERTS:
             return True
         concerned = (AuthorityState.PREPARED, AuthorityState.RETIRING)  # plugged in, or left without a plan
         known = await self._authorities.authorities()
@@ -290,6 +289,16 @@ def _done(step: Step | None) -> Step:
     return step
 
 
+def _taken(kind: RootKind, world: World) -> str:
+    match kind:
+        case RootKind.DISK:
+            return "a new root would be made and"
+        case RootKind.CACERTS:
+            return f"the plugged-in root {_plugged(world).skid} would"
+        case RootKind.VAULT:
+            return "the pinned root in Vault would"
+
+
 def _plugged(world: World) -> Authority:
     found = plugged.ready(world)
     if not found:
@@ -300,8 +309,11 @@ def _plugged(world: World) -> Authority:
     return found[-1]
 
 
-def orphans(world: World) -> list[Authority]:
-    """Prepared roots of ours that no plan knows: a start was cut off between making one and beginning its plan."""
+def orphans(world: World, kind: RootKind) -> list[Authority]:
+    """Prepared roots of ours that no plan knows: a start was cut off between making one and beginning its plan. (One in
+    Vault is found again by whoever makes it: another may be pinned now.)"""
+    if kind is not RootKind.DISK:
+        return []
     known = {plan.incoming for plan in world.plans}
     return [
         a
