@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,12 +15,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from citadel.api.serving import served
 from citadel.errors import FailedPrecondition
 
 _LIMIT = 100  # requests at once
 _CONNECTIONS = 256  # each costs a descriptor, which the workload socket would lack, and anybody here can open them
 _LIFE_SECONDS = 30.0  # of a connection: probes are done by then, and who says nothing makes room
-_START_SECONDS = 5.0
 
 
 class Report(Protocol):
@@ -76,14 +76,6 @@ class _Bounded(H11Protocol):
         super().connection_lost(exc)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn inside our event loop: the signals stay ours."""
-
-    @contextmanager
-    def capture_signals(self):  # type: ignore[no-untyped-def]  # uvicorn gives no type to override
-        yield
-
-
 @asynccontextmanager
 async def serving(parts: HttpParts, host: str, port: int) -> AsyncIterator[None]:
     """Serve inside the context. Raises FailedPrecondition if the address cannot be had."""
@@ -101,23 +93,8 @@ async def serving(parts: HttpParts, host: str, port: int) -> AsyncIterator[None]
         lifespan="off",
         ws="none",
     )
-    server = _Server(config)
-    task = asyncio.create_task(_run(server), name="http")
-    try:
-        async with asyncio.timeout(_START_SECONDS):
-            while not server.started:
-                if task.done():
-                    raise FailedPrecondition(
-                        f"{host}:{port} cannot be listened on", mend="set http.address to a free one, or to nothing"
-                    )
-                await asyncio.sleep(0.01)
+    taken = FailedPrecondition(
+        f"{host}:{port} cannot be listened on", mend="set http.address to a free one, or to nothing"
+    )
+    async with served(config, taken):
         yield
-    finally:
-        server.should_exit = True
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def _run(server: uvicorn.Server) -> None:
-    with suppress(SystemExit):  # uvicorn's way of saying that the address is taken
-        await server.serve()

@@ -42,6 +42,8 @@ class HttpRequest:
     """The payload of the token, verified as RequestAuthentication demands; None: no verified token."""
     path_normalized: bool = False
     """A listener has normalised `path` before (normalising again changes nothing, but finds what must not be left)."""
+    path_verbatim: bool = False
+    """`path` is no path that an upstream will read, but a name in the form of one: it is matched as it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from citadel.authz.facts import MeshFacts
 from citadel.authz.headers import JOINED_HEADERS
 from citadel.authz.paths import normalize, without_query
 from citadel.authz.patterns import ascii_lower
-from citadel.authz.request import IpAddress, JsonValue, Request
+from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request
 from citadel.spiffe import SCHEME
 
 T = TypeVar("T")
@@ -71,8 +71,8 @@ class Subject:
         if http is None:
             self.path = self.path_and_query = self.method = self.authority = None
         else:
-            path = normalize(http.path, facts.path_normalization, seen=http.path_normalized) or None
-            self.path_and_query = path
+            path = http.path if http.path_verbatim else _normal(http, facts)
+            self.path_and_query = path or None
             self.path = without_query(path) if path else None
             self.method = http.method
             self.authority = http.authority
@@ -163,6 +163,10 @@ class Subject:
     @_once
     def destination_bits(self) -> str | None:
         return _bits(self.request.destination_ip)
+
+
+def _normal(http: HttpRequest, facts: MeshFacts) -> str:
+    return normalize(http.path, facts.path_normalization, seen=http.path_normalized)
 
 
 def address_bits(version: int, number: int, length: int) -> str:

@@ -34,6 +34,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _signer(settings)
     yield from _store(settings)
     yield from _policies(settings)
+    yield from _authzen(settings)
 
 
 def _lifetimes(settings: Settings) -> Iterator[Conflict]:
@@ -110,6 +111,26 @@ def _policies(settings: Settings) -> Iterator[Conflict]:
             (field, ("authorization", "source")),
             'it is set, but authorization.source is store; of the two, one decides: remove it, or set source = "files"',
         )
+
+
+def _authzen(settings: Settings) -> Iterator[Conflict]:
+    told, section = settings.authorization.authzen, ("authorization", "authzen")
+    for name in ("tls_cert", "tls_key"):
+        given = getattr(told, name) is not None
+        if given != (told.address is not None):
+            why = "it must be set, since there is an address" if not given else "it is set, and there is no address"
+            yield Conflict(((*section, name), (*section, "address")), why)
+    if (told.address or told.socket) and not told.allow:
+        field = "address" if told.address else "socket"
+        yield Conflict(((*section, "allow"), (*section, field)), "it is empty, so nobody may ask")
+    policies = settings.authorization.policies
+    if (told.address or told.socket) and settings.authorization.source == "files" and policies is None:
+        field = "address" if told.address else "socket"
+        yield Conflict(
+            (("authorization", "policies"), (*section, field)), "it must be set: there is nothing to decide by"
+        )
+    if told.socket in (settings.sockets.admin.path, settings.sockets.workload.path):
+        yield Conflict(((*section, "socket"), ("sockets",)), f"{told.socket} is given to another socket")
 
 
 def _root(settings: Settings) -> Iterator[Conflict]:

@@ -338,6 +338,35 @@ def _optional_group(value: Any) -> int | None:
     return None if value in (None, "") else _ids(_group, "group")([value])[0]
 
 
+def _caller(text: str) -> str:
+    """`uid:N`, `gid:N` with the number of what was named, or a SPIFFE ID."""
+    kind, colon, name = text.partition(":")
+    ids = {"uid": (_user, "user"), "gid": (_group, "group")}.get(kind)
+    if colon and ids is not None:
+        lookup, noun = ids
+        return f"{kind}:{_ids(lookup, noun)([name])[0]}"
+    if text.startswith("spiffe://"):
+        return SpiffeId.parse(text).uri
+    raise ValueError(f"{text!r} names nobody; expected uid:NAME, gid:NAME or a SPIFFE ID")
+
+
+def _optional_spiffe_id(text: str) -> SpiffeId | None:
+    return SpiffeId.parse(text) if text else None
+
+
+def _optional_socket_path(value: Any, info: ValidationInfo) -> Path | None:
+    return None if value in (None, "") else _socket_path(value, info)
+
+
+def _optional_https_url(value: Any) -> str:
+    if value == "":
+        return ""
+    url = _url(value)
+    if not url.startswith("https:"):
+        raise ValueError(f"{value!r} must begin with https://")
+    return url
+
+
 def _write_mode(mode: int) -> str:
     return f"{mode:04o}"
 
@@ -393,12 +422,20 @@ Networks = Annotated[
 HostNames = Annotated[
     tuple[str, ...], PlainValidator(_several(_host_name, "host names")), PlainSerializer(_write_texts, return_type=list)
 ]
+Callers = Annotated[
+    tuple[str, ...], PlainValidator(_several(_caller, "callers")), PlainSerializer(list, return_type=list)
+]
+OptionalSpiffeId = Annotated[
+    SpiffeId | None, PlainValidator(_from_text(_optional_spiffe_id, SpiffeId, type(None))), _AS_TEXT
+]
+OptionalHttpsUrl = Annotated[str, PlainValidator(_optional_https_url)]
 NodeName = Annotated[str, PlainValidator(_from_text(_node_name))]
 FileMode = Annotated[int, PlainValidator(_mode), _MODE_AS_TEXT]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _AS_TEXT]
 OptionalPath = Annotated[Path | None, PlainValidator(_optional_path), _AS_TEXT]
 Paths = Annotated[tuple[Path, ...], PlainValidator(_paths), PlainSerializer(_write_paths, return_type=list)]
 SocketPath = Annotated[Path, PlainValidator(_socket_path), _AS_TEXT]
+OptionalSocketPath = Annotated[Path | None, PlainValidator(_optional_socket_path), _AS_TEXT]
 Secret = Annotated[SecretSource, PlainValidator(_secret_source), _AS_TEXT]
 Kek = Annotated[SecretSource | TransitKey, PlainValidator(_kek_source), _AS_TEXT]
 OptionalSecret = Annotated[SecretSource | None, PlainValidator(_optional_secret_source), _AS_TEXT]

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from citadel import __version__
 from citadel import agent as node_side
 from citadel.api.http import HttpParts, serving
 from citadel.audit.notary import Notary
+from citadel.authz.decision_point import DecisionPoint
 from citadel.ca.kek_place import CredentialPlace, FilePlace, KekPlace
 from citadel.clock import Clock
 from citadel.config import Settings, TransitKey, database_url
@@ -25,6 +27,9 @@ from citadel.telemetry.metrics import Metrics
 from citadel.vault import Session, checked_kek
 from citadel.vault_parts import TransitPlace, vault_session
 from citadel.workload.listener import private_folder
+
+if TYPE_CHECKING:
+    from citadel.server.authzen import AuthzenPort
 
 
 async def _keks(settings: Settings, vault: Session | None) -> KekPlace:
@@ -80,6 +85,9 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             works["policies"] = server.policies.run
         if (folder := server.entry_folder()) is not None:
             works["entry folder"] = folder.watch
+        authzen = authzen_port(server, point)
+        if authzen is not None:
+            works |= authzen.works()
         for name, work in works.items():
             task = asyncio.create_task(server.supervisor.keep(name, work), name=name)
             stack.push_async_callback(_cancelled, task)
@@ -92,9 +100,21 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         if settings.http.address is not None:
             parts = HttpParts(server.health.look, server.exposition)
             await stack.enter_async_context(serving(parts, settings.http.address.host, settings.http.address.port))
+        if authzen is not None:
+            await stack.enter_async_context(authzen.open())
         stack.push_async_callback(server.health.close)
         await stack.enter_async_context(admin_socket(server, private))  # the last: who reaches it finds all of us
         yield server
+
+
+def authzen_port(server: Server, point: DecisionPoint) -> AuthzenPort | None:
+    """None if none is configured: then what it needs is not even imported."""
+    told = server.settings.authorization.authzen
+    if told.address is None and told.socket is None:
+        return None
+    from citadel.server.authzen import AuthzenPort
+
+    return AuthzenPort(server, point)
 
 
 async def _last_checkpoint(notary: Notary) -> None:

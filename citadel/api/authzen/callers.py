@@ -1,0 +1,73 @@
+"""Who asks, as proven by the connection, and who may: nobody who is not named."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
+
+from citadel.errors import BadSpiffeId
+from citadel.spiffe import SpiffeId
+
+SCOPE = "citadel.caller"
+"""Where an ASGI scope has the Caller."""
+_PEERCRED = struct.Struct("3i")  # struct ucred, unix(7)
+_SO_PEERGROUPS = 59  # Linux 4.13; Python's socket module has no name for it
+_MOST_BYTES = 1024  # that getsockopt of Python's socket module takes: 256 groups
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is at the other end of a connection."""
+
+    names: frozenset[str]
+    """`uid:N` and `gid:N`s of a process, or the SPIFFE ID of a certificate; nothing: it proved nothing."""
+    label: str
+    """For the log."""
+    not_after: datetime | None = None
+    """When its certificate ends."""
+
+
+NOBODY = Caller(frozenset(), "nobody")
+
+
+@dataclass(frozen=True, slots=True)
+class CallerRules:
+    """Names of those who may ask, and of those who may state what an end user's claims are."""
+
+    allowed: frozenset[str] = field(default_factory=frozenset)
+    state_claims: frozenset[str] = field(default_factory=frozenset)
+
+    def may_ask(self, caller: Caller) -> bool:
+        return bool(caller.names & self.allowed)
+
+    def states_claims(self, caller: Caller) -> bool:
+        return bool(caller.names & self.state_claims)
+
+
+def process_at(connection: socket.socket) -> Caller:
+    """The process at the other end of a unix socket, as the kernel saw it when it connected, with all its groups."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+    pid, uid, gid = _PEERCRED.unpack(raw)
+    gids = {gid}
+    with suppress(OSError):  # who is in more groups than fit is known by the user and the first group
+        groups = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MOST_BYTES)
+        gids.update(struct.unpack(f"{len(groups) // 4}I", groups))
+    return Caller(frozenset([f"uid:{uid}", *(f"gid:{one}" for one in gids)]), f"pid {pid} uid {uid}")
+
+
+def holder_of(certificate: x509.Certificate) -> Caller:
+    """The SPIFFE ID of a certificate whose chain was verified: its one URI SAN (X509-SVID, 5.2)."""
+    try:
+        sans = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+        assert isinstance(sans, x509.SubjectAlternativeName)
+        (uri,) = sans.get_values_for_type(x509.UniformResourceIdentifier)
+        name = SpiffeId.parse(uri).uri
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, BadSpiffeId):
+        return Caller(frozenset(), "a certificate without a SPIFFE ID", certificate.not_valid_after_utc)
+    return Caller(frozenset([name]), name, certificate.not_valid_after_utc)

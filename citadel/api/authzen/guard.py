@@ -1,0 +1,76 @@
+"""What stands before every call: who may ask at all, X-Request-ID, and that nobody ever sees a traceback."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from citadel.api.authzen.callers import NOBODY, SCOPE, Caller, CallerRules
+
+VERSION_HEADER = b"citadel-policy-version"
+_REQUEST_ID = b"x-request-id"
+log = structlog.get_logger("citadel.authzen")
+
+
+class Guard:
+    """An ASGI application around another one. `version`: of the policies in force, for every answer."""
+
+    def __init__(self, inner: ASGIApp, rules: Callable[[], CallerRules], version: Callable[[], str]) -> None:
+        self._inner = inner
+        self._rules = rules
+        self._version = version
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        answer = _Answer(send, self._headers(scope))
+        try:
+            caller: Caller = scope.get(SCOPE, NOBODY)
+            if not self._rules().may_ask(caller):
+                log.warning("refused a caller", caller=caller.label)
+                await answer.text(403, f"{caller.label} may not ask here; authorization.authzen.allow names who may")
+                return
+            await self._inner(scope, receive, answer)
+        except Exception as error:  # the last line of defence; one that was answered is raised again by Starlette
+            if not answer.begun:
+                await answer.text(500, defect(error))
+
+    def _headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        headers = [(VERSION_HEADER, self._version().encode())]
+        headers += [(name, value) for name, value in scope["headers"] if name == _REQUEST_ID][:1]
+        if scope.get("citadel.hang_up"):
+            headers.append((b"connection", b"close"))
+        return headers
+
+
+class _Answer:
+    """`send`, with some headers more."""
+
+    def __init__(self, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._headers = headers
+        self.begun = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
+        await self._send(message)
+
+    async def text(self, status: int, sentence: str) -> None:
+        body = json.dumps(sentence).encode()
+        headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await self({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def defect(error: Exception) -> str:
+    """What a caller is told of a defect; the log is told the rest."""
+    incident = secrets.token_hex(4)
+    log.error("a call failed", incident=incident, exc_info=error)
+    return f"a defect of ours; the log has it as incident {incident}"

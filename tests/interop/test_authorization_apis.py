@@ -1,0 +1,157 @@
+"""A running Citadel is asked by applications: AuthZEN on its socket and by mTLS, with policies of real workloads."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from citadel.api.proto.citadel.v1 import admin_pb2, admin_pb2_grpc
+from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
+from tests.support.certificates import Ca
+from tests.support.envoys import wait_for
+from tests.support.up import Up, me, running
+
+PEP = "spiffe://example.org/ns/edge/sa/gateway"
+CART = "/ns/shop/sa/cart"
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  rules:
+  - from: [{source: {principals: [example.org/ns/shop/sa/web]}}]
+    to: [{operation: {methods: [GET], paths: ["/cart/*"]}}]
+  - from: [{source: {requestPrincipals: ["user/*"]}}]
+    when: [{key: "request.auth.claims[tier]", values: [gold]}]
+"""
+ENTITIES = "entities: [{type: user, id: ann, properties: {tier: gold}}, {type: user, id: ben}]\n"
+
+
+@dataclass
+class Shop:
+    up: Up
+    folder: Path
+    url: str
+    ca: bytes
+
+    def client(self) -> httpx.Client:
+        """On the socket."""
+        transport = httpx.HTTPTransport(uds=str(self.folder / "authzen.sock"))
+        return httpx.Client(transport=transport, base_url="http://localhost")
+
+    def version(self) -> str:
+        """Of the policies in force, as an operator sees it."""
+        with grpc.insecure_channel(f"unix:{self.up.admin_socket}") as channel:
+            status = admin_pb2_grpc.AdminStub(channel).GetStatus(admin_pb2.GetStatusRequest(), timeout=20)
+        return str(status.policies.version)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def minted(up: Up, uri: str, folder: Path) -> tuple[Path, Path]:
+    """A certificate of Citadel's with its key, as files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, critical=False)
+    der = csr.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    with grpc.insecure_channel(f"unix:{up.admin_socket}") as channel:
+        answer = svid_pb2_grpc.SVIDStub(channel).MintX509SVID(svid_pb2.MintX509SVIDRequest(csr=der), timeout=20)
+    chain = [x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in answer.svid.cert_chain]
+    files = folder / f"{uri.rpartition('/')[2]}.crt", folder / f"{uri.rpartition('/')[2]}.key"
+    files[0].write_bytes(b"".join(chain))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("s")
+    (folder / "policies.yaml").write_text(POLICIES)
+    (folder / "entities.yaml").write_text(ENTITIES)
+    ca = Ca("ours")
+    certificate, key = ca.issue(folder / "tls")
+    port = free_port()
+    settings = f"""
+[authorization]
+policies = "{folder}/policies.yaml"
+[authorization.authzen]
+socket = "{folder}/authzen.sock"
+address = "127.0.0.1:{port}"
+tls_cert = "{certificate}"
+tls_key = "{key}"
+allow = ["uid:{os.geteuid()}", "{PEP}"]
+claims_from = ["uid:{os.geteuid()}"]
+workload = "spiffe://example.org{CART}"
+entities = "{folder}/entities.yaml"
+"""
+    with running(folder / "d", settings) as up:
+        up.register(CART, me(), "--label", "app=cart")
+        found = Shop(up, folder, f"https://localhost:{port}", ca.der)
+        wait_for("policies", found.version)
+        yield found
+
+
+def question(subject: str, action: str = "GET", resource: str = "cart/7", **claims: str) -> dict[str, object]:
+    kind, name = resource.split("/")
+    who = {"type": "user", "id": subject, "properties": claims}
+    return {"subject": who, "action": {"name": action}, "resource": {"type": kind, "id": name}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "decision"),
+    [
+        (question("spiffe://example.org/ns/shop/sa/web"), True),
+        (question("spiffe://example.org/ns/shop/sa/web", "POST"), False),
+        (question("spiffe://example.org/ns/shop/sa/web", resource="admin/7"), False),
+        (question("ann"), True),
+        (question("ben"), False),
+        (question("ben", tier="gold"), True),
+    ],
+)
+def test_authzen_decides_by_the_policies_of_a_registered_workload(
+    shop: Shop, asked: dict[str, object], decision: bool
+) -> None:
+    with shop.client() as client:
+        answer = client.post("/access/v1/evaluation", json=asked)
+        assert (answer.status_code, answer.json()) == (200, {"decision": decision})
+        assert answer.headers["citadel-policy-version"] == shop.version()
+
+
+def test_authzen_by_mtls_with_certificates_that_citadel_issued(shop: Shop) -> None:
+    def ask(uri: str, asked: dict[str, object]) -> httpx.Response:
+        context = ssl.create_default_context(cadata=shop.ca)
+        context.load_cert_chain(*minted(shop.up, uri, shop.folder))
+        with httpx.Client(verify=context, base_url=shop.url) as client:
+            return client.post("/access/v1/evaluation", json=asked)
+
+    assert ask(PEP, question("ann")).json() == {"decision": True}
+    assert ask(PEP, question("ben", tier="gold")).json() == {"decision": False}  # it may state no claims
+    refused = ask("spiffe://example.org/ns/edge/sa/other", question("ann"))
+    assert refused.status_code == 403
+    assert "sa/other may not ask here" in refused.json()
+
+
+def test_search_finds_who_may(shop: Shop) -> None:
+    asked = question("x") | {"subject": {"type": "user"}}
+    with shop.client() as client:
+        assert client.post("/access/v1/search/subject", json=asked).json() == {
+            "results": [{"type": "user", "id": "ann"}]
+        }
