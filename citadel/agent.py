@@ -115,7 +115,7 @@ async def running(
     server = grpc.aio.server(options=(*SERVER_OPTIONS, *_BOUNDED))
     service.add_to(server)
     callers = Callers(feeds, table)
-    AuthorizationService(Door(point, _door_rules(settings)), _Attested(callers, identities)).add_to(server)
+    AuthorizationService(Door(point, door_rules(settings)), _Attested(callers, identities)).add_to(server)
     inner = private / "workload.sock"
     inner.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{inner}")
@@ -147,7 +147,8 @@ def _limits(settings: Settings) -> RelayLimits:
     return RelayLimits(connections=socket.max_connections, per_uid=socket.quota_connections_per_uid)
 
 
-def _door_rules(settings: Settings) -> DoorRules:
+def door_rules(settings: Settings) -> DoorRules:
+    """What all doors of ext_authz go by."""
     told = settings.authorization
     return DoorRules(
         told.default_namespace,

@@ -408,6 +408,22 @@ class AuthzenSettings(Section):
     max_body: Size = setting("1MiB", "The largest body that is read.")
 
 
+class ExtAuthzSettings(Section):
+    """ext_authz over TCP, for Envoys on other machines: see docs/authorization-doors.md."""
+
+    address: OptionalListen = setting(
+        "",
+        "Address and port to listen on, by mTLS: a client shows a certificate of our trust domain, and its "
+        "registration entries say whose policies it asks for. Empty: off.",
+    )
+    dns_names: HostNames = setting(
+        [],
+        "DNS names in our certificate, for clients that verify no SPIFFE ID; it is `spiffe://TRUST_DOMAIN/spire/server`.",
+    )
+    max_connections: int = setting(4096, "Connections of all clients together.", ge=1, le=1_000_000)
+    quota_connections_per_address: int = setting(256, "Connections from one address.", ge=1, le=1_000_000)
+
+
 class AuthorizationSettings(Section):
     """Who may call what, by Istio's policies: see docs/authorization-doors.md."""
 
@@ -470,6 +486,7 @@ class AuthorizationSettings(Section):
     )
     keys: AuthorizationKeysSettings
     authzen: AuthzenSettings
+    tcp: ExtAuthzSettings
 
 
 class Settings(Section):

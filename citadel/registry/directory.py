@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import stamina
 
 from citadel.changes import Changes, Topic
 from citadel.clock import Clock
 from citadel.errors import CitadelError, Unavailable
+from citadel.registry.model import Entry
 from citadel.registry.ports import EntryStore
 from citadel.registry.roster import NodeEntries, NodeNews, NodeReader, Roster
 from citadel.registry.selectors import Selector
@@ -38,6 +39,12 @@ class Directory:
     def node(self, node: SpiffeId, selectors: frozenset[Selector] = frozenset()) -> NodeEntries:
         """What `node`, with these selectors of its own, may serve; for as long as it is held. Empty until `loaded`."""
         return self._roster.node(node, selectors)
+
+    def named(self, spiffe_id: SpiffeId) -> list[Entry]:
+        """The entries of this SPIFFE ID that are in force, the oldest first. Raises Unavailable until `loaded`."""
+        if not self._loaded.is_set():
+            raise Unavailable("the registration entries are not here yet")
+        return sorted(self._roster.named(spiffe_id), key=_age)
 
     async def loaded(self) -> None:
         """Returns once everything was read for the first time."""
@@ -89,3 +96,8 @@ class Directory:
         end = self._roster.next_end
         left = SAFETY_NET if end is None else end - self._clock.now()
         return max(0.0, min(left, SAFETY_NET).total_seconds())
+
+
+def _age(entry: Entry) -> tuple[datetime, str]:
+    assert entry.created_at is not None  # the store set it
+    return entry.created_at, entry.id

@@ -22,6 +22,7 @@ class Roster:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._below: dict[SpiffeId, dict[str, Entry]] = {}  # parent: its entries by id
+        self._named: dict[SpiffeId, dict[str, Entry]] = {}  # SPIFFE ID: its entries by id
         self._ends: list[tuple[datetime, str]] = []  # a heap; entries that were changed since may still be in it
         self._nodes: WeakSet[NodeEntries] = WeakSet()
 
@@ -33,6 +34,9 @@ class Roster:
 
     def below(self, parent: SpiffeId) -> Iterable[Entry]:
         return self._below.get(parent, {}).values()
+
+    def named(self, spiffe_id: SpiffeId) -> Iterable[Entry]:
+        return self._named.get(spiffe_id, {}).values()
 
     def is_parent(self, spiffe_id: SpiffeId) -> bool:
         return spiffe_id in self._below
@@ -78,17 +82,21 @@ class Roster:
         """Whether a change may decide about more than its own entry: as things are now, others are below it."""
         return any(self.is_parent(e.spiffe_id) or not self.is_parent(e.parent_id) for e in change.sides())
 
+    def _places(self, entry: Entry) -> tuple[tuple[dict[SpiffeId, dict[str, Entry]], SpiffeId], ...]:
+        return (self._below, entry.parent_id), (self._named, entry.spiffe_id)
+
     def _put(self, change: _Change) -> None:
         old, new = change.before, change.after
         if old is not None:
-            siblings = self._below[old.parent_id]
-            del siblings[old.id]
-            if not siblings:
-                del self._below[old.parent_id]
+            for index, key in self._places(old):
+                del index[key][old.id]
+                if not index[key]:
+                    del index[key]
             del self.entries[old.id]
         if new is not None:
             self.entries[new.id] = new
-            self._below.setdefault(new.parent_id, {})[new.id] = new
+            for index, key in self._places(new):
+                index.setdefault(key, {})[new.id] = new
             if new.expires_at is not None:
                 heapq.heappush(self._ends, (new.expires_at, new.id))
 

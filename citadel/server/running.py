@@ -21,6 +21,7 @@ from citadel.config import Settings, TransitKey, database_url
 from citadel.errors import CitadelError
 from citadel.server.admin import admin_socket
 from citadel.server.decisions import decision_point
+from citadel.server.ext_authz import ext_authz_port
 from citadel.server.server import Server
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
@@ -81,6 +82,8 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             decision_point(settings, clock, server.policy_set, meter=metrics)
         )
         works["decisions"] = point.run
+        ext_authz = ext_authz_port(server, point)
+        works |= ext_authz.works() if ext_authz is not None else {}
         if server.policies is not None:
             works["policies"] = server.policies.run
         if (folder := server.entry_folder()) is not None:
@@ -95,6 +98,8 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             node_side.running(settings, server.upstream, clock, private, point=point, meter=server.metrics)
         )
         server.runs_node(node)
+        if ext_authz is not None:
+            await stack.enter_async_context(ext_authz.open(private))
         await server.jobs.start()
         stack.push_async_callback(server.jobs.stop)
         if settings.http.address is not None:

@@ -2,12 +2,13 @@
 
 `ext_authz` answers Envoy: `attributes` reads what it asks, `whose` finds whose policies are asked, `check` asks the
 decision point, `answers` and `denials` write what is understood, `service` puts that on gRPC. `ports` says what a door
-needs of the node.
+needs of the node, `remote` knows callers over the network.
 """
 
 from citadel.authz.doors.check import Checked, Door, DoorRules
 from citadel.authz.doors.denials import DenialHeader
 from citadel.authz.doors.ports import Caller, Callers, Connection, Registered
+from citadel.authz.doors.remote import Registration, Registrations, RemoteCallers, Trust
 from citadel.authz.doors.service import AuthorizationService
 
 __all__ = [
@@ -20,4 +21,8 @@ __all__ = [
     "Door",
     "DoorRules",
     "Registered",
+    "Registration",
+    "Registrations",
+    "RemoteCallers",
+    "Trust",
 ]
