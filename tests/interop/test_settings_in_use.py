@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from citadel.config.settings import Section, Settings
 from citadel.server import up
 from citadel.spiffe import TrustDomain
 from tests.support.cacerts import Mint
+from tests.support.certificates import Ca
 
 #: These read settings only to check, show and compare them.
 _JUST_LOOKING = tuple(f"citadel.config.{name}" for name in ("checks", "load", "reload", "reference", "settings"))
@@ -64,15 +67,48 @@ def _settings(folder: Path, **more: Any) -> Settings:
     (entries / "a.yaml").write_text("- spiffe_id: spiffe://example.org/a\n  selectors: [unix:uid:4242]\n")
     tables: dict[str, Any] = {"trust_domain": "example.org", "data_dir": str(folder), "http": {"address": ""}}
     (folder / "policies").mkdir()
-    tables["authorization"] = {"policies": str(folder / "policies")}
+    tables["authorization"] = {
+        "policies": str(folder / "policies"),
+        "tcp": {"address": _free_address()},
+        "authzen": _authzen(folder),
+    }
     tables["files"] = {"enabled": True, "directories": ["/nonexistent/certificates"]}
     return config.parse(tables | {"apply": {"directory": str(entries)}} | more, base=folder)
+
+
+def _free_address() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def _authzen(folder: Path) -> dict[str, Any]:
+    certificate, key = Ca("authzen").issue(folder / "authzen")
+    (folder / "entities.yaml").write_text("entities: []\n")
+    return {
+        "socket": str(folder / "run" / "authzen.sock"),
+        "address": _free_address(),
+        "tls_cert": str(certificate),
+        "tls_key": str(key),
+        "client_ca": str(certificate),
+        "allow": ["uid:0"],
+        "entities": str(folder / "entities.yaml"),
+    }
+
+
+async def _asked(settings: Settings) -> None:
+    """AuthZEN's port looks at each question who may ask."""
+    reader, writer = await asyncio.open_unix_connection(settings.authorization.authzen.socket)
+    writer.write(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.1 4")
+    writer.close()
 
 
 async def _live(settings: Settings) -> None:
     async with up(settings, SystemClock()) as server:
         server.reconfigure(settings)
         server.retention()  # what the job that prunes asks for at each run
+        await _asked(settings)
 
 
 async def test_every_setting_is_read_by_what_runs(folder: Path, read: set[tuple[str, ...]]) -> None:
@@ -103,5 +139,6 @@ async def test_every_reloadable_setting_is_read_again_at_a_reload(folder: Path, 
         read.clear()
         server.reconfigure(settings)
         server.retention()
+        await _asked(settings)
     reloadable = {where for where in leaves(Settings) if is_reloadable(where)}
     assert reloadable - read == set(), "said to be reloadable, and not read at a reload"
