@@ -13,6 +13,7 @@ from citadel.api.admin import AdminParts, add_services
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.audit.auditor import Auditor
+from citadel.authz.decision_log import Lookup
 from citadel.ca.federation import Federation
 from citadel.server.policies import stored_policies
 from citadel.server.server import Server
@@ -50,7 +51,10 @@ async def admin_socket(server: Server, private: Path) -> AsyncIterator[None]:
     )
     grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
     stored = stored_policies(settings, server.store, server.clock)
-    parts = AdminParts(cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed)
+    decisions = Lookup(server.decision_log.files, server.policy_set, stored)
+    parts = AdminParts(
+        cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed, decisions
+    )
     healthy = add_services(grpc_server, parts)
     inner = private / "admin.sock"
     inner.unlink(missing_ok=True)
