@@ -11,6 +11,8 @@ from typing import Protocol
 import grpc
 import stamina
 
+from citadel.api.authorization.askers import AttestedAskers
+from citadel.api.authorization.service import CheckService
 from citadel.authz.decision_point import DecisionPoint
 from citadel.authz.doors import AuthorizationService, Caller, Connection, DenialHeader, Door, DoorRules, Registered
 from citadel.clock import Clock
@@ -115,7 +117,9 @@ async def running(
     server = grpc.aio.server(options=(*SERVER_OPTIONS, *_BOUNDED))
     service.add_to(server)
     callers = Callers(feeds, table)
-    AuthorizationService(Door(point, door_rules(settings)), _Attested(callers, identities)).add_to(server)
+    attested, rules = _Attested(callers, identities), door_rules(settings)
+    AuthorizationService(Door(point, rules), attested).add_to(server)
+    CheckService(point, AttestedAskers(attested, rules)).add_to(server)
     inner = private / "workload.sock"
     inner.unlink(missing_ok=True)
     server.add_insecure_port(f"unix:{inner}")

@@ -12,9 +12,12 @@ from grpc_health.v1 import health_pb2
 from citadel.api.admin import AdminParts, add_services
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
+from citadel.api.authorization.askers import Operators
+from citadel.api.authorization.service import CheckService
 from citadel.audit.auditor import Auditor
-from citadel.authz.decision_log import Lookup
+from citadel.authz.decision_point import DecisionPoint
 from citadel.ca.federation import Federation
+from citadel.server.mesh_view import MeshView
 from citadel.server.policies import stored_policies
 from citadel.server.server import Server
 from citadel.server.told import access_rules
@@ -25,7 +28,7 @@ _GRACE_SECONDS = 2.0
 
 
 @asynccontextmanager
-async def admin_socket(server: Server, private: Path) -> AsyncIterator[None]:
+async def admin_socket(server: Server, private: Path, point: DecisionPoint, mesh: MeshView) -> AsyncIterator[None]:
     """Serve the admin services inside the context; `private` is a folder that only we may reach."""
     settings = server.settings
     table = PeerTable()
@@ -51,11 +54,9 @@ async def admin_socket(server: Server, private: Path) -> AsyncIterator[None]:
     )
     grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
     stored = stored_policies(settings, server.store, server.clock)
-    decisions = Lookup(server.decision_log.files, server.policy_set, stored)
-    parts = AdminParts(
-        cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed, decisions
-    )
+    parts = AdminParts(cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed)
     healthy = add_services(grpc_server, parts)
+    CheckService(point, Operators(gate, mesh.find, mesh.trust_domains)).add_to(grpc_server)
     inner = private / "admin.sock"
     inner.unlink(missing_ok=True)
     grpc_server.add_insecure_port(f"unix:{inner}")

@@ -11,33 +11,27 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from citadel.api.authzen import Anchors, AuthzenParts, CallerRules, Contexts, TlsFiles, application, serving
-from citadel.authz import Workload
 from citadel.authz.decision_point import DecisionPoint
-from citadel.authz.doors import Registered
 from citadel.authz.doors.authzen import AuthzenDoor, AuthzenRules, EntityDirectory, NamedWorkload
 from citadel.authz.sources.entities import EntitySource
 from citadel.config.settings import AuthzenSettings
 from citadel.config.values import ListenAddress
-from citadel.errors import FailedPrecondition, NotFound
-from citadel.registry.ports import EntryQuery
+from citadel.errors import FailedPrecondition
+from citadel.server.mesh_view import MeshView
 from citadel.server.server import Server
-from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.telemetry.health import Severity
 from citadel.workload.listener import Listener
-from citadel.workload.upstream import Bundle
 
-_REMEMBERED_SECONDS = 1.0
-_MOST_REMEMBERED = 10_000
 _NO_ENTITIES = EntityDirectory()
 
 
 class AuthzenPort:
     """What is behind the port. Keep `works` going while it is open."""
 
-    def __init__(self, server: Server, point: DecisionPoint) -> None:
+    def __init__(self, server: Server, point: DecisionPoint, mesh: MeshView) -> None:
         self._server = server
         told = server.settings.authorization.authzen
-        self._mesh = _Mesh(server)
+        self._mesh = mesh
         self._entities = None if told.entities is None else EntitySource(told.entities)
         default = None if told.workload is None else NamedWorkload(told.workload)
         self._door = AuthzenDoor(point, self._mesh, self._directory, AuthzenRules(default, told.answers_say_why))
@@ -46,8 +40,7 @@ class AuthzenPort:
 
     def works(self) -> dict[str, Callable[[], Awaitable[None]]]:
         """What runs as long as the port is open, by name."""
-        entities = {} if self._entities is None else {"entities": self._entities.run}
-        return {"authzen trust": self._mesh.follow, **entities}
+        return {} if self._entities is None else {"entities": self._entities.run}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -64,11 +57,15 @@ class AuthzenPort:
             if told.address is not None:
                 assert told.tls_cert is not None  # config.checks says so
                 assert told.tls_key is not None
-                anchors = self._mesh.anchors if told.client_ca is None else _FileAnchors(told.client_ca)
+                anchors = self._anchors if told.client_ca is None else _FileAnchors(told.client_ca)
                 contexts = Contexts(TlsFiles(told.tls_cert, told.tls_key), anchors)
                 listener = stack.enter_context(_listening(told.address))
                 await stack.enter_async_context(serving(app, listener, contexts))
             yield
+
+    def _anchors(self) -> Anchors:
+        bundle = self._mesh.bundle()
+        return Anchors(()) if bundle is None else Anchors(bundle.roots, bundle.crls)
 
     def _directory(self) -> EntityDirectory | None:
         return _NO_ENTITIES if self._entities is None else self._entities.directory
@@ -80,47 +77,6 @@ class AuthzenPort:
     async def _follows(self) -> None:
         if self._entities is not None and self._entities.fault:
             raise FailedPrecondition(self._entities.fault)
-
-
-class _Mesh:
-    """authz.doors.authzen.Workloads over the registry; and what we trust now."""
-
-    def __init__(self, server: Server) -> None:
-        told = server.settings.authorization
-        self._server = server
-        self._default_namespace = told.default_namespace
-        self._always = frozenset({server.settings.trust_domain, *told.trust_domain_aliases})
-        self._bundles: dict[TrustDomain, Bundle] = {}
-        self._known: dict[SpiffeId, tuple[float, Workload]] = {}
-
-    async def follow(self) -> None:
-        """Keep what we trust up to date, until cancelled."""
-        async with self._server.upstream.bundles() as news:
-            async for bundles in news:
-                self._bundles = bundles
-
-    def trust_domains(self) -> frozenset[TrustDomain]:
-        return self._always | self._bundles.keys()
-
-    def anchors(self) -> Anchors:
-        bundle = self._bundles.get(self._server.settings.trust_domain)
-        return Anchors(()) if bundle is None else Anchors(tuple(bundle.roots), tuple(bundle.crls))
-
-    async def find(self, name: SpiffeId) -> Workload:
-        now = self._server.clock.monotonic()
-        known = self._known.get(name)
-        if known is not None and now - known[0] < _REMEMBERED_SECONDS:
-            return known[1]
-        entries = await self._server.registry.find(EntryQuery(spiffe_id=name))
-        found = [Registered(one.spiffe_id, dict(one.labels)).workload(self._default_namespace) for one in entries]
-        if not found:
-            raise NotFound(f"nobody is registered as {name}")
-        if any(other != found[0] for other in found[1:]):
-            raise FailedPrecondition(f"{name} has several registration entries, and their labels differ")
-        if len(self._known) >= _MOST_REMEMBERED:
-            self._known = {}
-        self._known[name] = now, found[0]
-        return found[0]
 
 
 class _FileAnchors:

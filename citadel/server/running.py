@@ -22,6 +22,7 @@ from citadel.errors import CitadelError
 from citadel.server.admin import admin_socket
 from citadel.server.decisions import decision_point
 from citadel.server.ext_authz import ext_authz_port
+from citadel.server.mesh_view import MeshView
 from citadel.server.server import Server
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
@@ -79,17 +80,18 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             works["vault"] = vault.run
             works["vault watch"] = partial(vault.watch, settings.vault.check)
         point = server.point = await stack.enter_async_context(
-            decision_point(settings, clock, server.policy_set, meter=metrics, observer=server.decision_log)
+            decision_point(settings, clock, server.policy_set, meter=metrics)
         )
         works["decisions"] = point.run
         ext_authz = ext_authz_port(server, point)
         works |= ext_authz.works() if ext_authz is not None else {}
-        works["decision log"] = server.decision_log.run
         if server.policies is not None:
             works["policies"] = server.policies.run
         if (folder := server.entry_folder()) is not None:
             works["entry folder"] = folder.watch
-        authzen = authzen_port(server, point)
+        mesh = MeshView(server)
+        works["mesh view"] = mesh.follow
+        authzen = authzen_port(server, point, mesh)
         if authzen is not None:
             works |= authzen.works()
         for name, work in works.items():
@@ -109,18 +111,19 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         if authzen is not None:
             await stack.enter_async_context(authzen.open())
         stack.push_async_callback(server.health.close)
-        await stack.enter_async_context(admin_socket(server, private))  # the last: who reaches it finds all of us
+        # The last: who reaches it finds all of us.
+        await stack.enter_async_context(admin_socket(server, private, point, mesh))
         yield server
 
 
-def authzen_port(server: Server, point: DecisionPoint) -> AuthzenPort | None:
+def authzen_port(server: Server, point: DecisionPoint, mesh: MeshView) -> AuthzenPort | None:
     """None if none is configured: then what it needs is not even imported."""
     told = server.settings.authorization.authzen
     if told.address is None and told.socket is None:
         return None
     from citadel.server.authzen import AuthzenPort
 
-    return AuthzenPort(server, point)
+    return AuthzenPort(server, point, mesh)
 
 
 async def _last_checkpoint(notary: Notary) -> None:

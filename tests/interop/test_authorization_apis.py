@@ -1,4 +1,4 @@
-"""A running Citadel is asked by applications: AuthZEN on its socket and by mTLS, with policies of real workloads."""
+"""A running Citadel is asked by applications: AuthZEN on its socket and by mTLS, and the client that they import."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -18,8 +19,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from citadel.api.proto.citadel.v1 import admin_pb2, admin_pb2_grpc
+from citadel.api.authorization.messages import message_of
+from citadel.api.proto.citadel.v1 import admin_pb2, admin_pb2_grpc, authorization_pb2, authorization_pb2_grpc
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
+from citadel.client import AuthorizationClient, HttpRequest, Request
+from citadel.spiffe import SpiffeId
 from tests.support.certificates import Ca
 from tests.support.envoys import wait_for
 from tests.support.up import Up, me, running
@@ -155,3 +159,23 @@ def test_search_finds_who_may(shop: Shop) -> None:
         assert client.post("/access/v1/search/subject", json=asked).json() == {
             "results": [{"type": "user", "id": "ann"}]
         }
+
+
+async def test_an_application_asks_by_the_client(shop: Shop) -> None:
+    web = SpiffeId.parse("spiffe://example.org/ns/shop/sa/web")
+    async with AuthorizationClient(shop.up.workload_socket, timeout=timedelta(seconds=20)) as citadel:
+        answer = await citadel.check(Request(8080, web, http=HttpRequest("GET", "/cart/7?now")))
+        assert (answer.allowed, answer.policy, answer.version) == (True, "shop/readers", shop.version())
+        assert not await citadel.check(Request(8080, web, http=HttpRequest("GET", "/admin")))
+        assert await anext(aiter(citadel.versions())) == shop.version()
+
+
+def test_an_operator_has_a_request_explained(shop: Shop) -> None:
+    with grpc.insecure_channel(f"unix:{shop.up.admin_socket}") as channel:
+        asked = authorization_pb2.AuthorizationQuestion(
+            request=message_of(Request(8080, http=HttpRequest("GET", "/cart/7"))),
+            workload=authorization_pb2.AskedWorkload(spiffe_id=f"spiffe://example.org{CART}"),
+        )
+        found = authorization_pb2_grpc.AuthorizationStub(channel).Explain(asked, timeout=20)
+    assert found.answer.reason == "no-allow-matched"
+    assert "principals wants one of" in found.text

@@ -1,0 +1,69 @@
+"""Questions as messages, and how a connection to Citadel is held. For both clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from citadel.api.authorization.messages import message_of
+from citadel.api.proto.citadel.v1 import authorization_pb2 as pb
+from citadel.authz.request import Request
+from citadel.errors import InvalidInput
+
+MOST_QUESTIONS = 1_000
+MOST_BYTES = 200 << 10  # the workload socket takes 256 KiB
+#: A Citadel that restarts is found again within a fraction of a second.
+OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of the caller's registration entries is meant, if it has several. Operators state any workload."""
+
+    spiffe_id: str = ""
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def message(self) -> pb.AskedWorkload:
+        return pb.AskedWorkload(spiffe_id=self.spiffe_id, namespace=self.namespace, labels=self.labels)
+
+
+def target(socket: str | Path) -> str:
+    """Raises InvalidInput."""
+    path = Path(socket)
+    if not path.is_absolute():
+        raise InvalidInput(f"{str(socket)!r} is not the absolute path of a socket")
+    return f"unix:{path}"
+
+
+def question(request: Request, workload: pb.AskedWorkload, request_id: str) -> pb.AuthorizationQuestion:
+    return pb.AuthorizationQuestion(request=message_of(request), workload=workload, request_id=request_id)
+
+
+def batches(requests: Iterable[Request], workload: pb.AskedWorkload) -> list[list[pb.AuthorizationQuestion]]:
+    """Questions in batches that a server takes."""
+    found: list[list[pb.AuthorizationQuestion]] = []
+    size = MOST_BYTES
+    for request in requests:
+        asked = question(request, workload, "")
+        size += asked.ByteSize() + 8
+        if size > MOST_BYTES or len(found[-1]) == MOST_QUESTIONS:
+            found.append([])
+            size = asked.ByteSize() + 8
+        found[-1].append(asked)
+    return found
+
+
+def why(error: grpc.RpcError) -> str:
+    """What went wrong, in words."""
+    code = getattr(error, "code", lambda: None)()
+    details = getattr(error, "details", lambda: None)()
+    return f"{'no answer' if code is None else code.name.lower().replace('_', ' ')}: {details or 'nothing was said'}"
