@@ -73,12 +73,20 @@ class AskedHttp(_Asked):
 
     method: str = Field("GET", description="`:method`, as sent.", min_length=1)
     path: str = Field("/", description="`:path`, as sent: with query, not normalised.")
+    path_normalized: bool = Field(False, description="A listener has normalised the path before.")
     authority: str | None = Field(None, description="`:authority` or Host, port included.")
     headers: _Headers = Field(default_factory=dict, description="By name; a header that is repeated is a list.")
     claims: dict[str, Any] | None = Field(None, description="Payload of the verified token; null: there is none.")
 
     def value(self) -> HttpRequest:
-        return HttpRequest(self.method, self.path, self.authority, self.headers, self.claims)  # type: ignore[arg-type]
+        return HttpRequest(
+            self.method,
+            self.path,
+            self.authority,
+            self.headers,  # type: ignore[arg-type]  # validated, its values are tuples
+            self.claims,
+            self.path_normalized,
+        )
 
 
 class AskedWorkload(_Asked):
@@ -141,6 +149,14 @@ class Asked(AskedAttributes):
         """Read a line of JSON. Raises InvalidInput with everything that is wrong with it."""
         try:
             return cls.model_validate_json(line)
+        except ValidationError as error:
+            raise InvalidInput(faults(error)) from None
+
+    @classmethod
+    def of(cls, document: dict[str, Any]) -> Asked:
+        """Read a document that was JSON. Raises InvalidInput with everything that is wrong with it."""
+        try:
+            return cls.model_validate(document)
         except ValidationError as error:
             raise InvalidInput(faults(error)) from None
 

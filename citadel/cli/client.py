@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import grpc
 
 from citadel.api.proto.citadel.v1.admin_pb2_grpc import AdminStub
+from citadel.api.proto.citadel.v1.decisions_pb2_grpc import DecisionLogStub
 from citadel.api.proto.citadel.v1.keys_pb2_grpc import KeysStub
 from citadel.api.proto.citadel.v1.policies_pb2_grpc import PolicyStoreStub
 from citadel.api.proto.citadel.v1.rotation_pb2_grpc import RotationStub
@@ -76,6 +77,7 @@ class Client:
         self.rotation = RotationStub(channel)
         self.keys = KeysStub(channel)
         self.policies = PolicyStoreStub(channel)
+        self.decisions = DecisionLogStub(channel)
         self._path = path
 
     def call(self, method: Callable[..., _Response], request: object, *, patience: float = PATIENCE) -> _Response:

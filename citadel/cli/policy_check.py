@@ -7,22 +7,25 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from citadel.api.proto.citadel.v1 import decisions_pb2 as decisions
 from citadel.authz import explain as explain_request
 from citadel.authz.asking import Lines
+from citadel.cli.client import connect
 from citadel.cli.exits import Exit
-from citadel.cli.options import examples
+from citadel.cli.options import ConfigOption, SocketOption, examples
+from citadel.cli.policy_log import ExplainFormat, show_decision, show_lines
 from citadel.cli.policy_options import (
     ClaimsOption,
     FilesOption,
     HeaderOption,
     HostOption,
     LabelOption,
+    MaybeFilesOption,
     MeshOption,
     MethodOption,
     NamespaceOption,
@@ -39,7 +42,6 @@ from citadel.cli.policy_options import (
     mesh,
     policies,
 )
-from citadel.cli.run import printable
 from citadel.errors import InvalidInput, NotFound, PermissionDenied
 
 CHECK_EXAMPLES = examples(
@@ -48,14 +50,9 @@ CHECK_EXAMPLES = examples(
 )
 EXPLAIN_EXAMPLES = examples(
     "citadel policy explain -f policies/ -n shop -l app=cart --method POST --path /cart/7",
+    "citadel policy explain --log-id 5f0c2b7a9d3e-1a",
 )
 _CHUNK = 1 << 16
-
-
-class ExplainFormat(StrEnum):
-    TEXT = "text"
-    TREE = "tree"
-    JSON = "json"
 
 
 def check(
@@ -104,7 +101,11 @@ def check(
 
 
 def explain(
-    file: FilesOption,
+    file: MaybeFilesOption = None,
+    log_id: Annotated[
+        str | None,
+        typer.Option("--log-id", help="Of a decision of the running Citadel, as its door gave it.", metavar="ID"),
+    ] = None,
     namespace: NamespaceOption = "default",
     label: LabelOption = None,
     peer: PeerOption = None,
@@ -122,21 +123,31 @@ def explain(
     mesh_file: MeshOption = None,
     trust_domain: TrustDomainOption = None,
     form: Annotated[ExplainFormat, typer.Option("--format", help="How to show it.")] = ExplainFormat.TREE,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
 ) -> None:
     """Say what each policy makes of a request, and why.
 
-    For what did not match: the first condition that failed, with what it wants and what the request has.
+    For what did not match: the first condition that failed, with what it wants and what the request has. With --log-id
+    it is a request that was decided, explained by the policies of then; with files too, by these.
     """
+    if log_id is not None:
+        with connect(config, socket) as client:
+            found = client.call(client.decisions.ExplainDecision, decisions.ExplainDecisionRequest(id=log_id))
+        compiled = policies(file, mesh(mesh_file, trust_domain)) if file else None
+        show_decision(found, compiled, form)
+        return
+    if not file:
+        raise InvalidInput("it needs policies, -f, or a decision that was logged, --log-id")
     compiled = policies(file, mesh(mesh_file, trust_domain))
     one = asked(
         namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
     )
-    found = explain_request(compiled, one.workload.value(), one.request(), one.answers())
+    explanation = explain_request(compiled, one.workload.value(), one.request(), one.answers())
     if form is ExplainFormat.JSON:
-        print(json.dumps(found.to_json(), indent=2))
+        print(json.dumps(explanation.to_json(), indent=2))
     else:
-        text = found.to_tree() if form is ExplainFormat.TREE else found.to_text()
-        print("\n".join(printable(line) for line in text.split("\n")))
+        show_lines(explanation.to_tree() if form is ExplainFormat.TREE else explanation.to_text())
 
 
 @contextmanager

@@ -22,6 +22,12 @@ FilesOption = Annotated[
         "--file", "-f", help="File or folder of policies, or - for standard input; may be repeated.", metavar="PATH"
     ),
 ]
+MaybeFilesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--file", "-f", help="File or folder of policies, or - for standard input; may be repeated.", metavar="PATH"
+    ),
+]
 MeshOption = Annotated[
     Path | None,
     typer.Option("--mesh", help="YAML file with what the mesh is, as a table's `mesh`.", metavar="FILE"),

@@ -105,6 +105,14 @@ def _files(settings: Settings) -> Iterator[Conflict]:
 
 
 def _policies(settings: Settings) -> Iterator[Conflict]:
+    log = settings.authorization.decision_log
+    if log.size < 64 * 1024:
+        yield Conflict((("authorization", "decision_log", "size"),), "it must be at least 64KiB")
+    if log.mode & 0o137:
+        yield Conflict(
+            (("authorization", "decision_log", "mode"),),
+            f"{log.mode:04o} lets others read or write the decisions; use 0600 or 0640",
+        )
     field = ("authorization", "policies")
     if settings.authorization.source == "store" and settings.authorization.policies is not None:
         yield Conflict(

@@ -14,6 +14,7 @@ from citadel.config.values import (
     FileMode,
     Groups,
     HeaderLines,
+    HeaderNames,
     HostNames,
     Kek,
     KeyTypeName,
@@ -424,6 +425,22 @@ class ExtAuthzSettings(Section):
     quota_connections_per_address: int = setting(256, "Connections from one address.", ge=1, le=1_000_000)
 
 
+class DecisionLogSettings(Section):
+    """What was decided: every denial, and some of what was allowed. See docs/authorization-doors.md."""
+
+    path: OptionalPath = setting(
+        "DATA_DIR/decisions/decisions.jsonl", "The file that decisions are logged to, a line of JSON each. Empty: none."
+    )
+    mode: FileMode = setting("0600", "Mode of the file.")
+    size: Size = setting("64MiB", "The file is rotated before it is larger.")
+    files: int = setting(4, "How many files are kept, the one that is written to included.", ge=1, le=100)
+    stream: bool = setting(True, "Whether decisions are in the log on standard error, too.")
+    allows: float = setting(0.0, "Which share of the allowed requests is logged, from 0 to 1.", ge=0, le=1)
+    masked_headers: HeaderNames = setting(
+        [], "Headers whose values are never logged, besides those that hold secrets by their names."
+    )
+
+
 class AuthorizationSettings(Section):
     """Who may call what, by Istio's policies: see docs/authorization-doors.md."""
 
@@ -487,6 +504,7 @@ class AuthorizationSettings(Section):
     keys: AuthorizationKeysSettings
     authzen: AuthzenSettings
     tcp: ExtAuthzSettings
+    decision_log: DecisionLogSettings
 
 
 class Settings(Section):

@@ -291,6 +291,12 @@ def _host_name(text: str) -> str:
     return text.lower()
 
 
+def _header_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", text):
+        raise ValueError(f"{text!r} is not the name of a header")
+    return text.lower()
+
+
 def _several(read: Callable[[str], Any], noun: str, *ready: type) -> Callable[[Any], tuple[Any, ...]]:
     """A validator of a list of what `read` makes of text; text alone is split at commas."""
 
@@ -429,6 +435,9 @@ OptionalSpiffeId = Annotated[
     SpiffeId | None, PlainValidator(_from_text(_optional_spiffe_id, SpiffeId, type(None))), _AS_TEXT
 ]
 OptionalHttpsUrl = Annotated[str, PlainValidator(_optional_https_url)]
+HeaderNames = Annotated[
+    tuple[str, ...], PlainValidator(_several(_header_name, "headers")), PlainSerializer(_write_texts, return_type=list)
+]
 NodeName = Annotated[str, PlainValidator(_from_text(_node_name))]
 FileMode = Annotated[int, PlainValidator(_mode), _MODE_AS_TEXT]
 AbsolutePath = Annotated[Path, PlainValidator(_path), _AS_TEXT]

@@ -15,6 +15,7 @@ from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.authorization.askers import Operators
 from citadel.api.authorization.service import CheckService
 from citadel.audit.auditor import Auditor
+from citadel.authz.decision_log import Lookup
 from citadel.authz.decision_point import DecisionPoint
 from citadel.ca.federation import Federation
 from citadel.server.mesh_view import MeshView
@@ -54,7 +55,10 @@ async def admin_socket(server: Server, private: Path, point: DecisionPoint, mesh
     )
     grpc_server = grpc.aio.server(options=[("grpc.max_receive_message_length", 32 << 20), ("grpc.so_reuseport", 0)])
     stored = stored_policies(settings, server.store, server.clock)
-    parts = AdminParts(cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed)
+    decisions = Lookup(server.decision_log.files, server.policy_set, stored)
+    parts = AdminParts(
+        cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed, decisions
+    )
     healthy = add_services(grpc_server, parts)
     CheckService(point, Operators(gate, mesh.find, mesh.trust_domains)).add_to(grpc_server)
     inner = private / "admin.sock"

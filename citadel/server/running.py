@@ -80,11 +80,12 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             works["vault"] = vault.run
             works["vault watch"] = partial(vault.watch, settings.vault.check)
         point = server.point = await stack.enter_async_context(
-            decision_point(settings, clock, server.policy_set, meter=metrics)
+            decision_point(settings, clock, server.policy_set, meter=metrics, observer=server.decision_log)
         )
         works["decisions"] = point.run
         ext_authz = ext_authz_port(server, point)
         works |= ext_authz.works() if ext_authz is not None else {}
+        works["decision log"] = server.decision_log.run
         if server.policies is not None:
             works["policies"] = server.policies.run
         if (folder := server.entry_folder()) is not None:

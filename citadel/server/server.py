@@ -27,6 +27,7 @@ from citadel.jobs.rotation import RotationRunner
 from citadel.registry import Directory, Registry
 from citadel.server import checks, told
 from citadel.server.authority import authority_parts
+from citadel.server.decision_log import decision_log
 from citadel.server.policies import FollowedSource, policy_source
 from citadel.server.situation import RunningSituation
 from citadel.spiffe import SpiffeId
@@ -87,6 +88,7 @@ class Server:
         )
         self.health = Health(clock, meter=self.metrics)
         self.policies = policy_source(settings, store, clock, metrics)
+        self.decision_log = decision_log(settings, self.health, metrics)
         self.followed = FollowedSource(self.policies, settings, store.audit, clock)
         self.jobs = Jobs(
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics

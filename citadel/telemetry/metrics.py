@@ -30,6 +30,7 @@ _SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 
 What = Literal["root", "issuing_ca", "leaf"]
 _PHASES = ("distributing", "retiring")
+_MOST_RULES = 2_000  # that have series of their own
 _STANDINGS = ("silent", "nacked", "gone", "elsewhere")
 
 
@@ -38,6 +39,8 @@ class _Matched(Protocol):
     def policy(self) -> object: ...
     @property
     def rule(self) -> int: ...
+    @property
+    def action(self) -> str: ...
 
 
 class Decided(Protocol):
@@ -134,10 +137,18 @@ class Metrics:
         self._decision_seconds = self._histogram("decision_seconds", "From request to answer.", _FAST, "door")
         self._policy_matches = self._counter(
             "policy_matches",
-            "Matches of rules: they decided (enforced), only would have (dry_run), or only tell (audit).",
+            "Matches of rules: they decided (enforced), would have in earnest (would_deny, would_allow), or only tell "
+            "(audit). Of very many rules, those that come late are `other`.",
             "policy",
             "rule",
             "as",
+        )
+        self._matched: set[tuple[str, str, str]] = set()
+        self._logged = self._counter(
+            "decision_log",
+            "Records of the decision log: written, dropped since too many waited, or failed to be written.",
+            "outcome",
+            "fate",
         )
         self._dry_run = self._counter(
             "dry_run_decisions", "Requests that dry-run policies would decide otherwise.", "door", "would"
@@ -240,6 +251,9 @@ class Metrics:
 
     # --- authz: authz.sources.SourceMeter, authz.doors.DoorMeter
     def policies(self, version: str, documents: int) -> None:
+        if len(self._matched) > _MOST_RULES // 2:  # many of them may be of policies that are gone
+            self._policy_matches.clear()
+            self._matched = set()
         self._policy_set.clear()
         self._policy_set.labels(version).set(documents)
 
@@ -250,13 +264,25 @@ class Metrics:
         self._decisions.labels(door, decision.outcome, decision.reason).inc()
         self._decision_seconds.labels(door).observe(seconds)
         if decision.policy is not None:
-            self._policy_matches.labels(str(decision.policy), str(decision.rule), "enforced").inc()
+            self._rule_matched(decision.policy, decision.rule, "enforced")
         for match in decision.audited:
-            self._policy_matches.labels(str(match.policy), str(match.rule), "audit").inc()
+            self._rule_matched(match.policy, match.rule, "audit")
         for match in decision.dry_run:
-            self._policy_matches.labels(str(match.policy), str(match.rule), "dry_run").inc()
+            self._rule_matched(match.policy, match.rule, "would_deny" if match.action == "DENY" else "would_allow")
         if decision.dry_run_outcome is not None and decision.dry_run_outcome != decision.outcome:
             self._dry_run.labels(door, decision.dry_run_outcome).inc()
+
+    def decision_logged(self, outcome: str, fate: str, count: int = 1) -> None:
+        """authz.decision_log.LogMeter."""
+        self._logged.labels(outcome, fate).inc(count)
+
+    def _rule_matched(self, policy: object, rule: object, how: str) -> None:
+        key = str(policy), str(rule), how
+        if key not in self._matched:
+            if len(self._matched) >= _MOST_RULES:
+                key = "other", "", how
+            self._matched.add(key)
+        self._policy_matches.labels(*key).inc()
 
     # --- health
     def health_check(self, name: str, ok: bool) -> None:

@@ -35,7 +35,7 @@ spec: {action: DENY, rules: [{when: [{key: "request.headers[x-mode]", values: [t
 """
 #: What stands behind the door is told by the filter's metadata in the access log.
 _LOG = "%REQ(:PATH)% " + " ".join(
-    f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{key})%" for key in ("policy", "reason")
+    f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{key})%" for key in ("policy", "reason", "id")
 )
 
 
@@ -150,6 +150,23 @@ def test_another_method_is_denied(shop: Shop) -> None:
 def test_the_access_log_names_the_policy_that_denied(shop: Shop) -> None:
     assert shop.asks("web", b"/cart/named", b"x-mode: test") == 403
     wait_for("the access log", lambda: "/cart/named shop/no-tests denied-by-policy" in shop.log.read_text(), 20)
+
+
+def test_the_id_in_the_access_log_tells_which_policy_denied_and_why(shop: Shop) -> None:
+    assert shop.asks("web", b"/cart/why?access_token=hunter2", b"x-mode: test", b"cookie: hunter2") == 403
+    wait_for("the access log", lambda: "/cart/why" in shop.log.read_text(), 20)
+    log_id = next(line for line in shop.log.read_text().splitlines() if "/cart/why" in line).split()[-1]
+
+    def told() -> str:  # it is written beside the decision, a moment later
+        ended = shop.world.up.run("policy", "explain", "--log-id", log_id, check=False)
+        return ended.stdout if ended.returncode == 0 else ""
+
+    explained = wait_for("the decision log", told)
+    assert "deny (denied-by-policy): DENY shop/no-tests, rules[0]; GET /cart/why of shop (app=cart) by" in explained
+    assert "note:" not in explained
+    logged = (shop.world.up.home / "decisions" / "decisions.jsonl").read_text()
+    assert f'"id":"{log_id}"' in logged
+    assert "hunter2" not in logged + shop.world.up.log.read_text()
 
 
 def test_a_changed_policy_is_in_force_without_a_restart(shop: Shop) -> None:

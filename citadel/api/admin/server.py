@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from citadel.api.admin import spire
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
+from citadel.api.admin.decisions import DecisionLogService
 from citadel.api.admin.keys import KeysService
 from citadel.api.admin.policies import PolicyStoreService
 from citadel.api.admin.rotation import RotationService
@@ -22,6 +23,8 @@ from citadel.api.proto.citadel.v1 import admin_pb2 as pb
 from citadel.api.proto.citadel.v1 import (
     admin_pb2_grpc,
     authorization_pb2,
+    decisions_pb2,
+    decisions_pb2_grpc,
     keys_pb2,
     keys_pb2_grpc,
     policies_pb2,
@@ -34,6 +37,7 @@ from citadel.api.proto.spire.api.server.bundle.v1 import bundle_pb2, bundle_pb2_
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2, entry_pb2_grpc
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
 from citadel.api.status import answering
+from citadel.authz.decision_log import Lookup
 from citadel.authz.stored import StoredPolicies
 from citadel.ca.issuer import Issuer
 from citadel.ca.rekeying import Rekeying
@@ -49,6 +53,7 @@ class AdminParts:
     rekeying: Rekeying
     policies: StoredPolicies
     followed: FollowedPolicies
+    decisions: Lookup
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -115,6 +120,7 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     keys_pb2_grpc.add_KeysServicer_to_server(KeysService(parts.rekeying, parts.gate), server)
     policies = PolicyStoreService(parts.policies, parts.followed, parts.gate)
     policies_pb2_grpc.add_PolicyStoreServicer_to_server(policies, server)
+    decisions_pb2_grpc.add_DecisionLogServicer_to_server(DecisionLogService(parts.decisions, parts.gate), server)
     entry_pb2_grpc.add_EntryServicer_to_server(spire.EntryService(parts.cases, parts.gate), server)
     bundle_pb2_grpc.add_BundleServicer_to_server(spire.BundleService(parts.cases, parts.gate), server)
     svid_pb2_grpc.add_SVIDServicer_to_server(spire.SvidService(parts.cases, parts.gate, parts.issuer), server)
@@ -127,6 +133,7 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
         keys_pb2.DESCRIPTOR,
         authorization_pb2.DESCRIPTOR,
         policies_pb2.DESCRIPTOR,
+        decisions_pb2.DESCRIPTOR,
         entry_pb2.DESCRIPTOR,
         bundle_pb2.DESCRIPTOR,
         svid_pb2.DESCRIPTOR,

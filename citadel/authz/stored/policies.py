@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from citadel.audit import AuditEvent, JsonScalar
 from citadel.authz.facts import MeshFacts
 from citadel.authz.load import PolicyDocuments, SourceText, load
-from citadel.authz.policyset import compile_documents
+from citadel.authz.policyset import PolicySet, compile_documents
 from citadel.authz.sources.caution import doubt
 from citadel.authz.stored.change import Change, Named, applied, without
 from citadel.authz.stored.model import Action, DocumentKey, StoredDocument, StoredSet, Version
@@ -100,6 +100,16 @@ class StoredPolicies:
 
     async def history(self, limit: int, before: int | None = None, key: DocumentKey | None = None) -> list[Version]:
         return await self._store.versions(limit, before, key)
+
+    async def compiled(self, set_version: str) -> tuple[str, PolicySet] | None:
+        """Contract: decision_log.FormerSets. None also if it was made for a mesh that was configured otherwise."""
+        version = await self._store.version_of(set_version)
+        if version is None:
+            return None
+        texts = (await self._store.at(version.number)).texts()
+        documents = await asyncio.to_thread(load, texts, default_namespace=self._default_namespace)
+        policies = await asyncio.to_thread(compile_documents, documents, self._facts)
+        return (str(version), policies) if policies.version == set_version else None
 
     async def _base(self, wish: Wish) -> StoredSet:
         current = await self._store.current()
