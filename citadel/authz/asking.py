@@ -173,6 +173,15 @@ def said(message: str) -> str:
     return message.removeprefix("Value error, ")
 
 
+def said_of(asked: Asked) -> str:
+    """A request for people: `GET /cart/7 of shop (app=cart) by spiffe://example.org/web`."""
+    http = asked.http
+    what = "a connection" if http is None else f"{http.method} {http.path}"
+    labels = ",".join(f"{name}={value}" for name, value in asked.workload.labels.items())
+    whose = asked.workload.namespace + (f" ({labels})" if labels else "")
+    return f"{what} of {whose} by {'nobody that is known' if asked.peer is None else asked.peer}"
+
+
 class Lines:
     """Answers lines of JSON under one set of policies."""
 
@@ -207,15 +216,23 @@ class Lines:
 
     def answers(self, chunks: Iterable[bytes]) -> Iterator[str]:
         """What has been read is answered before more is read: who waits for an answer gets it."""
-        rest = b""
-        for chunk in chunks:
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > MAX_LINE:
-                yield "".join(self.answer(line) for line in lines if line.strip())
-                raise InvalidInput(f"line {self.asked} is longer than {MAX_LINE} bytes; reading stopped there")
-            yield "".join(self.answer(line) for line in lines if line.strip())
-        if rest.strip():
-            yield self.answer(rest)
+        for lines in whole_lines(chunks):
+            yield "".join(map(self.answer, lines))
+
+
+def whole_lines(chunks: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """The lines that each chunk completes, without those that are blank. Raises InvalidInput for one that is too long,
+    after those before it."""
+    rest, count = b"", 0
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        whole = [line for line in lines if line.strip()]
+        count += len(whole)
+        yield whole
+        if len(rest) > MAX_LINE:
+            raise InvalidInput(f"line {count + 1} is longer than {MAX_LINE} bytes; reading stopped there")
+    if rest.strip():
+        yield [rest]
 
 
 def _body(decision: Decision) -> str:

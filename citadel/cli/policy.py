@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
-from citadel.cli import documents, policy_check, policy_files, policy_store
+from citadel.cli import documents, policy_check, policy_diff, policy_files, policy_store
 from citadel.cli.client import connect
 from citadel.cli.documents import when
 from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
@@ -78,6 +78,8 @@ app.command("delete", epilog=policy_store.DELETE_EXAMPLES)(policy_store.delete)
 app.command("list", epilog=policy_store.LIST_EXAMPLES)(policy_store.list_documents)
 app.command("history", epilog=policy_store.HISTORY_EXAMPLES)(policy_store.history)
 app.command("rollback", epilog=policy_store.ROLLBACK_EXAMPLES)(policy_store.rollback)
+app.command("diff", epilog=policy_diff.DIFF_EXAMPLES)(policy_diff.diff)
+app.command("export", epilog=policy_diff.EXPORT_EXAMPLES)(policy_diff.export)
 app.command("check", epilog=policy_check.CHECK_EXAMPLES)(policy_check.check)
 app.command("explain", epilog=policy_check.EXPLAIN_EXAMPLES)(policy_check.explain)
 app.command("lint", epilog=policy_files.LINT_EXAMPLES)(policy_files.lint)

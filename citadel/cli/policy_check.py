@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,7 +38,8 @@ from citadel.cli.policy_options import (
     mesh,
     policies,
 )
-from citadel.errors import InvalidInput, NotFound, PermissionDenied
+from citadel.cli.requests import chunks, opened
+from citadel.errors import InvalidInput
 
 CHECK_EXAMPLES = examples(
     "citadel policy check -f policies/ -n shop -l app=cart --peer spiffe://shop.example/ns/shop/sa/web --path /cart/7",
@@ -52,7 +49,6 @@ EXPLAIN_EXAMPLES = examples(
     "citadel policy explain -f policies/ -n shop -l app=cart --method POST --path /cart/7",
     "citadel policy explain --log-id 5f0c2b7a9d3e-1a",
 )
-_CHUNK = 1 << 16
 
 
 def check(
@@ -92,8 +88,8 @@ def check(
         )
         sys.stdout.write(door.answer(one.model_dump_json(by_alias=True).encode()))
         return
-    with _opened(lines) as descriptor:
-        for answers in door.answers(_chunks(descriptor)):
+    with opened(lines) as descriptor:
+        for answers in door.answers(chunks(descriptor)):
             sys.stdout.write(answers)
             sys.stdout.flush()
     if door.bad:
@@ -148,28 +144,3 @@ def explain(
         print(json.dumps(explanation.to_json(), indent=2))
     else:
         show_lines(explanation.to_tree() if form is ExplainFormat.TREE else explanation.to_text())
-
-
-@contextmanager
-def _opened(name: str) -> Iterator[int]:
-    if name == "-":
-        yield sys.stdin.fileno()
-        return
-    try:
-        descriptor = os.open(Path(name), os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise NotFound(f"there is no file {name}") from None
-    except OSError as error:
-        raise PermissionDenied(f"{name} cannot be read: {error.strerror}") from None
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _chunks(descriptor: int) -> Iterator[bytes]:
-    try:
-        while chunk := os.read(descriptor, _CHUNK):
-            yield chunk
-    except OSError as error:
-        raise PermissionDenied(f"the requests cannot be read: {error.strerror}") from None

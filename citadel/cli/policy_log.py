@@ -9,7 +9,8 @@ from typing import Any
 
 from citadel.api.proto.citadel.v1 import decisions_pb2 as pb
 from citadel.authz import PolicySet
-from citadel.authz.decision_log import decide_again
+from citadel.authz.asking import said_of
+from citadel.authz.decision_log import decide_again, logged_request
 from citadel.cli.run import printable
 
 
@@ -55,11 +56,6 @@ def _headline(record: Mapping[str, Any]) -> str:
     decided = f"{record['at']} {record['outcome']} ({record['reason']})"
     if record["policy"] is not None:
         decided += f": {record['action']} {record['policy']}, rules[{record['rule']}]"
-    request = record["request"]
-    if request is None:
+    if record["request"] is None:
         return f"{decided}, asked by {record['caller']}"
-    http = request["http"]
-    what = "a connection" if http is None else f"{http['method']} {http['path']}"
-    labels = ",".join(f"{name}={value}" for name, value in request["workload"]["labels"].items())
-    whose = request["workload"]["namespace"] + (f" ({labels})" if labels else "")
-    return f"{decided}; {what} of {whose} by {request['peer'] or 'nobody that is known'}"
+    return f"{decided}; {said_of(logged_request(record))}"

@@ -71,6 +71,12 @@ def test_policies_are_applied_changed_and_brought_back(citadel: CommandLine, up:
     assert [
         one["version"] for one in citadel("policy", "history", "AuthorizationPolicy/shop/c", "-o", "json").json()
     ] == ["v1"]
+    assert citadel("policy", "diff", "v2", "store").out.splitlines() == [
+        "+ AuthorizationPolicy/shop/a",
+        "+ AuthorizationPolicy/shop/b",
+    ]
+    exported = citadel("policy", "export", "--version", "v1", "-n", "shop").out
+    assert "ns[shop]-policy[a]-rule[0]" in exported
     again = tmp_path / "again.yaml"
     again.write_text(citadel("policy", "list", "--documents").out)
     assert "0 created, 0 updated, 0 deleted, 3 unchanged" in citadel("policy", "apply", "-f", again).out

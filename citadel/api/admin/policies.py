@@ -13,6 +13,7 @@ from citadel.api.status import answering
 from citadel.authz.load import SourceText
 from citadel.authz.model import Kind, PolicyName
 from citadel.authz.stored import Changed, DocumentKey, Named, StoredPolicies, Version, Wish
+from citadel.authz.tables import MeshBlock
 from citadel.errors import InvalidInput
 
 _PAGE, _MOST = 100, 1000
@@ -52,6 +53,7 @@ class PolicyStoreService(policies_pb2_grpc.PolicyStoreServicer):
             self._gate.actor(context)
             found = await self._policies.listed(request.version or None)
             answer = pb.ListPoliciesResponse(version=None if found.version is None else version_message(found.version))
+            answer.mesh = MeshBlock.of(self._policies.facts, self._policies.default_namespace).model_dump_json()
             for one in found.documents:
                 answer.documents.add(key=_key(one.key), body=one.body, since=one.since)
             return answer

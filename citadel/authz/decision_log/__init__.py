@@ -5,7 +5,7 @@ waits to be written, `log` writes it (and is what the decision point tells), `fi
 again, `again` decides a record once more, `lookup` does so by its id.
 """
 
-from citadel.authz.decision_log.again import Again, decide_again
+from citadel.authz.decision_log.again import Again, decide_again, logged_request
 from citadel.authz.decision_log.files import LogFiles
 from citadel.authz.decision_log.log import DecisionLog, LogMeter, Share
 from citadel.authz.decision_log.lookup import FormerSets, Found, Lookup
@@ -23,4 +23,5 @@ __all__ = [
     "Recorder",
     "Share",
     "decide_again",
+    "logged_request",
 ]

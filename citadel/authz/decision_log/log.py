@@ -7,15 +7,17 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from citadel.authz.decision_log.backlog import Backlog
 from citadel.authz.decision_log.files import LogFiles
 from citadel.authz.decision_log.record import Recorder
-from citadel.authz.decision_point import Ruling
 from citadel.errors import CitadelError
+
+if TYPE_CHECKING:  # as in `record`
+    from citadel.authz.decision_point import Ruling
 
 MOST_WAITING = 4096
 PER_SECOND = 1000

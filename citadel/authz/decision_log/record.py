@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from citadel.authz.decision import Reason
 from citadel.authz.decision_log.referred import ClaimPath, Referred
-from citadel.authz.decision_point import Ruling
 from citadel.authz.evaluate import Answer
 from citadel.authz.policyset import MOST_WORKLOADS, PolicySet, WorkloadPolicies
 from citadel.authz.request import HttpRequest, Request, Workload
+
+if TYPE_CHECKING:  # the command line reads records, and needs not all that rulings are made of
+    from citadel.authz.decision_point import Ruling
 
 SCHEMA = "citadel.dev/decision-log/v1"
 HIDDEN = "***"

@@ -59,9 +59,9 @@ class StoredPolicies:
 
     def __init__(self, store: PolicyStore, facts: MeshFacts, clock: Clock, *, default_namespace: str) -> None:
         self._store = store
-        self._facts = facts
+        self.facts = facts
         self._clock = clock
-        self._default_namespace = default_namespace
+        self.default_namespace = default_namespace
         self._read: PolicyDocuments | None = None  # what was read last; what it has in common is not read again
 
     async def apply(self, texts: Sequence[SourceText], wish: Wish, *, prune: bool = False) -> Changed:
@@ -70,7 +70,7 @@ class StoredPolicies:
         Raises BadFile with every mistake, Aborted if the version is no longer `wish.base`, FailedPrecondition if it has
         to be confirmed.
         """
-        given = await asyncio.to_thread(load, texts, default_namespace=self._default_namespace)
+        given = await asyncio.to_thread(load, texts, default_namespace=self.default_namespace)
         if not len(given) and not prune:
             raise InvalidInput("there is no policy in what was given", mend="see what is read: docs/policies.md")
         documents = await asyncio.to_thread(stored_documents, given)
@@ -107,8 +107,8 @@ class StoredPolicies:
         if version is None:
             return None
         texts = (await self._store.at(version.number)).texts()
-        documents = await asyncio.to_thread(load, texts, default_namespace=self._default_namespace)
-        policies = await asyncio.to_thread(compile_documents, documents, self._facts)
+        documents = await asyncio.to_thread(load, texts, default_namespace=self.default_namespace)
+        policies = await asyncio.to_thread(compile_documents, documents, self.facts)
         return (str(version), policies) if policies.version == set_version else None
 
     async def _base(self, wish: Wish) -> StoredSet:
@@ -136,7 +136,7 @@ class StoredPolicies:
             return Changed(before.number, None, change, why)
         if why and not wish.confirmed:
             raise FailedPrecondition(f"nothing was changed: {why}", mend="if that is meant, say --confirm")
-        compiled = await asyncio.to_thread(compile_documents, new, self._facts)
+        compiled = await asyncio.to_thread(compile_documents, new, self.facts)
         version = Version(
             before.number + 1,
             self._clock.now(),
@@ -165,7 +165,7 @@ class StoredPolicies:
 
     def _loaded(self, documents: Sequence[StoredDocument]) -> PolicyDocuments:
         texts = [one.text() for one in documents]
-        self._read = load(texts, default_namespace=self._default_namespace, previous=self._read)
+        self._read = load(texts, default_namespace=self.default_namespace, previous=self._read)
         return self._read
 
 

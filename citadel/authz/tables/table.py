@@ -59,6 +59,28 @@ class MeshBlock(_Part):
     providers: list[ProviderBlock] = Field(default_factory=list)
     several_providers: bool = False
 
+    @classmethod
+    def of(cls, facts: MeshFacts, default_namespace: str) -> MeshBlock:
+        """What `facts` say, as far as it can be written here."""
+        return cls(
+            trust_domain=facts.trust_domain.name,
+            aliases=[one.name for one in facts.aliases],
+            root_namespace=facts.root_namespace,
+            default_namespace=default_namespace,
+            path_normalization=facts.path_normalization.value,
+            providers=[
+                ProviderBlock(
+                    name=one.name,
+                    protocol=one.protocol.value,
+                    service=one.service,
+                    port=one.port,
+                    timeout=one.timeout.total_seconds(),
+                )
+                for one in facts.providers
+            ],
+            several_providers=facts.several_providers,
+        )
+
     def facts(self) -> MeshFacts:
         return MeshFacts(
             TrustDomain(self.trust_domain),

@@ -351,6 +351,9 @@ class ListPoliciesResponse(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     DOCUMENTS_FIELD_NUMBER: _builtins.int
+    MESH_FIELD_NUMBER: _builtins.int
+    mesh: _builtins.str
+    """What this server knows of the mesh, in JSON: as `mesh` of a table of decisions."""
     @_builtins.property
     def version(self) -> Global___PolicyVersion:
         """Not set: there is none yet."""
@@ -362,10 +365,11 @@ class ListPoliciesResponse(_message.Message):
         *,
         version: Global___PolicyVersion | None = ...,
         documents: _abc.Iterable[Global___ListPoliciesResponse.Document] | None = ...,
+        mesh: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "mesh", b"mesh", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
