@@ -13,8 +13,19 @@ import stamina
 
 from citadel.api.authorization.askers import AttestedAskers
 from citadel.api.authorization.service import CheckService
+from citadel.api.ext_authz_http import serving
 from citadel.authz.decision_point import DecisionPoint
-from citadel.authz.doors import AuthorizationService, Caller, Connection, DenialHeader, Door, DoorRules, Registered
+from citadel.authz.doors import (
+    AuthorizationService,
+    Caller,
+    Connection,
+    DenialHeader,
+    Door,
+    DoorRules,
+    HttpDoor,
+    HttpRules,
+    Registered,
+)
 from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.errors import CitadelError, Unavailable
@@ -128,7 +139,8 @@ async def running(
     relay = Relay(public.path, inner, table, mode=public.mode, limits=_limits(settings), meter=meter)
     works = (identities.run(), feeds.run(), acks.run(), files.run(), _remember(census, upstream))
     try:
-        async with relay, callers, asyncio.TaskGroup() as group:
+        over_http = _ext_authz_http(settings, point, attested, private, table, meter)
+        async with relay, callers, over_http, asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
             yield Agent(identities, feeds, service, files, relay)
             for task in tasks:
@@ -137,6 +149,22 @@ async def running(
         await server.stop(_GRACE_SECONDS)
         census.close()
         await acks.flush()
+
+
+@asynccontextmanager
+async def _ext_authz_http(
+    settings: Settings, point: DecisionPoint, callers: _Attested, private: Path, table: PeerTable, meter: NodeMeter
+) -> AsyncIterator[None]:
+    """ext_authz over HTTP on a unix socket of its own, if one is configured."""
+    told = settings.authorization.http
+    if told.socket is None:
+        yield
+        return
+    rules = HttpRules(frozenset(told.xfcc_from), told.connection_headers, told.path_prefix)
+    inner = private / "ext-authz-http.sock"
+    relay = Relay(told.socket, inner, table, mode=told.mode, limits=_limits(settings), meter=meter)
+    async with serving(HttpDoor(point, door_rules(settings), rules), callers, inner), relay:
+        yield
 
 
 async def _remember(census: Census, upstream: Upstream) -> None:

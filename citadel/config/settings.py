@@ -441,6 +441,23 @@ class DecisionLogSettings(Section):
     )
 
 
+class ExtAuthzHttpSettings(Section):
+    """ext_authz over HTTP, for local proxies that speak no gRPC: see docs/authorization-doors.md."""
+
+    socket: OptionalSocketPath = setting("", "Unix socket to listen on; each caller is attested. Empty: off.")
+    mode: FileMode = setting("0666", "Its file mode, in octal.")
+    xfcc_from: SpiffeIds = setting(
+        [],
+        "SPIFFE IDs of the local proxies whose `X-Forwarded-Client-Cert` counts, its last element: they must write it "
+        "themselves (`forward_client_cert_details: SANITIZE_SET`).",
+    )
+    connection_headers: bool = setting(
+        False,
+        "Whether these proxies state the connection in `x-citadel-source`, `x-citadel-destination`, `x-citadel-sni`.",
+    )
+    path_prefix: str = setting("", "What the proxies put before the path (`path_prefix`).", pattern=r"^(/[!-~]*)?\z")
+
+
 class AuthorizationSettings(Section):
     """Who may call what, by Istio's policies: see docs/authorization-doors.md."""
 
@@ -505,6 +522,7 @@ class AuthorizationSettings(Section):
     authzen: AuthzenSettings
     tcp: ExtAuthzSettings
     decision_log: DecisionLogSettings
+    http: ExtAuthzHttpSettings
 
 
 class Settings(Section):

@@ -71,6 +71,7 @@ def _settings(folder: Path, **more: Any) -> Settings:
         "policies": str(folder / "policies"),
         "tcp": {"address": _free_address()},
         "authzen": _authzen(folder),
+        "http": {"socket": str(folder / "run" / "http.sock")},
     }
     tables["files"] = {"enabled": True, "directories": ["/nonexistent/certificates"]}
     return config.parse(tables | {"apply": {"directory": str(entries)}} | more, base=folder)

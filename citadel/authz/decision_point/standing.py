@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from citadel.authz.looks import Looks
-from citadel.authz.model import JwtRule
+from citadel.authz.model import Attribute, JwtRule
 from citadel.authz.policyset import MOST_WORKLOADS, PolicySet
+from citadel.authz.refers import refers
 from citadel.authz.request import Workload
 from citadel.authz.tokens import TokenGate
 
@@ -21,6 +22,8 @@ class Applying:
     """None: no RequestAuthentication applies, and no token is looked at."""
     asks: bool
     """CUSTOM policies apply."""
+    refers: frozenset[Attribute]
+    """What of a connection they refer to (authz.refers)."""
 
 
 class Standing:
@@ -46,7 +49,8 @@ class Standing:
         applying = self.policies.for_workload(workload)
         found = self._applying.get(applying)
         if found is None:
-            found = Applying(self._gate(workload), bool(applying.providers))
+            named = (refers(one.policy) for one in applying.policies)
+            found = Applying(self._gate(workload), bool(applying.providers), frozenset[Attribute]().union(*named))
             if len(self._applying) >= MOST_WORKLOADS:
                 self._applying = {}
             self._applying[applying] = found

@@ -6,11 +6,9 @@ more than one way, and all readings come back: only what every one of them allow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
-from itertools import pairwise, product
 from typing import Any
 
 from envoy.config.core.v3 import address_pb2
@@ -18,7 +16,7 @@ from envoy.service.auth.v3 import attribute_context_pb2
 from google.protobuf.json_format import MessageToDict
 
 from citadel.authz.decision_point import JWT_FILTER
-from citadel.authz.headers import JOINED_HEADERS
+from citadel.authz.doors.joined import BadAttributes, readings
 from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request
 from citadel.errors import BadSpiffeId
 from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
@@ -26,12 +24,7 @@ from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
 JWT_PAYLOAD = "payload"
 """The key that Istio's proxies, and what Citadel generates, put a verified token's payload under."""
 MAX_HEADERS = 1_000
-MAX_READINGS = 64
 _FORWARDED_FOR = "x-forwarded-for"
-
-
-class BadAttributes(Exception):
-    """A check that is no question: it lacks what each has, or contradicts itself. The message is for the log."""
 
 
 def read(
@@ -55,7 +48,7 @@ def read(
     metadata = _metadata(attributes) if claims else {}
     request = Request(
         port=_port(attributes.destination.address),
-        peer=_peer(attributes.source.principal, trust_domains),
+        peer=peer_id(attributes.source.principal, trust_domains),
         source_ip=source,
         remote_ip=source,
         destination_ip=_ip(attributes.destination.address),
@@ -68,14 +61,14 @@ def read(
     jwt = metadata.get(JWT_FILTER, {}).get(JWT_PAYLOAD)
     if isinstance(jwt, dict):
         http = replace(http, jwt=jwt)
-    remote = _client(http.headers.get(_FORWARDED_FOR, ()), source, trusted_proxies)
+    remote = original_client(http.headers.get(_FORWARDED_FOR, ()), source, trusted_proxies)
     request = replace(request, http=http, remote_ip=remote)
     if attributes.request.http.HasField("header_map"):
         return (request,)
-    return tuple(replace(request, http=replace(http, headers=one)) for one in _readings(http.headers, header_names))
+    return tuple(replace(request, http=replace(http, headers=one)) for one in readings(http.headers, header_names))
 
 
-def _peer(principal: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
+def peer_id(principal: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
     """A certificate's first URI SAN, or something else of it: only the SPIFFE ID of a domain that we know counts."""
     if not principal.startswith(SCHEME):
         return None
@@ -145,44 +138,7 @@ def _pseudo(headers: dict[str, tuple[str, ...]], name: str, field: str) -> str |
     return given[0]
 
 
-def _readings(headers: Mapping[str, tuple[str, ...]], names: frozenset[str]) -> Iterator[dict[str, tuple[str, ...]]]:
-    """The headers in every way in which they can have been sent, as far as policies look at them."""
-    unclear = {
-        name: list(_groupings(values[0]))
-        for name, values in headers.items()
-        if name in names and name not in JOINED_HEADERS and "," in values[0]
-    }
-    count = 1
-    for ways in unclear.values():
-        count *= len(ways)
-    if count > MAX_READINGS:
-        raise BadAttributes(
-            f"{', '.join(sorted(unclear))}: joined by Envoy, and to be read in more than {MAX_READINGS} ways; "
-            "set encode_raw_headers in the ext_authz filter"
-        )
-    for chosen in product(*unclear.values()):
-        yield {**headers, **dict(zip(unclear, chosen, strict=True))}
-
-
-def _groupings(value: str) -> Iterator[tuple[str, ...]]:
-    """`a,b` is one value or two. A comma beside a space is never one that Envoy put there: it trims values."""
-    pieces = value.split(",")
-    if len(pieces) > MAX_READINGS.bit_length():
-        yield from ((value,),) * (MAX_READINGS + 1)
-        return
-    joints = [not (before.endswith((" ", "\t")) or after.startswith((" ", "\t")))
-              for before, after in pairwise(pieces)]  # fmt: skip
-    for cuts in product(*((False, True) if joint else (False,) for joint in joints)):
-        values = [pieces[0]]
-        for cut, piece in zip(cuts, pieces[1:], strict=True):
-            if cut:
-                values.append(piece)
-            else:
-                values[-1] += f",{piece}"
-        yield tuple(values)
-
-
-def _client(forwarded: tuple[str, ...], source: IpAddress | None, trusted_proxies: int) -> IpAddress | None:
+def original_client(forwarded: tuple[str, ...], source: IpAddress | None, trusted_proxies: int) -> IpAddress | None:
     """The original client, as Envoy finds it with `xff_num_trusted_hops`: behind so many proxies of ours.
 
     An Envoy that uses the remote address has added the direct peer's itself, which is none of theirs.

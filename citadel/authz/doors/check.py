@@ -15,8 +15,9 @@ from google.protobuf.message import DecodeError
 from citadel.authz.decision import Decision, Reason
 from citadel.authz.decision_point import DecisionPoint, Question, Ruling, Standing
 from citadel.authz.doors.answers import answer
-from citadel.authz.doors.attributes import BadAttributes, read
+from citadel.authz.doors.attributes import read
 from citadel.authz.doors.denials import DenialHeader
+from citadel.authz.doors.joined import BadAttributes
 from citadel.authz.doors.ports import Caller
 from citadel.authz.doors.whose import Unknown, whose
 from citadel.spiffe import SpiffeId

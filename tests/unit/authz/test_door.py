@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from citadel.authz import MeshFacts, load_text
 from citadel.authz.decision import Reason
 from citadel.authz.doors import Caller, Checked, DenialHeader, Door, DoorRules, Registered
-from citadel.authz.doors.attributes import MAX_READINGS
+from citadel.authz.doors.joined import MAX_READINGS
 from citadel.authz.policyset import compile_documents
 from citadel.spiffe import SpiffeId, TrustDomain
 from tests.support.deciding import deciding

@@ -1,0 +1,159 @@
+"""ext_authz over HTTP as a function of a request: what it believes, what it must know, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from citadel.authz import MeshFacts, compile, load_text  # noqa: A004  (as in re.compile)
+from citadel.authz.decision import Reason
+from citadel.authz.doors import Caller, DoorRules, HttpDoor, HttpRules
+from citadel.authz.doors.http_check import Asked, HttpAnswer
+from citadel.authz.doors.joined import BadAttributes
+from citadel.authz.doors.xfcc import last_uri
+from tests.support.deciding import deciding
+from tests.unit.authz.test_door import CART, POLICIES, TD, TOKENS, WEB, bearer, caller
+
+PROXY = HttpRules(frozenset([CART.spiffe_id]), connection_headers=True)
+PLAIN = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec: {rules: [{to: [{operation: {methods: [GET], paths: ["/cart/*"]}}]}]}
+"""
+COMES = [("x-citadel-source", "10.0.0.9"), ("x-forwarded-client-cert", f"By=x;URI={WEB}")]
+
+
+def door(text: str = POLICIES, http: HttpRules = PROXY, **facts: Any) -> HttpDoor:
+    return HttpDoor(deciding(compile(load_text(text), MeshFacts(TD, **facts))), DoorRules(), http)
+
+
+def asked(
+    one: HttpDoor,
+    *headers: tuple[str, str],
+    target: str = "/cart/7?now",
+    method: str = "GET",
+    who: Caller | None = None,
+    comes: list[tuple[str, str]] = COMES,
+) -> HttpAnswer:
+    given = [("host", "cart.shop"), ("content-length", "0"), *comes, *headers]
+    return asyncio.run(one.check(Asked(method, target, given), who or caller(CART), began=0.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "reason"),
+    [
+        ({}, 200, Reason.ALLOWED_BY_POLICY),
+        ({"method": "POST"}, 403, Reason.NO_ALLOW_MATCHED),
+        ({"target": "/admin"}, 403, Reason.NO_ALLOW_MATCHED),
+        ({"target": "/cart/../admin"}, 403, Reason.NO_ALLOW_MATCHED),
+        ({"target": "/cart/%00"}, 400, Reason.BAD_PATH),
+        ({"target": "http://cart.shop/cart/7"}, 400, Reason.BAD_PATH),
+        ({"comes": COMES[:1]}, 403, Reason.NO_ALLOW_MATCHED),
+        ({"comes": COMES[1:]}, 403, Reason.BAD_REQUEST),
+        ({"comes": [*COMES, COMES[0]]}, 403, Reason.BAD_REQUEST),
+        ({"comes": [("x-citadel-source", "here"), COMES[1]]}, 403, Reason.BAD_REQUEST),
+        ({"who": caller()}, 403, Reason.UNKNOWN_WORKLOAD),
+        ({"who": Caller("far", (CART,), frozenset([TD]), local=False)}, 403, Reason.BAD_REQUEST),
+    ],
+)
+def test_a_check_is_answered(change: dict[str, Any], status: int, reason: Reason) -> None:
+    answer = asked(door(), **change)
+    assert (answer.status, answer.ruling.decision.reason) == (status, reason), answer.ruling.decision
+    assert dict(answer.headers)["citadel-policy-version"] == answer.ruling.version
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("x-mode", "test")], 403),
+        ([("x-mode", "a"), ("x-mode", "test")], 403),
+        ([("x-mode", "a,test")], 403),  # joined by Envoy, perhaps
+        ([("x-mode", "a, test")], 200),
+        ([("x-citadel-namespace", "bank")], 403),
+        ([("x-citadel-workload", CART.spiffe_id.uri)], 200),
+        ([("x-citadel-label-app", "web")], 403),
+        ([("host", "other")], 403),
+    ],
+)
+def test_headers_are_read_in_every_way(headers: list[tuple[str, str]], status: int) -> None:
+    assert asked(door(), *headers).status == status
+
+
+@pytest.mark.parametrize(
+    ("value", "uri"),
+    [
+        (f"By=spiffe://a/b;Hash=0;URI={WEB}", WEB),
+        (f'Hash=0;Subject="CN=a,O=\\"b;URI=x\\"";URI={WEB}', WEB),
+        (f"URI=spiffe://example.org/first,By=x;URI={WEB};DNS=a", WEB),
+        (f"URI={WEB},By=x;Hash=1", ""),
+        ("Hash=1", ""),
+        (f'URI="{WEB}"', WEB),
+    ],
+)
+def test_the_last_element_says_who_the_peer_is(value: str, uri: str) -> None:
+    assert last_uri(value) == uri
+
+
+@pytest.mark.parametrize("value", ["", "x", "=", f"URI={WEB};URI={WEB}", 'Subject="a', f'URI={WEB},"', f"URI={WEB},"])
+def test_what_is_no_forwarded_certificate_is_refused(value: str) -> None:
+    with pytest.raises(BadAttributes):
+        last_uri(value)
+
+
+@settings(deadline=None)
+@given(st.text('By=URI;,"\\ ', max_size=40))
+def test_whatever_is_in_it_has_a_meaning_or_none(value: str) -> None:
+    with suppress(BadAttributes):
+        last_uri(value)
+
+
+def test_who_may_not_forward_certificates_is_refused_with_one() -> None:
+    stranger = HttpRules(connection_headers=True)
+    assert asked(door(PLAIN, stranger), comes=COMES).ruling.decision.reason is Reason.BAD_REQUEST
+    assert asked(door(PLAIN, stranger), comes=[]).status == 200
+
+
+def test_what_is_not_known_and_a_policy_refers_to_is_a_denial_and_not_an_absence() -> None:
+    deny = "kind: AuthorizationPolicy\napiVersion: security.istio.io/v1\nmetadata: {name: d, namespace: shop}\n"
+    for rule in (
+        "{from: [{source: {principals: [example.org/ns/shop/sa/mallory]}}]}",
+        "{from: [{source: {ipBlocks: [10.0.0.9]}}]}",
+        '{to: [{operation: {ports: ["80"]}}]}',
+        '{when: [{key: connection.sni, values: ["a"]}]}',
+        '{when: [{key: destination.ip, values: ["10.0.0.1"]}]}',
+        '{when: [{key: "experimental.envoy.filters.a[b]", values: ["c"]}]}',
+    ):
+        answer = asked(door(f"{deny}spec: {{action: DENY, rules: [{rule}]}}\n", HttpRules()), comes=[])
+        assert answer.ruling.decision.reason is Reason.BAD_REQUEST, rule
+    stated = [*COMES, ("x-citadel-destination", "[fd00::1]:80"), ("x-citadel-sni", "A")]
+    port = f'{deny}spec: {{action: DENY, rules: [{{to: [{{operation: {{ports: ["80"]}}}}]}}]}}\n'
+    assert asked(door(port), comes=stated).ruling.decision.reason is Reason.DENIED_BY_POLICY
+
+
+def test_a_token_is_verified_and_what_becomes_of_it_is_told_to_envoy() -> None:
+    assert asked(door(POLICIES + TOKENS), *bearer("mallory").items()).status == 403
+    passed = asked(door(POLICIES + TOKENS), *bearer("alice").items())
+    assert (passed.status, dict(passed.headers)["x-envoy-auth-headers-to-remove"]) == (200, "authorization")
+    assert asked(door(POLICIES + TOKENS), ("authorization", "Bearer x")).status == 401
+
+
+def test_a_denial_is_never_a_server_error_that_an_envoy_might_let_pass() -> None:
+    answer = asked(HttpDoor(deciding(None), DoorRules(), PROXY))
+    assert (answer.status, answer.ruling.decision.reason) == (403, Reason.NOT_LOADED)
+
+
+def test_a_prefix_of_the_path_is_the_proxy_s() -> None:
+    one = door(http=HttpRules(PROXY.xfcc_from, True, "/authz"))
+    assert asked(one, target="/authz/cart/7").status == 200
+    assert asked(one, target="/cart/7").ruling.decision.reason is Reason.BAD_REQUEST
+
+
+def test_lengths_are_not_told_over_http() -> None:
+    length = POLICIES.replace("x-mode", "content-length")
+    assert asked(door(length)).ruling.decision.reason is Reason.BAD_REQUEST
