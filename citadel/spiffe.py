@@ -54,6 +54,9 @@ class SpiffeId:
     def __post_init__(self) -> None:
         object.__setattr__(self, "uri", f"{SCHEME}{self.trust_domain.name}{self.path}")
 
+    def __hash__(self) -> int:  # once a string, not the parts each time
+        return hash(self.uri)
+
     @classmethod
     def parse(cls, text: str) -> SpiffeId:
         """Read a SPIFFE ID in its one form, `spiffe://trust-domain/path`; nothing is normalised.

@@ -33,6 +33,7 @@ def run_up(settings: Settings, load_again: Callable[[], Settings]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a relayed client costs four descriptors
     os.umask(0o077)
     collect_seldom()
+    gc.freeze()  # the modules are here to stay: no collection looks at them again
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(settings, load_again))
 

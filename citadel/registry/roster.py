@@ -67,7 +67,7 @@ class Roster:
             if new is not None and new.expires_at is not None and new.expires_at <= now:
                 new = None
             old = self.entries.get(entry_id)
-            if old != new:
+            if old is not new and old != new:
                 changes.append(_Change(entry_id, old, new))
         if not changes:
             return
@@ -149,14 +149,17 @@ class NodeEntries:
 
     def _look_at(self, ids: Iterable[str]) -> None:
         changed = set()
+        mine, everybodys, parents = self.entries, self._roster.entries, self._parents
         for entry_id in ids:
-            old, entry = self.entries.get(entry_id), self._roster.entries.get(entry_id)
-            if entry is not None and entry.parent_id in self._parents:
-                self.entries[entry_id] = entry
+            old, entry = mine.get(entry_id), everybodys.get(entry_id)
+            if entry is not None and entry.parent_id in parents:
+                mine[entry_id] = entry
+            elif old is None:
+                continue
             else:
                 entry = None
-                self.entries.pop(entry_id, None)
-            if entry != old:
+                del mine[entry_id]
+            if old is None or entry != old:
                 changed.add(entry_id)
         if changed:
             for reader in self._readers:

@@ -26,8 +26,8 @@ _T: Any = EntryTermRow.__table__  # type: ignore[attr-defined]  # as above
 _C: Any = EntryChangeRow.__table__  # type: ignore[attr-defined]  # as above
 #: Two queries in one: SQLite would look through the whole log for both ends together.
 _LOG_ENDS = select(select(func.min(_C.c.number)).scalar_subquery(), select(func.max(_C.c.number)).scalar_subquery())
-_NOTHING = timedelta(0)
-_PAGE = 500
+_NOBODY: frozenset[TrustDomain] = frozenset()
+_PAGE = 1000  # rows, some 10 ms: reading very many must not keep the process from all else for longer
 _CHUNK = 500  # values in one IN
 _NEWS = 1000  # changes told at once
 _LOG_KEPT = 100_000  # changes: who is farther behind reads every entry
@@ -66,18 +66,17 @@ class SqlEntryStore:
         for entry_id in entry_ids:
             if entry_id not in rows:
                 raise _missing(entry_id)
-        known: dict[Any, Any] = {}
-        return [_entry(rows[entry_id], known) for entry_id in entry_ids]
+        return _Reader().entries([rows[entry_id] for entry_id in entry_ids])
 
     async def find(self, query: EntryQuery) -> list[Entry]:
         found: list[Entry] = []
-        known: dict[Any, Any] = {}
+        reader = _Reader()
         async with self._ledger.reading() as transaction:
             while (room := query.limit - len(found)) > 0:
                 after = found[-1].id if found else query.after
                 statement = _narrowed(select(_E), query).where(_E.c.id > after).order_by(_E.c.id)
                 rows = await transaction.all(statement.limit(min(room, _PAGE)))
-                found += [_entry(row, known) for row in rows]
+                found += reader.entries(rows)
                 if len(rows) < min(room, _PAGE):
                     break
         return found
@@ -102,15 +101,14 @@ class SqlEntryStore:
             position = min(last, since + _NEWS)
             newer = select(_C.c.entry_id).where(_C.c.number > since, _C.c.number <= position).distinct().subquery()
             rows = await transaction.all(select(newer.c.entry_id, _E).outerjoin(_E, _E.c.id == newer.c.entry_id))
-        known: dict[Any, Any] = {}
-        changed = tuple(_entry(row, known) for row in rows if row.id is not None)
+        changed = tuple(_Reader().entries([row for row in rows if row.id is not None]))
         gone = frozenset(row.entry_id for row in rows if row.id is None)
         return EntryNews(position, changed, gone, more=position < last)
 
     async def expired(self, at: datetime, limit: int) -> list[Entry]:
         old = select(_E).where(_E.c.expires_at <= to_micros(at)).order_by(_E.c.expires_at).limit(limit)
         async with self._ledger.reading() as transaction:
-            return [_entry(row) for row in await transaction.all(old)]
+            return _Reader().entries(await transaction.all(old))
 
     async def _log(self, transaction: Transaction, ids: Sequence[str]) -> None:
         if not ids:
@@ -127,9 +125,9 @@ async def _everything(transaction: Transaction) -> list[Entry]:
     """Page after page, so that reading very many does not keep the process from all else."""
     found: list[Entry] = []
     after = ""
-    known: dict[Any, Any] = {}
+    reader = _Reader()
     while rows := await transaction.all(select(_E).where(_E.c.id > after).order_by(_E.c.id).limit(_PAGE)):
-        found += [_entry(row, known) for row in rows]
+        found += reader.entries(rows)
         after = rows[-1].id
     return found
 
@@ -308,39 +306,45 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _entry(row: Any, known: dict[Any, Any] | None = None) -> Entry:
-    """The entry in a row. `known` keeps what many rows have in common, so that it is made, and held, once."""
-    known = {} if known is None else known
-    body = json.loads(row.body)
-    parent = known.get(row.parent_id)
-    if parent is None:
-        parent = known[row.parent_id] = SpiffeId.parse(row.parent_id)
-    selectors = []
-    for kind, value in body["selectors"]:
-        selector = known.get((kind, value))
-        if selector is None:
-            selector = known[kind, value] = Selector(kind, value)
-        selectors.append(selector)
-    return Entry(
-        id=row.id,
-        spiffe_id=SpiffeId.parse(row.spiffe_id),
-        parent_id=parent,
-        selectors=frozenset(selectors),
-        x509_ttl=_seconds(body["x509_ttl"]),
-        jwt_ttl=_seconds(body["jwt_ttl"]),
-        dns_names=tuple(body["dns_names"]),
-        federates_with=frozenset(map(TrustDomain, body["federates_with"])),
-        hint=body["hint"],
-        admin=body["admin"],
-        downstream=body["downstream"],
-        store_svid=body["store_svid"],
-        expires_at=None if row.expires_at is None else from_micros(row.expires_at),
-        revision=row.revision,
-        created_at=from_micros(row.created_at),
-        apply_set=row.apply_set,
-        labels=tuple(map(tuple, body["labels"])),
-    )
+class _Reader:
+    """Makes entries of rows. What many have in common is made, and held, once: an entry costs some 10 µs then."""
 
+    def __init__(self) -> None:
+        self._ids: dict[str, SpiffeId] = {}
+        self._selectors: dict[tuple[str, str], Selector] = {}
+        self._durations: dict[float, timedelta] = {}
 
-def _seconds(value: float) -> timedelta:
-    return timedelta(seconds=value) if value else _NOTHING
+    def entries(self, rows: Sequence[Any]) -> list[Entry]:
+        bodies = json.loads(f"[{','.join([row.body for row in rows])}]")  # at once: a third of what one by one costs
+        return [self._entry(row, body) for row, body in zip(rows, bodies, strict=True)]
+
+    def _entry(self, row: Any, body: dict[str, Any]) -> Entry:
+        return Entry(
+            id=row.id,
+            spiffe_id=SpiffeId.parse(row.spiffe_id),
+            parent_id=self._ids.get(row.parent_id) or self._new_id(row.parent_id),
+            selectors=frozenset([self._selectors.get((t, v)) or self._new(t, v) for t, v in body["selectors"]]),
+            x509_ttl=self._duration(body["x509_ttl"]),
+            jwt_ttl=self._duration(body["jwt_ttl"]),
+            dns_names=tuple(body["dns_names"]),
+            federates_with=frozenset(map(TrustDomain, body["federates_with"])) if body["federates_with"] else _NOBODY,
+            hint=body["hint"],
+            admin=body["admin"],
+            downstream=body["downstream"],
+            store_svid=body["store_svid"],
+            expires_at=None if row.expires_at is None else from_micros(row.expires_at),
+            revision=row.revision,
+            created_at=from_micros(row.created_at),
+            apply_set=row.apply_set,
+            labels=tuple(map(tuple, body["labels"])),
+        )
+
+    def _new_id(self, uri: str) -> SpiffeId:
+        return self._ids.setdefault(uri, SpiffeId.parse(uri))
+
+    def _new(self, kind: str, value: str) -> Selector:
+        return self._selectors.setdefault((kind, value), Selector(kind, value))
+
+    def _duration(self, seconds: float) -> timedelta:
+        found = self._durations.get(seconds)
+        return self._durations.setdefault(seconds, timedelta(seconds=seconds)) if found is None else found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 
 from citadel.workload.upstream import AssignedEntry, Selector
@@ -17,7 +17,7 @@ class EntryIndex:
     """
 
     def __init__(self, entries: Iterable[AssignedEntry] = ()) -> None:
-        self._common: Counter[Selector] = Counter()
+        self._common: defaultdict[Selector, int] = defaultdict(int)
         self._under: dict[Selector, dict[str, AssignedEntry]] = {}
         self._place: dict[str, Selector] = {}
         for entry in entries:
@@ -27,8 +27,12 @@ class EntryIndex:
         """Raises nothing. One without selectors matches nobody and is passed over."""
         if not entry.selectors:
             return
-        self._common.update(entry.selectors)
-        rarest = min(entry.selectors, key=lambda s: (self._common[s], s))
+        for selector in entry.selectors:
+            self._common[selector] += 1
+        if len(entry.selectors) == 1:
+            (rarest,) = entry.selectors
+        else:
+            rarest = min(entry.selectors, key=lambda s: (self._common[s], s))
         self._under.setdefault(rarest, {})[entry.id] = entry
         self._place[entry.id] = rarest
 
@@ -40,8 +44,8 @@ class EntryIndex:
         del self._under[selector][entry.id]
         if not self._under[selector]:
             del self._under[selector]
-        self._common.subtract(entry.selectors)
         for one in entry.selectors:
+            self._common[one] -= 1
             if not self._common[one]:
                 del self._common[one]
 

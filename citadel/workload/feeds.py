@@ -202,8 +202,13 @@ class Feeds:
 
     def _having(self, selectors: frozenset[Selector]) -> set[Feed]:
         """The feeds of processes that have all of `selectors`."""
-        feeds = [self._by_selector.get(selector, set()) for selector in selectors]
-        return set.intersection(*sorted(feeds, key=len)) if feeds else set()
+        found: set[Feed] | None = None
+        for selector in selectors:
+            having = self._by_selector.get(selector)
+            if having is None:
+                return set()
+            found = having if found is None else found & having
+        return found or set()
 
     def _file(self, feed: Feed) -> None:
         for selector in feed.selectors:

@@ -50,9 +50,7 @@ def _start(up: Up) -> tuple[float, float]:
     """Seconds, of the wall clock and of CPU, from the program's start to the first secret."""
     began = time.perf_counter()
     with up.log.open("ab") as sink:
-        process = subprocess.Popen(
-            command("up", "--config", up.config), env=os.environ | up.env, stdout=sink, stderr=sink
-        )
+        process = subprocess.Popen(command("up", "--config", up.config), env=_environment(up), stdout=sink, stderr=sink)
     try:
         while not _listening(up.workload_socket):
             time.sleep(0.002)
