@@ -15,31 +15,40 @@ from citadel.vault import (
     AppRoleSignIn,
     CertificateSignIn,
     JwtSignIn,
+    LeafIssuer,
+    LeafProfile,
+    LeafTarget,
     Need,
     PkiMount,
     SecretFile,
     Session,
     SignIn,
+    Target,
     TokenSignIn,
     TransitKek,
     VaultAccess,
     VaultKeys,
+    VaultLeafIssuer,
     VaultRoot,
+    leaf_issuer_needs,
     pki_needs,
+    session_needs,
     transit_kek_needs,
     transit_signer_needs,
 )
 
 
-def vault_session(settings: Settings, env: Mapping[str, str], clock: Clock) -> Session | None:
-    """A session that has not signed in yet; None if no Vault is configured. Raises FailedPrecondition."""
+def vault_session(
+    settings: Settings, env: Mapping[str, str], clock: Clock, *, sign_in: SignIn | None = None
+) -> Session | None:
+    """A session that has not signed in yet, by `sign_in` or as configured; None if no Vault is configured."""
     vault = settings.vault
     if not vault.addresses:
         return None
     pair = (vault.client_cert, vault.client_key)
     access = VaultAccess(
         addresses=vault.addresses,
-        sign_in=_sign_in(settings, env),
+        sign_in=sign_in or _sign_in(settings, env),
         namespace=vault.namespace,
         ca_file=vault.ca_file,
         client_certificate=(pair[0], pair[1]) if pair[0] is not None and pair[1] is not None else None,
@@ -54,22 +63,80 @@ def vault_root(settings: Settings, session: Session, clock: Clock) -> VaultRoot:
     return VaultRoot(mount, settings.root.vault_issuer, settings.trust_domain, clock, issuing_ttl=settings.ca.ttl)
 
 
-def vault_keys(settings: Settings, session: Session) -> VaultKeys:
+def vault_keys(settings: Settings, session: Session, clock: Clock) -> VaultKeys:
     """Whatever of Vault signs for issuing CAs, now or earlier."""
     signer = settings.signer
-    return VaultKeys(session, signer.vault_mount if signer.kind == "vault-transit" else None)
+    transit = signer.vault_mount if signer.kind == "vault-transit" else None
+    return VaultKeys(session, clock, transit=transit, role=signer.vault_role)
 
 
-def vault_needs(settings: Settings, issuer: str) -> list[Need]:
+def vault_leaf_issuer(settings: Settings, session: Session | None, clock: Clock) -> VaultLeafIssuer | None:
+    """The issuing CA in Vault's PKI that makes leaves itself, if it is to."""
+    if settings.signer.kind != "vault-pki" or session is None:
+        return None
+    where = LeafIssuer(settings.signer.vault_mount.strip("/"), settings.signer.vault_issuer)
+    return VaultLeafIssuer(session, where, settings.trust_domain, clock)
+
+
+def leaf_profile(settings: Settings) -> LeafProfile:
+    """What is asked of the role by which Vault makes leaves."""
+    kind, _, bits = settings.svid.key_type.partition("-")
+    return LeafProfile(
+        settings.trust_domain,
+        settings.svid.max_ttl,
+        settings.svid.default_ttl,
+        settings.svid.backdate,
+        kind,
+        int(bits.removeprefix("p")),
+    )
+
+
+def vault_needs(settings: Settings, issuer: str, leaf_issuer: str = "") -> list[Need]:
     """What this configuration needs of Vault, besides what every session does."""
     needs: list[Need] = []
     if settings.root.kind == "vault":
-        needs += pki_needs(settings.root.vault_mount, issuer or settings.root.vault_issuer or "default")
-    if settings.signer.kind == "vault-transit":
+        reference = issuer or settings.root.vault_issuer or "default"
+        needs += pki_needs(settings.root.vault_mount, reference, signs=settings.signer.kind != "vault-pki")
+    signer = settings.signer
+    if signer.kind == "vault-pki":
+        needs += leaf_issuer_needs(
+            signer.vault_mount, leaf_issuer or signer.vault_issuer or "default", signer.vault_role
+        )
+    if signer.kind == "vault-transit":
         needs += transit_signer_needs(settings.signer.vault_mount)
     if isinstance(kek := settings.keys.kek, TransitKey):
         needs += transit_kek_needs(kek.mount, kek.name)
     return needs
+
+
+def setup_target(settings: Settings, name: str) -> Target:
+    """What Vault must have for this configuration. `name`: of the policy and the role."""
+    signer, auth = settings.signer, settings.vault.auth
+    kek = settings.keys.kek if isinstance(settings.keys.kek, TransitKey) else None
+    leaf = None
+    if signer.kind == "vault-pki":
+        leaf = LeafTarget(signer.vault_mount, signer.vault_issuer, signer.vault_role, leaf_profile(settings))
+    return Target(
+        trust_domain=settings.trust_domain,
+        root_ttl=settings.root.ttl,
+        needs=lambda issuer, leaf_issuer: [*session_needs(), *vault_needs(settings, issuer, leaf_issuer)],
+        root_mount=settings.root.vault_mount if settings.root.kind == "vault" else "",
+        root_issuer=settings.root.vault_issuer,
+        leaf=leaf,
+        signer_mount=signer.vault_mount if signer.kind == "vault-transit" else "",
+        kek_mount=kek.mount if kek else "",
+        kek_name=kek.name if kek else "",
+        auth_mount=auth.mount or "approle",
+        role_id=auth.role_id if auth.method == "approle" else "",
+        name=name,
+    )
+
+
+def secret_id_file(settings: Settings) -> Path | None:
+    """Where the AppRole's secret id is to be, if that is a file that we may write."""
+    auth = settings.vault.auth
+    given = auth.secret_id_file
+    return Path(given.where) if auth.method == "approle" and given and given.kind == "file" else None
 
 
 def _sign_in(settings: Settings, env: Mapping[str, str]) -> SignIn:

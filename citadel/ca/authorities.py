@@ -271,7 +271,7 @@ class Authorities:
                 raise FailedPrecondition(f"the issuing CA {known.skid} in Vault is {known.state}", mend="pin another")
             await self._records.move(known, AuthorityState.ACTIVE, retire=old.skid if old else None)
         elif brought.certificate.fingerprint not in {one.fingerprint for one in known.certificates}:
-            await self._records.renew(known, brought.certificate, brought.chain, root.skid)
+            await self._records.renew(known, brought.certificate, brought.chain, root.skid, brought.key_ref)
         else:
             return False
         log.info("an issuing CA in Vault signs", skid=brought.skid.hex, not_after=brought.certificate.not_after)
@@ -280,7 +280,7 @@ class Authorities:
     @staticmethod
     def _find(book: Book, brought: Authority) -> Authority | None:
         known = book.find(brought.skid)
-        if known is not None and known.key_ref != brought.key_ref:
+        if known is not None and known.key_source is not brought.key_source:
             raise FailedPrecondition(
                 f"the key {brought.skid} is that of a known authority, kept elsewhere",
                 mend="give the issuing CA in Vault a key of its own",

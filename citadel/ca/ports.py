@@ -190,9 +190,10 @@ class AuthorityStore(Protocol):
         audit: AuditEvent,
         *,
         root: Skid | None = None,
+        key_ref: str | None = None,
     ) -> None:
         """A further certificate of the same key becomes the newest (a renewal). `root` names the root that it chains
-        to, if that is another one than before. Raises NotFound, AlreadyExists."""
+        to, `key_ref` says where the key is, if either is another than before. Raises NotFound, AlreadyExists."""
 
     async def transition(
         self,

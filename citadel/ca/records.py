@@ -88,13 +88,18 @@ class Records:
         await self._store.add(authority, key, self._event(action, authority.skid.hex, detail), retire=retire)
 
     async def renew(
-        self, authority: Authority, certificate: AuthorityCertificate, chain: Sequence[bytes], root: Skid
+        self,
+        authority: Authority,
+        certificate: AuthorityCertificate,
+        chain: Sequence[bytes],
+        root: Skid,
+        key_ref: str | None = None,
     ) -> None:
         """A further certificate of a known key."""
         detail: dict[str, JsonScalar] = {"fingerprint": certificate.fingerprint, "root": root.hex}
         event = self._event(f"{_noun(authority)}.renew", authority.skid.hex, detail)
         other = root if root != authority.root_skid else None
-        await self._store.add_certificate(authority.skid, certificate, chain, event, root=other)
+        await self._store.add_certificate(authority.skid, certificate, chain, event, root=other, key_ref=key_ref)
 
     async def move(
         self, authority: Authority, to: AuthorityState, *, note: str = "", retire: Skid | None = None

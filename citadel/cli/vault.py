@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import os
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from citadel.ca.model import Authority, AuthorityKind, AuthorityState
 from citadel.cli.exits import Exit
-from citadel.cli.options import ConfigOption, examples, load_config
+from citadel.cli.options import ConfigOption, YesOption, examples, load_config
 from citadel.cli.output import Document, Format, FormatOption, field, show_list
+from citadel.cli.vault_setup import Cli, operators_token, show_commands
+from citadel.cli.vault_setup import apply as apply_setup
 from citadel.clock import SystemClock
 from citadel.config import Settings, TransitKey
-from citadel.errors import CitadelError, FailedPrecondition
+from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, PermissionDenied
 from citadel.telemetry import logging
-from citadel.vault import Need, Permission, PkiMount, Session, beyond, checked_kek, examine, hcl, session_needs
-from citadel.vault_parts import vault_needs, vault_root, vault_session
+from citadel.vault import (
+    LeafIssuer,
+    Need,
+    Permission,
+    PkiMount,
+    Session,
+    beyond,
+    checked_kek,
+    examine,
+    hcl,
+    role_differences,
+    session_needs,
+)
+from citadel.vault_parts import leaf_profile, vault_leaf_issuer, vault_needs, vault_root, vault_session
 
-app = typer.Typer(help="Vault or OpenBao: check what it permits us.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Vault or OpenBao: set it up, check it.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def vault() -> None:
-    """Vault or OpenBao: check what it permits us."""
+    """Vault or OpenBao: set it up, check it."""
 
 
 @app.command(epilog=examples("citadel vault check", "citadel vault check -o json"))
@@ -47,6 +64,36 @@ def check(config: ConfigOption = None, output: FormatOption = Format.TABLE) -> N
         raise typer.Exit(Exit.FAILED)
 
 
+@app.command(epilog=examples("citadel vault setup --print", "citadel vault setup --apply --token-file admin-token"))
+def setup(
+    print_it: Annotated[bool, typer.Option("--print", help="Print policy and commands; Vault is not asked.")] = False,
+    apply: Annotated[bool, typer.Option("--apply", help="Show what differs, ask, and change it.")] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option("--token-file", help="An operator's token (default: BAO_TOKEN, VAULT_TOKEN).", metavar="FILE"),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Name of the policy and the role.", metavar="NAME")] = "citadel",
+    cli: Annotated[Cli, typer.Option("--cli", help="Whose commands to print.")] = Cli.BAO,
+    yes: YesOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Print or make what Vault must have for this configuration.
+
+    Engines, root, issuing CA, role, the least policy, sign-in by AppRole. Run again, it changes only what differs. It
+    deletes nothing.
+    """
+    settings = load_config(config).settings
+    logging.configure("error", "auto")
+    if print_it is apply:
+        raise InvalidInput("say either --print or --apply", mend="see: citadel vault setup --help")
+    if not settings.vault.addresses:
+        raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
+    if print_it:
+        asyncio.run(show_commands(settings, name, cli))
+    else:
+        asyncio.run(apply_setup(settings, name, operators_token(token_file, os.environ), yes=yes))
+
+
 async def _examined(settings: Settings, session: Session) -> tuple[list[Document], list[Need]]:
     clock = SystemClock()
     try:
@@ -54,8 +101,13 @@ async def _examined(settings: Settings, session: Session) -> tuple[list[Document
         found = [_signed_in(session)]
         issuer, line = await _issuer(settings, session)
         found += line
-        needs = [*session_needs(), *vault_needs(settings, issuer)]
         mounts = [settings.root.vault_mount] if settings.root.kind == "vault" else []
+        leaf_issuer = ""
+        if settings.signer.kind == "vault-pki":
+            mounts.append(settings.signer.vault_mount)
+            leaf_issuer, line = await _leaf_issuer(settings, session, clock)
+            found += line
+        needs = [*session_needs(), *vault_needs(settings, issuer, leaf_issuer)]
         transit = [settings.signer.vault_mount] if settings.signer.kind == "vault-transit" else []
         permissions = await examine(session, [*needs, *beyond(mounts, issuer or "default", transit)])
         found += [_shown(one) for one in permissions if one.path not in _forbidden(needs, permissions) or not one.ok]
@@ -101,6 +153,53 @@ async def _root(settings: Settings, session: Session, clock: SystemClock) -> Doc
     root = state.roots[0]
     until = f"{root.subject}, SKID {state.skid}, ends {root.not_after:%Y-%m-%d}"
     return _finding("warn" if state.warnings else "ok", "root", "; ".join([until, *state.warnings]))
+
+
+async def _leaf_issuer(settings: Settings, session: Session, clock: SystemClock) -> tuple[str, list[Document]]:
+    """The issuing CA that makes leaves: its id, and what there is to say of it and of its role."""
+    leaf = vault_leaf_issuer(settings, session, clock)
+    assert leaf is not None  # whoever calls has looked
+    try:
+        state = await vault_root(settings, session, clock).load()
+        now = clock.now()
+        root = Authority(
+            state.skid,
+            AuthorityKind.ROOT,
+            AuthorityState.ACTIVE,
+            settings.trust_domain,
+            state.key_source,
+            state.roots,
+            state.skid,
+            now,
+            now,
+        )
+        issuing = await leaf.load(root, AuthorityState.ACTIVE)
+    except CitadelError as error:
+        return "", [_finding("fail", "issuing CA", error.sentence())]
+    issuer = LeafIssuer.parse(issuing.key_ref).issuer
+    pinned = "" if settings.signer.vault_issuer else f"; not pinned, set signer.vault_issuer to {issuer}"
+    text = f"{issuing.certificate.subject}, SKID {issuing.skid}, ends {issuing.certificate.not_after:%Y-%m-%d}{pinned}"
+    found = [_finding("warn" if pinned else "ok", "issuing CA", text)]
+    return issuer, [*found, *await _role(settings, session)]
+
+
+async def _role(settings: Settings, session: Session) -> list[Document]:
+    """Whether the role allows more, or less, than Citadel asks for."""
+    signer = settings.signer
+    what = f"role {signer.vault_role}"
+    try:
+        facts = (await session.call("get", f"{signer.vault_mount}/roles/{signer.vault_role}")).data
+    except PermissionDenied:
+        return [_finding("warn", what, "it may not be read, so it was not compared")]
+    except CitadelError as error:
+        return [_finding("fail", what, error.sentence())]
+    differences = role_differences(facts, leaf_profile(settings))
+    if not differences:
+        return [_finding("ok", what, "it allows what is asked of it, and nothing else")]
+    return [
+        _finding("fail" if one.harmful else "warn", what, f"allows {'more' if one.more else 'less'}: {one.sentence}")
+        for one in differences
+    ]
 
 
 async def _kek(session: Session, kek: TransitKey) -> Document:

@@ -192,7 +192,11 @@ def _signer(settings: Settings) -> Iterator[Conflict]:
         yield Conflict((("vault", "addresses"), kind), f"it must be set, since signer.kind is {signer.kind}")
     if not signer.vault_mount:
         yield Conflict((("signer", "vault_mount"), kind), f"it must be set, since signer.kind is {signer.kind}")
-    if settings.root.kind == "cacerts":
+    if signer.kind == "vault-pki" and settings.root.kind != "vault":
+        yield Conflict((("root", "kind"), kind), 'it must be "vault", since signer.kind is vault-pki')
+    if signer.kind == "vault-pki" and not signer.vault_role:
+        yield Conflict((("signer", "vault_role"), kind), "it must be set, since signer.kind is vault-pki")
+    if signer.kind == "vault-transit" and settings.root.kind == "cacerts":
         yield Conflict((kind, ("root", "kind")), "root.kind is cacerts, and that brings its own issuing CA")
     if isinstance(kek := settings.keys.kek, TransitKey) and kek.mount == signer.vault_mount:
         yield Conflict(

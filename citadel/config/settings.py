@@ -215,14 +215,21 @@ class CaSettings(Section):
 class SignerSettings(Section):
     """What signs the workloads' certificates: where the issuing CA's key is. See docs/vault.md."""
 
-    kind: Literal["disk", "vault-transit"] = setting(
+    kind: Literal["disk", "vault-transit", "vault-pki"] = setting(
         "disk",
         "`disk`: a key that Citadel makes and keeps encrypted in its store. `vault-transit`: one in Vault's transit "
-        "engine, which never leaves it.",
+        "engine, which never leaves it. `vault-pki`: Vault's PKI engine makes each certificate.",
     )
     vault_mount: VaultPath = setting(
-        "", "For `vault-transit`: where a transit engine is mounted that is for this Citadel alone."
+        "",
+        "For `vault-transit`: where a transit engine is mounted that is for this Citadel alone. For `vault-pki`: where "
+        "the PKI engine with the issuing CA is mounted.",
     )
+    vault_issuer: VaultPath = setting(
+        "",
+        "For `vault-pki`: id of the issuing CA in that mount, an intermediate under the root. Empty: the only one.",
+    )
+    vault_role: VaultPath = setting("", "For `vault-pki`: the role by which certificates are made.")
 
 
 class RotationSettings(Section):

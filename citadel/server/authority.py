@@ -20,7 +20,7 @@ from citadel.server.told import authority_policy, rotation_policy
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
 from citadel.vault import Session
-from citadel.vault_parts import vault_keys, vault_root
+from citadel.vault_parts import vault_keys, vault_leaf_issuer, vault_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,17 @@ def authority_parts(
     remote = vault_root(settings, vault, clock) if vault is not None else None
     places = KeyPlaces(
         SealedKeys(keyring),
-        vault_keys(settings, vault) if vault is not None else None,
+        vault_keys(settings, vault, clock) if vault is not None else None,
         new=KeySource.VAULT if settings.signer.kind == "vault-transit" else KeySource.SEALED,
     )
-    issuing = IssuingCas(root, places, KeyType(settings.ca.key_type), clock, remote=remote)
+    issuing = IssuingCas(
+        root,
+        places,
+        KeyType(settings.ca.key_type),
+        clock,
+        remote=remote,
+        brought=vault_leaf_issuer(settings, vault, clock),
+    )
     authorities = Authorities(
         store.authorities,
         keyring,

@@ -75,6 +75,7 @@ class SqlAuthorityStore:
         audit: AuditEvent,
         *,
         root: Skid | None = None,
+        key_ref: str | None = None,
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
             await transaction.one_at_a_time("authorities")
@@ -84,9 +85,9 @@ class SqlAuthorityStore:
             if await transaction.first(select(_C.c.skid).where(_C.c.fingerprint == certificate.fingerprint)):
                 raise AlreadyExists(f"the certificate {certificate.fingerprint} is known already")
             await self._insert(transaction, skid, certificate, chain, newest[0] + 1)
-            if root is not None:
-                moved = update(_A).where(_A.c.skid == skid.hex).values(root_skid=root.hex)
-                await transaction.connection.execute(moved)
+            changed = {"root_skid": root.hex if root else None, "key_ref": key_ref}
+            if values := {name: value for name, value in changed.items() if value is not None}:
+                await transaction.connection.execute(update(_A).where(_A.c.skid == skid.hex).values(values))
 
     async def transition(
         self,

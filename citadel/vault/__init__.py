@@ -4,6 +4,7 @@ from citadel.vault.access import (
     SERVICE_ACCOUNT_TOKEN,
     AppRoleSignIn,
     CertificateSignIn,
+    GivenToken,
     JwtSignIn,
     SecretFile,
     SignIn,
@@ -11,6 +12,7 @@ from citadel.vault.access import (
     VaultAccess,
 )
 from citadel.vault.keys import VaultKeys
+from citadel.vault.leaf_issuer import LeafIssuer, VaultLeafIssuer
 from citadel.vault.pki import PkiMount
 from citadel.vault.policy import (
     Need,
@@ -18,13 +20,16 @@ from citadel.vault.policy import (
     beyond,
     examine,
     hcl,
+    leaf_issuer_needs,
     pki_needs,
     session_needs,
     transit_kek_needs,
     transit_signer_needs,
 )
+from citadel.vault.role import LeafProfile, RoleDifference, role_differences
 from citadel.vault.root import VaultRoot
 from citadel.vault.session import Session, SessionStatus
+from citadel.vault.setup import LeafTarget, Setup, Step, Target
 from citadel.vault.transit import TransitKek, checked_kek
 from citadel.vault.transit_signer import TransitKeys
 
@@ -32,25 +37,36 @@ __all__ = [
     "SERVICE_ACCOUNT_TOKEN",
     "AppRoleSignIn",
     "CertificateSignIn",
+    "GivenToken",
     "JwtSignIn",
+    "LeafIssuer",
+    "LeafProfile",
+    "LeafTarget",
     "Need",
     "Permission",
     "PkiMount",
+    "RoleDifference",
     "SecretFile",
     "Session",
     "SessionStatus",
+    "Setup",
     "SignIn",
+    "Step",
+    "Target",
     "TokenSignIn",
     "TransitKek",
     "TransitKeys",
     "VaultAccess",
     "VaultKeys",
+    "VaultLeafIssuer",
     "VaultRoot",
     "beyond",
     "checked_kek",
     "examine",
     "hcl",
+    "leaf_issuer_needs",
     "pki_needs",
+    "role_differences",
     "session_needs",
     "transit_kek_needs",
     "transit_signer_needs",

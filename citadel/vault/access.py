@@ -47,6 +47,20 @@ class TokenSignIn:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenToken:
+    """An operator's token, for one command. `source` says where it is from."""
+
+    text: str = field(repr=False)
+    source: str
+
+    def token(self) -> str:
+        return self.text
+
+    def __str__(self) -> str:
+        return f"the token in {self.source}"
+
+
+@dataclass(frozen=True, slots=True)
 class AppRoleSignIn:
     """`auth/approle`: a role id, and a secret id from a file."""
 
@@ -93,7 +107,7 @@ class CertificateSignIn:
         return f"the client certificate at auth/{self.mount}"
 
 
-SignIn = TokenSignIn | AppRoleSignIn | JwtSignIn | CertificateSignIn
+SignIn = TokenSignIn | GivenToken | AppRoleSignIn | JwtSignIn | CertificateSignIn
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from citadel.ca.certificates import parse
 from citadel.ca.keys import KeyType
 from citadel.ca.model import Authority, KeySource
 from citadel.ca.ports import IssuingKey, LeafSigner
+from citadel.clock import Clock
 from citadel.errors import FailedPrecondition
+from citadel.vault.leaf_issuer import LeafIssuer, PkiCertifier
 from citadel.vault.session import Session
 from citadel.vault.transit_signer import TransitKeys
 
 
 class VaultKeys:
-    """Contract: ports.IssuingKeys. New keys are made in `transit`; None: none are."""
+    """Contract: ports.IssuingKeys. New keys are made in the mount `transit`; None: none are. `role`: by which leaves
+    are made in Vault's PKI, where that makes them."""
 
-    def __init__(self, session: Session, transit: str | None) -> None:
+    def __init__(self, session: Session, clock: Clock, *, transit: str | None = None, role: str = "") -> None:
+        self._session = session
+        self._clock = clock
         self._transit = TransitKeys(session, transit or "")
         self._makes = transit is not None
+        self._role = role
 
     @property
     def source(self) -> KeySource:
@@ -29,4 +36,12 @@ class VaultKeys:
         return await self._transit.make(kind)
 
     async def signer(self, authority: Authority) -> LeafSigner:
-        return await self._transit.signer(authority)
+        if not authority.key_ref.startswith("pki:"):
+            return await self._transit.signer(authority)
+        if not self._role:
+            raise FailedPrecondition(
+                f"certificates of the issuing CA {authority.skid} are made by Vault, and no role is configured",
+                mend="set signer.vault_role again; it is needed until another issuing CA signs",
+            )
+        where = LeafIssuer.parse(authority.key_ref)
+        return PkiCertifier(self._session, where, self._role, parse(authority.certificate.der), self._clock)

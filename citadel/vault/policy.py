@@ -50,11 +50,15 @@ def session_needs() -> list[Need]:
     ]
 
 
-def pki_needs(mount: str, issuer: str) -> list[Need]:
-    """Of a root in Vault that signs our issuing CAs."""
+def pki_needs(mount: str, issuer: str, *, signs: bool = True) -> list[Need]:
+    """Of a root in Vault, that `signs` our issuing CAs."""
     return [
         Need(f"{mount}/issuer/{issuer}/json", frozenset({"read"}), "read the issuer and what is above it"),
-        Need(f"{mount}/issuer/{issuer}/sign-intermediate", frozenset({"update"}), "have an issuing CA signed"),
+        *(
+            [Need(f"{mount}/issuer/{issuer}/sign-intermediate", frozenset({"update"}), "have an issuing CA signed")]
+            if signs
+            else []
+        ),
         Need(f"{mount}/issuers", frozenset({"list"}), "tell you of issuers that came into the mount", optional=True),
     ]
 
@@ -84,6 +88,15 @@ def transit_signer_needs(mount: str) -> list[Need]:
             "have certificates signed",
             probe=f"{mount}/sign/{_PROBE}",
         ),
+    ]
+
+
+def leaf_issuer_needs(mount: str, issuer: str, role: str) -> list[Need]:
+    """Of an issuer that makes workloads' certificates."""
+    return [
+        Need(f"{mount}/issuer/{issuer}/json", frozenset({"read"}), "read the issuing CA and what is above it"),
+        Need(f"{mount}/issuer/{issuer}/sign/{role}", frozenset({"update"}), "have workloads' certificates made"),
+        Need(f"{mount}/roles/{role}", frozenset({"read"}), "compare the role with what is asked of it", optional=True),
     ]
 
 

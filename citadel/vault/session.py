@@ -16,14 +16,15 @@ import structlog
 
 from citadel.clock import Clock
 from citadel.errors import (
+    AnswerLost,
     CitadelError,
     FailedPrecondition,
     NotFound,
     PermissionDenied,
     Unauthenticated,
 )
-from citadel.vault.access import TokenSignIn, VaultAccess
-from citadel.vault.failures import TryAgain, garbage, shown
+from citadel.vault.access import GivenToken, TokenSignIn, VaultAccess
+from citadel.vault.failures import LATER, TryAgain, garbage, shown
 from citadel.vault.transport import Reply, Transport
 
 _ATTEMPTS = 4
@@ -90,7 +91,8 @@ class Session:
     ) -> Reply:
         """One call of Vault's API. `repeat` False: what may have been carried out is not asked for again.
 
-        Raises Unavailable; Unauthenticated if we cannot sign in; PermissionDenied, NotFound, FailedPrecondition.
+        Raises Unavailable (AnswerLost: it may have been carried out); Unauthenticated if we cannot sign in;
+        PermissionDenied, NotFound, FailedPrecondition.
         """
         held = await self._signed_in()
         try:
@@ -202,7 +204,7 @@ class Session:
         sign_in = self._access.sign_in
         self._logged_in_at = self._clock.monotonic()
         try:
-            if isinstance(sign_in, TokenSignIn):
+            if isinstance(sign_in, TokenSignIn | GivenToken):
                 token = await asyncio.to_thread(sign_in.token)
                 held = await self._look_up(token)
             else:
@@ -302,7 +304,7 @@ class Session:
             except TryAgain as caught:
                 if not caught.undone and not repeat:
                     self._note(caught.error)
-                    raise caught.error from None
+                    raise AnswerLost(caught.error.message, mend=caught.error.mend, retry_after=LATER) from None
                 last = caught
                 continue
             self._active = index
@@ -322,7 +324,7 @@ class Session:
 
 
 def _mend(sign_in: object) -> str:
-    if isinstance(sign_in, TokenSignIn):
+    if isinstance(sign_in, TokenSignIn | GivenToken):
         return "it has expired, was revoked, or is another Vault's: put a new one into the file"
     return "check [vault.auth]: role, mount and secret, and whether a secret id is used up or expired"
 

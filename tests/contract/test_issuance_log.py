@@ -199,3 +199,17 @@ async def test_servers_that_write_at_once_never_use_a_serial_twice(url: str) -> 
         results = await asyncio.gather(*calls, return_exceptions=True)
         assert sorted(type(result).__name__ for result in results) == ["AlreadyExists"] * 300 + ["NoneType"] * 300
         assert await chain_is_whole(one, "one") + await chain_is_whole(two, "two") == 300
+
+
+async def test_a_certificate_with_another_serial_than_its_intent_is_on_record_under_its_own(log: IssuanceLog) -> None:
+    await log.intend(intent(1), event("1"))
+    await log.intend(intent(2), event("2"))
+    given = 2**159 + 5  # as Vault makes them: longer than ours
+    await log.settle_as(IssuanceOutcome(1, Outcome.ISSUED, "print"), given, event("1"))
+    assert (await log.get(given)).outcome is Outcome.ISSUED
+    assert (await log.get(given)).fingerprint == "print"
+    with pytest.raises(NotFound):
+        await log.get(1)
+    with pytest.raises(AlreadyExists):
+        await log.settle_as(IssuanceOutcome(2, Outcome.ISSUED, "print"), given, event("2"))
+    assert (await log.get(2)).outcome is None

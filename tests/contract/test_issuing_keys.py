@@ -29,6 +29,7 @@ from citadel.ca.profile import Parent, Validity
 from citadel.ca.signers import KeyPlaces, SealedKeys, SoftwareSigner
 from citadel.ca.signing import sign_certificate, sign_linted
 from citadel.ca.tbs import encode
+from citadel.clock import SystemClock
 from citadel.errors import FailedPrecondition, InternalFault, Unavailable
 from citadel.store import Store
 from citadel.vault import Session, VaultKeys
@@ -68,7 +69,8 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         with running(request.param.removeprefix("vault-"), tmp_path) as vault:
             mount = vault.mount("transit")
             session = vault.session(timeout=timedelta(seconds=2))
-            yield World(VaultKeys(session, mount), store, lambda: VaultKeys(session, mount), vault, mount, session)
+            again = partial(VaultKeys, session, SystemClock(), transit=mount)
+            yield World(again(), store, again, vault, mount, session)
             await session.close()
 
 
@@ -281,7 +283,7 @@ async def test_old_keys_are_used_where_they_are_and_new_ones_are_made_where_it_i
         mount, session = vault.mount("transit"), vault.session()
         async with Store.open(f"sqlite:///{tmp_path}/db/citadel.db", writer="test") as store:
             here = SealedKeys(Keyring(store.authorities, kek))
-            elsewhere = VaultKeys(session, mount)
+            elsewhere = VaultKeys(session, SystemClock(), transit=mount)
             world = World(elsewhere, store, lambda: elsewhere)
             authority = await written_down(world, await elsewhere.make(keys.KeyType.EC_P256))
             back = KeyPlaces(here, elsewhere, new=KeySource.SEALED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,3 +189,60 @@ def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Va
         (now,) = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("issuing", "active")]
         assert now["skid"] != before
         assert now["key_source"] == "vault"
+
+
+MODES = {
+    "transit": '[signer]\nkind = "vault-transit"\nvault_mount = "m2-{0}"\n',
+    "pki": root_in_vault("m1-{0}", "")
+    + '[signer]\nkind = "vault-pki"\nvault_mount = "m3-{0}"\nvault_role = "citadel"\n',
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_setup_gives_a_vault_all_that_is_needed_and_nothing_more(mode: str, vault: Vault, tmp_path: Path) -> None:
+    own = secrets.token_hex(4)
+    secret = tmp_path / "secret-id"
+    up = ups.Up(
+        tmp_path / "c",
+        f"""
+{MODES[mode].replace("{0}", own)}
+[vault]
+addresses = ["{vault.address}"]
+timeout = "2s"
+[vault.auth]
+method = "approle"
+mount = "auth-{own}"
+role_id = "citadel-{own}"
+secret_id_file = "file:{secret}"
+"""
+        + ups.QUICK,
+        {"BAO_TOKEN": vault.root_token},
+    )
+    printed = up.run("vault", "setup", "--print").stdout
+    assert "bao policy write citadel " in printed
+    refused = up.run("vault", "setup", "--apply", check=False)
+    assert (refused.returncode, secret.exists()) == (2, False)
+    assert "+ auth/auth-" in refused.stdout  # the diff is shown before it asks
+    done = up.run("vault", "setup", "--apply", "--yes", "--name", f"citadel-{own}")
+    for line in done.stderr.splitlines():  # what to pin
+        if line.startswith("["):
+            section, _, setting = line.partition("]")
+            text = up.config.read_text().replace('vault_issuer = ""\n', "", 1)
+            up.config.write_text(text.replace(f"{section}]\n", f"{section}]\n{setting.strip()}\n", 1))
+    again = up.run("vault", "setup", "--apply", "--yes", "--name", f"citadel-{own}")
+    assert "nothing is to be done" in again.stdout, again.stdout
+    assert secret.read_text().strip() not in done.stdout + done.stderr + again.stdout
+    checked = up.json("vault", "check")
+    assert {one["result"] for one in checked} == {"ok"}, checked
+    up.start()
+    try:
+        up.register("/web", ups.me())
+        assert is_served(up)
+        issuing = next(one for one in up.json("ca", "list") if one["kind"] == "issuing")
+        assert issuing["key_source"] == "vault"
+        if mode == "pki":
+            (leaf,) = up.json("svid", "list")
+            assert leaf["outcome"] == "issued"
+            assert leaf["authority"] == issuing["skid"]
+    finally:
+        up.end()

@@ -190,10 +190,10 @@ class MemoryIssuanceLog:
             self.rows[outcome.serial] = settled
 
     async def settle_as(self, outcome: IssuanceOutcome, serial: int, audit: AuditEvent) -> None:
-        await self.settle(outcome)
-        row = self.rows.pop(outcome.serial)
         if serial in self.rows:
             raise AlreadyExists(f"serial {serial:x} was used before")
+        await self.settle(outcome)
+        row = self.rows.pop(outcome.serial)
         self.rows[serial] = replace(row, intent=replace(row.intent, serial=serial))
         self.audit.append(audit)
 

@@ -22,7 +22,7 @@ import httpx
 import pytest
 
 from citadel.clock import SystemClock
-from citadel.vault import AppRoleSignIn, SecretFile, Session, SignIn, TokenSignIn, VaultAccess
+from citadel.vault import AppRoleSignIn, LeafProfile, SecretFile, Session, SignIn, TokenSignIn, VaultAccess
 from tests.support.vault_double import VaultDouble
 
 KINDS = ("double", "bao")
@@ -54,6 +54,23 @@ class Vault:
         """The id of a new issuer."""
         body = {"common_name": f"{name} root", "issuer_name": name, "key_type": "ec", "ttl": "8760h", **more}
         return str(self.call("POST", f"{mount}/root/generate/internal", body)["data"]["issuer_id"])
+
+    def new_leaf_issuer(self, root_mount: str, root: str, profile: LeafProfile, **role: object) -> tuple[str, str]:
+        """An intermediate under `root` in a mount of its own, with the role `citadel`: the mount and its id."""
+        mount = self.mount("pki")
+        made = self.call("POST", f"{mount}/intermediate/generate/internal", {
+            "common_name": "mesh leaf issuer", "key_type": "ec", "key_bits": 256,
+        })["data"]  # fmt: skip
+        signed = self.call("POST", f"{root_mount}/issuer/{root}/sign-intermediate", {
+            "csr": made["csr"], "common_name": "mesh leaf issuer", "use_csr_values": False, "max_path_length": 0,
+            "uri_sans": str(profile.trust_domain.id), "exclude_cn_from_sans": True, "ttl": "720h",
+            "not_before_duration": "60s", "format": "pem",
+        })["data"]  # fmt: skip
+        chain = "\n".join(dict.fromkeys([signed["certificate"], *signed["ca_chain"]]))
+        found = self.call("POST", f"{mount}/intermediate/set-signed", {"certificate": chain})["data"]
+        self.call("POST", f"{mount}/roles/citadel", {**profile.role(), **role})
+        infos = [(one, self.call("GET", f"{mount}/issuer/{one}/json")["data"]) for one in found["imported_issuers"]]
+        return mount, next(one for one, data in infos if data["certificate"].strip() == signed["certificate"].strip())
 
     def pause(self) -> None:
         """It hangs: connections are made, and nothing is answered."""

@@ -22,9 +22,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _PEM = serialization.Encoding.PEM
+_BOTH_ENDS = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
 _HASHES: dict[str, hashes.HashAlgorithm] = {"sha2-256": hashes.SHA256(), "sha2-384": hashes.SHA384()}
 
 
@@ -74,6 +75,7 @@ class VaultDouble:
         self._lock = threading.RLock()
         self._tokens = {self.root_token: _Token(["root"], "root")}
         self._policies: dict[str, dict[str, list[str]]] = {}
+        self._policy_texts: dict[str, str] = {}
         self._mounts: dict[str, str] = {}
         self._auth: dict[str, str] = {}
         self._roles: dict[str, dict[str, Any]] = {}
@@ -81,6 +83,8 @@ class VaultDouble:
         self._issuers: dict[str, dict[str, _Issuer]] = {}
         self._leases: dict[str, timedelta] = {}
         self._keys: dict[str, _TransitKey] = {}
+        self._pki_roles: dict[str, dict[str, Any]] = {}
+        self._waiting_keys: dict[str, list[Any]] = {}  # of intermediates that are not signed yet
         double = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -168,7 +172,20 @@ class VaultDouble:
                 return None
             case _, ["sys", "capabilities-self"]:
                 return {one: self._capabilities(held, one) for one in body["paths"]}
+            case "GET", ["sys", "policies", "acl", name]:
+                if name not in self._policy_texts:
+                    raise Refused(404)
+                return {"name": name, "policy": self._policy_texts[name]}
+            case "GET", ["sys", "mounts", *mount]:
+                if (kind := self._mounts.get("/".join(mount))) is None:
+                    raise Refused(400, f"No secret engine mount at {'/'.join(mount)}/")
+                return {"type": kind, "config": {"max_lease_ttl": self._leases["/".join(mount)].total_seconds()}}
+            case "GET", ["sys", "auth", mount]:
+                if mount not in self._auth:
+                    raise Refused(400, f"No auth engine at {mount}/")
+                return {"type": self._auth[mount]}
             case _, ["sys", "policies", "acl", name]:
+                self._policy_texts[name] = body["policy"]
                 self._policies[name] = _policy(body["policy"])
                 return None
             case _, ["sys", "mounts", *mount]:
@@ -220,9 +237,14 @@ class VaultDouble:
         return self._new_token(role["token_policies"], f"{mount}-{body.get('role')}", role)
 
     def _role(self, method: str, mount: str, name: str, rest: list[str], body: dict[str, Any]) -> dict[str, Any] | None:
+        if method == "GET" and f"{mount}/{name}" not in self._roles:
+            raise Refused(404)
         role = self._roles.setdefault(f"{mount}/{name}", {"name": name, "role_id": str(uuid.uuid4())})
         if rest == ["role-id"]:
+            role.update(body)
             return {"role_id": role["role_id"]}
+        if method == "GET" and not rest:
+            return _role_facts(role)
         if rest == ["secret-id"]:
             made = str(uuid.uuid4())
             self._secret_ids[made] = name
@@ -304,6 +326,19 @@ class VaultDouble:
                 issuer = self._issuer(mount, reference)
                 chain = [_pem(issuer.certificate), *map(_pem, issuer.chain)]
                 return {"certificate": _pem(issuer.certificate), "ca_chain": chain}
+            case _, ["intermediate", "generate", "internal"]:
+                return self._new_intermediate(mount, body)
+            case _, ["intermediate", "set-signed"]:
+                return self._set_signed(mount, body)
+            case "GET", ["roles", name]:
+                if (role := self._pki_roles.get(f"{mount}/{name}")) is None:
+                    raise Refused(404)
+                return _role_facts(role)
+            case _, ["roles", name]:
+                self._pki_roles[f"{mount}/{name}"] = dict(body)
+                return _role_facts(body)
+            case _, ["issuer", reference, "sign", name]:
+                return self._sign_leaf(mount, self._issuer(mount, reference), name, body)
             case "DELETE", ["issuer", reference]:
                 issuers.pop(next(one for one, i in issuers.items() if reference in (one, i.name)))
                 return None
@@ -367,6 +402,65 @@ class VaultDouble:
         chain = [_pem(issuer.certificate), *map(_pem, issuer.chain)]
         answer = {"certificate": _pem(made), "issuing_ca": chain[0], "ca_chain": chain}
         return {"data": answer, "warnings": warnings or None, "auth": None}
+
+    def _new_intermediate(self, mount: str, body: dict[str, Any]) -> dict[str, Any]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        self._waiting_keys.setdefault(mount, []).append(key)
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, body["common_name"])])
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+        return {"csr": request.public_bytes(_PEM).decode(), "key_id": str(uuid.uuid4())}
+
+    def _set_signed(self, mount: str, body: dict[str, Any]) -> dict[str, Any]:
+        own, *above = x509.load_pem_x509_certificates(body["certificate"].encode())
+        made = []
+        for key in self._waiting_keys.get(mount, []):
+            if key.public_key() == own.public_key():
+                made.append(str(uuid.uuid4()))
+                self._issuers.setdefault(mount, {})[made[-1]] = _Issuer(own, key, above)
+        for one in above:  # what is above comes along, without its key
+            if all(known.certificate != one for known in self._issuers[mount].values()):
+                made.append(str(uuid.uuid4()))
+                self._issuers[mount][made[-1]] = _Issuer(one, None, [])
+        return {"imported_issuers": made, "imported_keys": None, "existing_issuers": None, "mapping": {}}
+
+    def _sign_leaf(self, mount: str, issuer: _Issuer, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        role = self._pki_roles.get(f"{mount}/{name}")
+        if role is None:
+            raise Refused(400, f"unknown role: {name}")
+        request = x509.load_pem_x509_csr(body["csr"].encode())
+        key = request.public_key()
+        if role["key_type"] not in ("any", "ec" if isinstance(key, ec.EllipticCurvePublicKey) else "rsa"):
+            raise Refused(400, f"role requires keys of type {role['key_type']}")
+        uri = body["uri_sans"]
+        if not any(re.fullmatch(re.escape(one).replace(r"\*", ".*"), uri) for one in role["allowed_uri_sans"]):
+            raise Refused(400, "URI Subject Alternative Names were provided that are not allowed by this role")
+        names = [one for one in body.get("alt_names", "").split(",") if one]
+        if names and not role.get("allow_any_name"):
+            raise Refused(400, f"subject alternate name {names[0]} not allowed by this role")
+        now = datetime.now(UTC)
+        ttl = min(_duration(body["ttl"]), _duration(role["max_ttl"]))
+        if now + ttl > issuer.certificate.not_valid_after_utc:
+            raise Refused(400, "cannot satisfy request, as TTL would result in notAfter that is beyond the CA's")
+        above = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(issuer.certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _duration(role["not_before_duration"]))
+            .not_valid_after(now + ttl)
+            .add_extension(x509.KeyUsage(True, False, False, False, False, False, False, False, False), True)
+            .add_extension(x509.ExtendedKeyUsage(_BOTH_ENDS), False)
+            .add_extension(x509.BasicConstraints(False, None), True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(above), False)
+            .add_extension(
+                x509.SubjectAlternativeName([*map(x509.DNSName, names), x509.UniformResourceIdentifier(uri)]), True
+            )
+            .sign(issuer.key, hashes.SHA256())
+        )
+        return {"certificate": _pem(made), "issuing_ca": _pem(issuer.certificate), "ca_chain": []}
 
     # --- transit
 
@@ -517,6 +611,14 @@ def _certificate(
 
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(_PEM).decode().strip()
+
+
+def _role_facts(role: dict[str, Any]) -> dict[str, Any]:
+    """As Vault gives a role back: durations in seconds."""
+    durations = {
+        name: int(_duration(role[name]).total_seconds()) for name in role if name.endswith(("ttl", "duration"))
+    }
+    return {**role, **durations}
 
 
 def _duration(text: object) -> timedelta:

@@ -1,0 +1,125 @@
+"""`citadel vault setup`: what Vault must have for this configuration, printed or done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import typer
+
+from citadel.ca.files import read_secret
+from citadel.cli.options import confirm
+from citadel.clock import SystemClock
+from citadel.config import Settings
+from citadel.errors import FailedPrecondition, PermissionDenied
+from citadel.vault import GivenToken, Session, Setup
+from citadel.vault_parts import secret_id_file, setup_target, vault_session
+
+
+class Cli(StrEnum):
+    BAO = "bao"
+    VAULT = "vault"
+
+
+async def show_commands(settings: Settings, name: str, cli: Cli) -> None:
+    """The commands, as for a Vault in which nothing is there yet."""
+    setup = Setup(setup_target(settings, name), None)
+    print(f"# What Vault needs for {settings.trust_domain}, by the {cli} command line. Sign in as an operator first.")
+    async for step in setup.steps():
+        print(f"\n# {step.title}")
+        for command in step.commands:
+            print(command.replace("{cli}", cli, 1))
+    if (path := secret_id_file(settings)) is not None:
+        print("\n# The secret id, which is a password")
+        print(f"install -m 600 /dev/null {path}")
+        print(f"{setup.secret_id_command.replace('{cli}', cli, 1)} > {path}")
+    _hints(setup, settings)
+
+
+async def apply(settings: Settings, name: str, token: GivenToken, *, yes: bool) -> None:
+    """Show what differs, ask, and change it. Raises what Session.call does, and FailedPrecondition."""
+    session = vault_session(settings, os.environ, SystemClock(), sign_in=token)
+    if session is None:
+        raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
+    try:
+        await _apply(settings, name, session, yes=yes)
+    finally:
+        await session.close()
+
+
+def operators_token(file: Path | None, env: Mapping[str, str]) -> GivenToken:
+    """From --token-file, or as Vault's own command line has it. Raises FailedPrecondition, and as files.read_secret."""
+    if file is not None:
+        text = read_secret(file, what="token file", links=True).decode("ascii", "replace").strip()
+        return GivenToken(text, str(file))
+    for variable in ("BAO_TOKEN", "VAULT_TOKEN"):
+        if env.get(variable):
+            return GivenToken(env[variable], variable)
+    raise FailedPrecondition(
+        "--apply needs an operator's token, which may make mounts, policies and roles",
+        mend="name its file with --token-file, or set BAO_TOKEN or VAULT_TOKEN",
+    )
+
+
+async def _apply(settings: Settings, name: str, session: Session, *, yes: bool) -> None:
+    target, path = setup_target(settings, name), secret_id_file(settings)
+    lacks_secret = path is not None and not path.exists()
+    changes = 0
+    async for step in Setup(target, session).steps():
+        changes += bool(step.differs)
+        print(f"{step.title}: {'differs' if step.differs else 'as it must be'}")
+        for line in step.differs:
+            print(f"    {line}")
+    if lacks_secret:
+        print(f"{path}: differs\n    + a new secret id")
+    if not changes and not lacks_secret:
+        print("nothing is to be done")
+        _hints(await _looked(Setup(target, session)), settings)
+        return
+    confirm("Change Vault so?", yes=yes)
+    setup = Setup(target, session)
+    async for step in setup.steps():
+        if step.differs and step.do is not None:
+            await asyncio.shield(step.do())
+            print(f"done: {step.title}")
+    if lacks_secret and path is not None:
+        _write_secret(path, await setup.secret_id())
+        print(f"done: {path}")
+    _hints(setup, settings)
+
+
+async def _looked(setup: Setup) -> Setup:
+    """With the issuers' ids that Vault has."""
+    async for _ in setup.steps():
+        pass
+    return setup
+
+
+def _write_secret(path: Path, text: str) -> None:
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise PermissionDenied(
+            f"{path} cannot be written: {error.strerror}", mend="make its folder, and run this again"
+        ) from error
+
+
+def _hints(setup: Setup, settings: Settings) -> None:
+    """What to put into the configuration."""
+    root, signer = settings.root, settings.signer
+    lines = []
+    if root.kind == "vault" and not root.vault_issuer:
+        lines.append(f'[root]    vault_issuer = "{setup.issuer or "what was printed"}"')
+    if signer.kind == "vault-pki" and not signer.vault_issuer:
+        lines.append(f'[signer]  vault_issuer = "{setup.leaf_issuer or "what was printed"}"')
+    if lines:
+        typer.echo("\nPin it in the configuration, so that no other is ever used:\n" + "\n".join(lines), err=True)
+    if settings.vault.auth.method != "approle":
+        typer.echo(
+            f"\nvault.auth.method is {settings.vault.auth.method}: give what signs in there the policy.", err=True
+        )
