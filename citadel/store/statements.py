@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -29,3 +30,11 @@ class Batch:
 
 def inserting(table: Table, names: Sequence[str], dialect: Dialect) -> Batch:
     return Batch(table.insert().inline(), names, dialect)
+
+
+def replacing(table: Table, key: Sequence[str], values: Sequence[str], dialect: Dialect) -> Batch:
+    """Inserts a row, or gives the one that has its `key` other `values`."""
+    insert = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+    new = insert(table).inline()
+    new = new.on_conflict_do_update(index_elements=list(key), set_={name: new.excluded[name] for name in values})
+    return Batch(new, [*key, *values], dialect)
