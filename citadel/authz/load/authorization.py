@@ -68,7 +68,8 @@ _OPERATION: dict[str, tuple[str, _Read | None]] = {
 _ACCOUNT_FIELDS = ("serviceAccounts", "notServiceAccounts")
 _NOT_WITH_ACCOUNTS = ("principals", "notPrincipals", "namespaces", "notNamespaces")
 _ONLY_ADDRESSES = ("ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks")  # what CUSTOM may look at
-_TCP_SOURCE = (*_ONLY_ADDRESSES, *_NOT_WITH_ACCOUNTS, *_ACCOUNT_FIELDS)  # as Istio counts for its warning
+_TRUST_DOMAINS = ("trustDomains", "notTrustDomains")
+_TCP_SOURCE = (*_ONLY_ADDRESSES, *_NOT_WITH_ACCOUNTS, *_ACCOUNT_FIELDS, *_TRUST_DOMAINS)  # what a connection has
 _NOT_FOR_CUSTOM = frozenset(
     {
         Attribute.SOURCE_NAMESPACE,

@@ -328,6 +328,8 @@ def test_what_loads_but_hardly_means_what_it_says_is_warned_of(text: str, code: 
     "text",
     [
         authorization("{action: DENY, rules: [{to: [{operation: {paths: [/a], ports: ['80']}}]}]}"),
+        authorization("{action: DENY, rules: [{from: [{source: {notTrustDomains: [a]}}]}]}"),
+        authorization("{action: DENY, rules: [{from: [{source: {trustDomains: [a]}}]}]}"),
         authorization("{action: DENY, rules: [{from: [{source: {namespaces: [a]}}]}]}"),
         authorization("{to: }").replace("{to: }", "{rules: [{to: [{operation: {paths: [/a]}}]}]}"),
         authorization("{}", metadata="{name: p, namespace: a, creationTimestamp: null}"),
