@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -15,8 +17,11 @@ import grpc
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2
 
-from citadel.authz import Answer, HttpRequest, decide
+from citadel.authz import Answer, ExtensionProvider, HttpRequest, ProviderProtocol, Request, decide
+from citadel.authz.decision_point import ProviderReply, Question, Ruling
+from citadel.authz.providers import ProviderClients
 from tests.support import authz_cases
+from tests.support.deciding import deciding
 from tests.support.envoy_rbac import MESH, Case, Connection, Enforcer
 
 pytestmark = [pytest.mark.envoy, pytest.mark.skipif(shutil.which("envoy") is None, reason="needs envoy")]
@@ -53,6 +58,7 @@ class Providers:
         self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
         self._grpc.start()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.http_port = self._http.server_port
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,))
         self._thread.start()
 
@@ -158,12 +164,43 @@ def enforcer(tmp_path_factory: pytest.TempPathFactory, providers: Providers) -> 
         made.end()
 
 
+class _There:
+    """Contract: decision_point.Providers. The mesh's providers are where Envoy's clusters lead to."""
+
+    def __init__(self, providers: Providers, clients: ProviderClients) -> None:
+        self._ports = {ProviderProtocol.GRPC: providers.grpc_port, ProviderProtocol.HTTP: providers.http_port}
+        self._clients = clients
+
+    async def ask(self, provider: ExtensionProvider, request: Request) -> ProviderReply:
+        here = replace(provider, service="127.0.0.1", port=self._ports[provider.protocol])
+        return await self._clients.ask(here, request)
+
+
+async def _by_the_decision_point(providers: Providers, enforcer: Enforcer) -> dict[tuple[str, bool], Ruling]:
+    """What the doors answer for each case, matched and not."""
+    async with ProviderClients() as clients:
+        there = _There(providers, clients)
+
+        async def ruled(one: Case, matched: bool) -> Ruling:
+            http = HttpRequest("GET", "/admin" if matched else "/", "a") if one.http else None
+            request = (MATCHED if matched else OTHER).request(http, {})
+            workload = authz_cases.to_workload(one.workload)
+            return await deciding(enforcer.sets[one.name], providers=there).decide(
+                Question("test", "envoy", workload, (request,))
+            )
+
+        asked = [(one, matched) for one in CASES for matched in (True, False)]
+        rulings = await asyncio.gather(*(ruled(*each) for each in asked))
+        return {(one.name, matched): ruling for (one, matched), ruling in zip(asked, rulings, strict=True)}
+
+
 @pytest.mark.parametrize("mood", MOODS)  # gone is the last one
 def test_custom_policies_are_enforced_as_the_engine_says(providers: Providers, enforcer: Enforcer, mood: str) -> None:
     providers.mood = mood
     if mood == "gone":
         providers.end()
     answers = dict.fromkeys("pq", MOODS[mood])
+    rulings = asyncio.run(_by_the_decision_point(providers, enforcer))
     for one in CASES:
         for matched in (True, False):
             connection = MATCHED if matched else OTHER
@@ -174,6 +211,8 @@ def test_custom_policies_are_enforced_as_the_engine_says(providers: Providers, e
                 connection.request(request, {}),
                 answers,
             )
+            ruling = rulings[one.name, matched]
+            assert ruling.decision == decision, one.name
             before = providers.asked
             if request is None:
                 assert enforcer.tcp_echoed(one.name, connection) == decision.allowed, one.name
@@ -187,7 +226,7 @@ def test_custom_policies_are_enforced_as_the_engine_says(providers: Providers, e
                 }
                 (status,) = enforcer.http_status(one.name, connection, [wire])
                 expected = STATUS[Answer.FAILED if decision.reason == "provider-failed" else Answer.DENY]
-                assert status == (200 if decision.allowed else expected), one.name
+                assert status == ruling.status == (200 if decision.allowed else expected), one.name
             if not matched:
                 assert providers.asked == before, "nobody is asked about what no policy matches"
     if mood == "slow":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from citadel.authz.doors import AuthorizationService, Caller, Connection, Door, 
 from citadel.authz.policyset import compile_documents
 from citadel.errors import CitadelError, PermissionDenied, ResourceExhausted, Unavailable
 from tests.support.deciding import deciding
-from tests.unit.authz.test_door import CART, POLICIES, TD, caller, message
+from tests.unit.authz.test_door import CART, POLICIES, TD, TOKENS, bearer, caller, message
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
 Ask = Callable[[bytes], Awaitable[external_auth_pb2.CheckResponse]]
@@ -88,6 +90,35 @@ async def test_bytes_that_are_no_message_are_denied_in_the_body(tmp_path: Path) 
     async with World().asking(tmp_path) as ask:
         assert (await ask(b"\xff\xff\xff")).denied_response.status.code == 403
         assert (await ask(b"")).denied_response.status.code == 403
+
+
+async def test_while_sets_are_switched_under_load_no_answer_is_wrong_or_missing(tmp_path: Path) -> None:
+    texts = (POLICIES + TOKENS, POLICIES.replace("/cart/", "/basket/") + TOKENS)
+    sets = [compile_documents(load_text(text), MeshFacts(TD)) for text in texts]
+    expected = {sets[0].version: 0, sets[1].version: 7}
+    world = World()
+    world.policies = sets[0]
+    asked = [message(headers=headers).SerializeToString() for headers in ({}, bearer("alice"))]
+    seen: Counter[str] = Counter()
+    async with world.asking(tmp_path) as ask:
+
+        async def client(number: int) -> None:
+            for turn in range(60):
+                answer = await ask(asked[(number + turn) % 2])
+                version = answer.dynamic_metadata["version"]
+                assert answer.status.code == expected[version], answer
+                seen[version] += 1
+
+        async def switch() -> None:
+            while sum(seen.values()) < 16 * 60:
+                world.policies = sets[sum(seen.values()) // 40 % 2]
+                await asyncio.sleep(0)
+
+        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+            group.create_task(switch())
+            for number in range(16):
+                group.create_task(client(number))
+    assert set(seen) == set(expected)
 
 
 async def test_the_set_in_force_is_asked_each_time(tmp_path: Path) -> None:
