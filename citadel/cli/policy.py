@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
-from citadel.cli import documents, policy_check, policy_diff, policy_files, policy_store
+from citadel.cli import documents, policy_check, policy_diff, policy_files, policy_store, policy_tests
 from citadel.cli.client import connect
 from citadel.cli.documents import when
 from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
@@ -84,4 +84,4 @@ app.command("check", epilog=policy_check.CHECK_EXAMPLES)(policy_check.check)
 app.command("explain", epilog=policy_check.EXPLAIN_EXAMPLES)(policy_check.explain)
 app.command("lint", epilog=policy_files.LINT_EXAMPLES)(policy_files.lint)
 app.command("show", epilog=policy_files.SHOW_EXAMPLES)(policy_files.show)
-app.command("test", epilog=policy_files.TEST_EXAMPLES)(policy_files.run_tests)
+app.command("test", epilog=policy_tests.TEST_EXAMPLES)(policy_tests.run_tests)

@@ -1,6 +1,7 @@
 """Tables of decisions: requests and what the policies must say of them, in `*_test.yaml` files beside the policies.
 
-`table` reads one, `trial` runs it, `coverage` says which rules no request met, `junit` writes what CI systems read.
+`table` reads one, `trial` runs it, `coverage` says which rules and `fields` no request met, `junit` writes what CI
+systems read.
 """
 
 from citadel.authz.tables.coverage import Coverage

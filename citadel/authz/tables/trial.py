@@ -50,6 +50,7 @@ def run_table(table: Table, policies: PolicySet, coverage: Coverage) -> Trial:
         explanation = explain(policies, workload, request, answers)
         assert isinstance(explanation.found, Consultation) or explanation.found == decision
         coverage.note(explanation)
+        coverage.note_fields(policies, workload, request)
         results.append(CaseResult(case, decision, tuple(_differences(case.expect, decision)), explanation))
     return Trial(table, tuple(results))
 

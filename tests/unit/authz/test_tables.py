@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+import yaml
 
 from citadel.authz.tables import read_table
 from citadel.errors import BadFile
@@ -62,9 +63,54 @@ def test_a_table_that_passes_says_what_it_did_not_try(citadel: CommandLine, fold
     assert ended.out.splitlines()[2:] == [
         "rules matched: 1 of 2 (50.0 %)",
         "  no case matches shop/readers, rules[1]",
+        "fields tested from both sides: 1 of 2 (50.0 %)",
+        "  no case matches through shop/readers, rules[1].to[0].operation.methods",
         "2 passed, 0 failed",
     ]
+    assert citadel("policy", "test", folder, "--min-coverage", "50", "--min-field-coverage", "50").code == 0
+    assert citadel("policy", "test", folder, "--min-field-coverage", "51").code == 1
     assert citadel("policy", "test", folder, "--min-coverage", "51").code == 1
+
+
+@pytest.mark.parametrize(
+    ("cases", "untold"),
+    [
+        ("{http: {}}, {http: {method: PUT}}, {http: {path: /b}}, {peer: '', http: {}}", []),
+        ("{http: {}}, {http: {method: PUT, path: /b}}", ["from[0].source.principals", "methods", "paths"]),
+        ("{http: {}}, {http: {method: PUT}}, {http: {path: /b}}", ["from[0].source.principals"]),
+    ],
+)
+def test_a_field_is_tested_if_a_case_fails_on_it_alone(
+    citadel: CommandLine, folder: Path, cases: str, untold: list[str]
+) -> None:
+    (folder / "shop.yaml").write_text(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p, namespace: shop}\n"
+        "spec:\n  rules:\n  - from: [{source: {principals: ['*/sa/web']}}, {source: {namespaces: [other]}}]\n"
+        "    to: [{operation: {methods: [GET], paths: [/a]}}, {operation: {ports: ['1']}}]\n"
+    )
+    given = yaml.safe_load(f"[{cases}]")
+    peer = "spiffe://cluster.local/ns/shop/sa/web"
+    made = [
+        {
+            "name": f"c{n}",
+            "workload": "cart",
+            "peer": peer,
+            "expect": "allow",
+            **one,
+            "http": {"path": "/a"} | one["http"],
+        }
+        for n, one in enumerate(given)
+    ]
+    for one in made:
+        one["peer"] = one["peer"] or None
+        if made.index(one):
+            one["expect"] = "deny"
+    table = {"schema": "citadel.dev/policy-test/v1", "workloads": {"cart": {"namespace": "shop"}}, "cases": made}
+    (folder / "shop_test.yaml").write_text(yaml.safe_dump(table))
+    ended = citadel("policy", "test", folder, "-v")
+    assert ended.code == 0, ended.out
+    found = [line.split("rules[0].")[1].removesuffix(" alone") for line in ended.out.splitlines() if "alone" in line]
+    assert [one.removeprefix("to[0].operation.") for one in found] == untold
 
 
 def test_a_case_that_fails_is_shown_with_its_reasons(citadel: CommandLine, folder: Path, tmp_path: Path) -> None:
