@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +36,7 @@ from citadel.sds.ports import Acknowledgement, StreamMeter
 from citadel.sds.service import SERVER_OPTIONS, SecretService
 from citadel.workload.attestors import Attestor, Attestors, DockerAttestor, SystemdAttestor, UnixAttestor
 from citadel.workload.callers import Callers
-from citadel.workload.census import Census
+from citadel.workload.census import Census, CensusLimits, Last
 from citadel.workload.feeds import Feeds
 from citadel.workload.identities import Identities
 from citadel.workload.keys import WorkloadKeys
@@ -78,18 +79,27 @@ class Agent:
     """A running node: what `status` asks it, and what SIGHUP changes."""
 
     def __init__(
-        self, identities: Identities, feeds: Feeds, service: SecretService, files: FileSecrets, relay: Relay
+        self,
+        identities: Identities,
+        feeds: Feeds,
+        service: SecretService,
+        files: FileSecrets,
+        relay: Relay,
+        census: Census,
     ) -> None:
         self.identities = identities
         self.service = service
         self.files = files
         self._feeds = feeds
         self._relay = relay
+        self._census = census
 
     def reconfigure(self, settings: Settings) -> None:
         """Take the settings into use that may change while we run."""
         self._feeds.streams_per_uid = settings.sockets.workload.quota_streams_per_uid
         self._relay.limits = _limits(settings)
+        limits = _census_limits(settings)  # what was given out under the settings before may live on
+        self._census.limits = replace(limits, memory=max(limits.memory, self._census.limits.memory))
 
 
 @asynccontextmanager
@@ -123,7 +133,11 @@ async def running(
     acks = AckQueue(report, meter=meter)
     files = FileSecrets(settings.files.directories if settings.files.enabled else (), clock)
     names = settings.sockets.workload.max_resources_per_stream
-    census = Census(lambda client: acks.put(Acknowledgement(clock.now(), client, "", "ended", "", "", "")))
+
+    def last(client: str, uid: int, kind: Last) -> None:
+        acks.put(Acknowledgement(clock.now(), client, "", kind, "", "", "", uid=uid))
+
+    census = Census(last, _census_limits(settings))
     service = SecretService(feeds, acks, clock, files=files, meter=meter, presence=census, max_names=names)
     server = grpc.aio.server(options=(*SERVER_OPTIONS, *_BOUNDED))
     service.add_to(server)
@@ -142,7 +156,7 @@ async def running(
         over_http = _ext_authz_http(settings, point, attested, private, table, meter)
         async with relay, callers, over_http, asyncio.TaskGroup() as group:
             tasks = [group.create_task(work) for work in works]
-            yield Agent(identities, feeds, service, files, relay)
+            yield Agent(identities, feeds, service, files, relay, census)
             for task in tasks:
                 task.cancel()
     finally:
@@ -177,6 +191,12 @@ async def _remember(census: Census, upstream: Upstream) -> None:
 def _limits(settings: Settings) -> RelayLimits:
     socket = settings.sockets.workload
     return RelayLimits(connections=socket.max_connections, per_uid=socket.quota_connections_per_uid)
+
+
+def _census_limits(settings: Settings) -> CensusLimits:
+    socket = settings.sockets.workload
+    memory = settings.svid.max_ttl + settings.rotation.grace
+    return CensusLimits(socket.quota_clients_per_process, socket.quota_clients_per_uid, memory)
 
 
 def door_rules(settings: Settings) -> DoorRules:

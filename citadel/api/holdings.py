@@ -37,4 +37,5 @@ class Holdings:
             not_after=one.not_after,
             spiffe_id=one.spiffe_id,
             nack_detail=one.nack_detail,
+            unanswered_since=one.unanswered_since,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -92,7 +92,6 @@ def _wait_until_ready(config: Path | None, socket: Path | None, patience: float)
 
 def _clients(client: Client, output: Format) -> None:
     now = datetime.now(UTC)
-    answer = client.call(client.admin.ListClients, admin.ListClientsRequest())
     columns = [
         field("client", "client"),
         field("resource", "resource"),
@@ -103,8 +102,18 @@ def _clients(client: Client, output: Format) -> None:
         when("until", "not_after", now),
         field("rejected because", "nack_detail", none=""),
     ]
-    found = [documents.client(one) for one in answer.clients]
+    found = [documents.client(one) for one in _all_clients(client)]
     show_list(found, columns, output, empty="no client has asked for anything yet")
+
+
+def _all_clients(client: Client) -> Iterator[admin.Client]:
+    request = admin.ListClientsRequest()
+    while True:
+        answer = client.call(client.admin.ListClients, request)
+        yield from answer.clients
+        if not answer.next_page_token:
+            return
+        request.page_token = answer.next_page_token
 
 
 def _holding(document: Document) -> str:

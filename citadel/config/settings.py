@@ -112,7 +112,17 @@ class WorkloadSocketSettings(Section):
     path: SocketPath = setting("DATA_DIR/run/workload.sock", "Where the workload socket is.")
     mode: FileMode = setting("0666", "Its file mode, in octal.")
     quota_connections_per_uid: int = setting(1024, "Connections that one user may hold open.", reload=True, ge=1)
-    quota_streams_per_uid: int = setting(4096, "Streams that one user may hold open.", reload=True, ge=1)
+    quota_streams_per_uid: int = setting(
+        4096, "Streams that one user may hold open, and (but at least 100) open within ten seconds.", reload=True, ge=1
+    )
+    quota_clients_per_process: int = setting(
+        64,
+        "Envoy node ids that one process may go by. Each is a client that a rotation of the root waits for, as long as "
+        "the process lives and may hold something valid.",
+        reload=True,
+        ge=1,
+    )
+    quota_clients_per_uid: int = setting(4096, "The same, of all processes of one user together.", reload=True, ge=1)
     max_connections: int = setting(16384, "Connections of all users together.", reload=True, ge=1)
     max_resources_per_stream: int = setting(256, "Resources that one stream may subscribe to.", ge=1, le=100_000)
 

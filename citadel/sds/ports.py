@@ -59,13 +59,15 @@ class Caller(Protocol):
 
 
 class Presence(Protocol):
-    """Names clients, and reports by itself (`ended`) when the process of one has ended."""
+    """Names clients, and reports by itself (`ended`) when the process of one has ended. Implementation:
+    workload.census."""
 
     def came(self, node: str, caller: Caller) -> str:
-        """A stream begins, of an Envoy that calls itself `node`; the client's name: another for each process."""
+        """A stream begins, of an Envoy that calls itself `node`; the client's name: another for each process. Raises
+        ResourceExhausted if its process, or user, goes by too many names."""
 
-    def left(self, client: str) -> None:
-        """One of its streams has ended, and all that is to be reported of it was."""
+    def left(self, client: str, *, held: bool) -> None:
+        """One of its streams has ended, and all that is to be reported of it was. `held`: it was sent something."""
 
 
 class Unwatched:
@@ -74,7 +76,7 @@ class Unwatched:
     def came(self, node: str, caller: Caller) -> str:
         return f"{node or 'unnamed'}@uid:{caller.uid}/pid:{caller.process}"
 
-    def left(self, client: str) -> None:
+    def left(self, client: str, *, held: bool) -> None:
         pass
 
 
@@ -95,7 +97,7 @@ class Acknowledgement:
     at: datetime
     client: str
     stream: str
-    kind: str  # "sent", "ack", "nack", "gone", "ended" (of a client as a whole: `resource` is empty)
+    kind: str  # "sent", "ack", "nack", "gone"; of a client as a whole (`resource` is empty): "ended", "forgotten"
     resource: str
     type_url: str
     version: str
@@ -105,11 +107,12 @@ class Acknowledgement:
     authority: str = ""
     not_after: datetime | None = None
     detail: str = ""
+    uid: int = -1  # the caller's
 
 
 class Acknowledgements(Protocol):
-    """Takes acknowledgements. Never blocks and never raises: a bounded queue whose overflow is counted; for one client
-    and resource the newest wins."""
+    """Takes acknowledgements. Never blocks and never raises: a bounded queue whose overflow is counted, and is at the
+    cost of the user who has the most in it; for one client and resource the newest wins."""
 
     def put(self, item: Acknowledgement) -> None: ...
 

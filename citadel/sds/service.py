@@ -50,7 +50,12 @@ class SecretService:
         self._meter = meter or NoMeter()
         self._max_names = max_names
         self._around = Surroundings(
-            Renderer(), files or FileSecrets((), clock), acknowledgements, self._meter, clock, presence or Unwatched()
+            Renderer(),
+            FileSecrets((), clock) if files is None else files,
+            acknowledgements,
+            self._meter,
+            clock,
+            Unwatched() if presence is None else presence,
         )
         self._count = 0
         self.streams = 0

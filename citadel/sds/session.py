@@ -104,7 +104,7 @@ class Session:
                 watch.close()
             self._record("gone", self._last.values())
             if self._client:
-                self._around.presence.left(self._client)
+                self._around.presence.left(self._client, held=bool(self._last))
 
     def _asked(self, asked: Asked) -> None:
         self._client = self._client or self._around.presence.came(asked.node, self._caller)
@@ -186,5 +186,6 @@ class Session:
                     authority=one.authority,
                     not_after=one.not_after,
                     detail=detail,
+                    uid=self._caller.uid,
                 )
             )

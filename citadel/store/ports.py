@@ -56,6 +56,7 @@ class ClientHolding:
 
     `kind` and `version` are of the newest report. `acked_*`, `sequence`, `serial`, `authority` and `not_after` are of
     the newest acknowledgement: what the client really uses. `nack_detail` is of a rejection newer than that.
+    `unanswered_since`: when it was first sent something that it has not answered, however often it came back since.
     """
 
     node: str
@@ -73,6 +74,10 @@ class ClientHolding:
     serial: str = ""
     authority: str = ""
     not_after: datetime | None = None
+    unanswered_since: datetime | None = None
+
+
+ClientKey = tuple[str, str, str]  # node, client, resource
 
 
 class ClientStore(Protocol):
@@ -81,9 +86,13 @@ class ClientStore(Protocol):
 
     async def record(self, node: str, reports: Sequence[Report]) -> None:
         """Write all of `reports` in one transaction; per client and resource the newest counts. A report `ended` is of
-        all that the client held, and final: nothing that comes after it counts."""
+        all that the client held, and final: nothing that comes after it counts. Of those that have ended only the
+        newest are kept, a bounded number for each node. `forgotten` deletes what holds nothing that is unexpired."""
 
     async def all(self) -> list[ClientHolding]: ...
+
+    async def page(self, limit: int, after: ClientKey | None = None) -> list[ClientHolding]:
+        """At most `limit`, in the order of their keys, those behind `after`."""
 
     async def forget(self, before: datetime) -> int:
         """Delete what was last heard of before, and holds nothing that is unexpired, or has ended; how many."""

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, literal, select, tuple_, update
 
 from citadel.changes import Topic
-from citadel.store.ledger import Ledger
-from citadel.store.ports import ClientHolding, JobRun, Report, Run
+from citadel.store.ledger import Ledger, Transaction
+from citadel.store.ports import ClientHolding, ClientKey, JobRun, Report, Run
 from citadel.store.statements import replacing
 from citadel.store.tables import ClientRow, JobRow, from_micros, to_micros
 
 _C: Any = ClientRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 _J: Any = JobRow.__table__  # type: ignore[attr-defined]  # as above
-_TIMES = ("at", "acked_at", "not_after")
+_KEY = (_C.c.node, _C.c.client, _C.c.resource)
+_TIMES = ("at", "acked_at", "not_after", "unanswered_since")
 _NAMES = tuple(one.name for one in fields(ClientHolding))
+ENDED_KEPT = 1000  # rows of each node
 
 
 class SqlClientStore:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._upsert = replacing(_C, ("node", "client", "resource"), ("at", "body"), ledger.engine.dialect)
+        self._upsert = replacing(_C, ("node", "client", "resource"), ("at", "ended_at", "body"), ledger.engine.dialect)
 
     async def record(self, node: str, reports: Sequence[Report]) -> None:
         if not reports:
@@ -34,16 +36,24 @@ class SqlClientStore:
         async with self._ledger.writing(topics=[Topic.CLIENTS]) as transaction:
             present = await transaction.all(select(_C).where(_C.c.node == node, _C.c.client.in_(clients)))
             known = {(row.client, row.resource): _holding(row.body) for row in present}
-            touched: dict[tuple[str, str], ClientHolding] = {}
-            for report in reports:
-                for key in _concerned(report, known.keys() | touched.keys()):
-                    touched[key] = _merged(touched.get(key) or known.get(key), node, report)
-            changed = [(key, holding) for key, holding in touched.items() if holding != known.get(key)]
-            rows = [(node, *key, to_micros(holding.at), _body(holding)) for key, holding in changed]
+            now = _after(known, node, reports)
+            for key in known.keys() - now.keys():
+                await transaction.connection.execute(delete(_C).where(_here(node, *key)))
+            changed = [(key, holding) for key, holding in now.items() if holding != known.get(key)]
+            rows = [(node, *key, to_micros(holding.at), _ended(holding), _body(holding)) for key, holding in changed]
             await self._upsert.run(transaction.connection, rows)
+            if any(str(report.kind) == "ended" for report in reports):
+                await _drop_the_oldest_ended(transaction, node)
+
+    async def page(self, limit: int, after: ClientKey | None = None) -> list[ClientHolding]:
+        query = select(_C.c.body).order_by(*_KEY).limit(limit)
+        if after is not None:
+            query = query.where(tuple_(*_KEY) > tuple_(*map(literal, after)))
+        async with self._ledger.reading() as transaction:
+            return [_holding(row.body) for row in await transaction.all(query)]
 
     async def all(self) -> list[ClientHolding]:
-        query = select(_C.c.body).order_by(_C.c.node, _C.c.client, _C.c.resource)
+        query = select(_C.c.body).order_by(*_KEY)
         async with self._ledger.reading() as transaction:
             return [_holding(row.body) for row in await transaction.all(query)]
 
@@ -52,14 +62,38 @@ class SqlClientStore:
             rows = await transaction.all(select(_C).where(_C.c.at < to_micros(before)))
             gone = [row for row in rows if _holds_nothing(_holding(row.body), before)]
             for row in gone:
-                here = (_C.c.node == row.node) & (_C.c.client == row.client) & (_C.c.resource == row.resource)
-                await transaction.connection.execute(delete(_C).where(here))
+                await transaction.connection.execute(delete(_C).where(_here(row.node, row.client, row.resource)))
         return len(gone)
+
+
+def _here(node: str, client: str, resource: str) -> Any:
+    return (_C.c.node == node) & (_C.c.client == client) & (_C.c.resource == resource)
+
+
+async def _drop_the_oldest_ended(transaction: Transaction, node: str) -> None:
+    """Who has ended is kept to be looked at, not to be waited for: it may go."""
+    ended = select(_C.c.ended_at).where(_C.c.node == node, _C.c.ended_at.is_not(None))
+    oldest = ended.order_by(_C.c.ended_at.desc()).offset(ENDED_KEPT).limit(1).scalar_subquery()
+    await transaction.connection.execute(delete(_C).where(_C.c.node == node, _C.c.ended_at <= oldest))
+
+
+def _after(
+    known: Mapping[tuple[str, str], ClientHolding], node: str, reports: Sequence[Report]
+) -> dict[tuple[str, str], ClientHolding]:
+    """What is held after `reports`, by client and resource; what did not change is the same object."""
+    now = dict(known)
+    for report in reports:
+        for key in _concerned(report, now):
+            if str(report.kind) != "forgotten":
+                now[key] = _merged(now.get(key), node, report)
+            elif _holds_nothing(now[key], report.at):
+                del now[key]
+    return now
 
 
 def _concerned(report: Report, known: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """The end of a process is the end of everything that it held."""
-    if str(report.kind) == "ended":
+    if str(report.kind) in ("ended", "forgotten"):
         return [key for key in known if key[0] == report.client]
     return [(report.client, report.resource)]
 
@@ -78,6 +112,7 @@ def _merged(old: ClientHolding | None, node: str, report: Report) -> ClientHoldi
                 version=report.version,
                 acked_version=report.version,
                 acked_at=report.at,
+                unanswered_since=None,
                 nack_detail="",
                 spiffe_id=report.spiffe_id,
                 sequence=report.sequence,
@@ -86,15 +121,19 @@ def _merged(old: ClientHolding | None, node: str, report: Report) -> ClientHoldi
                 not_after=report.not_after,
             )
         case "nack":
-            return replace(new, version=report.version, nack_detail=report.detail[:1000])
+            return replace(new, version=report.version, unanswered_since=None, nack_detail=report.detail[:1000])
         case "sent":
-            return replace(new, version=report.version)
+            return replace(new, version=report.version, unanswered_since=base.unanswered_since or report.at)
         case _:
             return new
 
 
 def _holds_nothing(holding: ClientHolding, at: datetime) -> bool:
     return holding.kind == "ended" or holding.not_after is None or holding.not_after < at
+
+
+def _ended(holding: ClientHolding) -> int | None:
+    return to_micros(holding.at) if holding.kind == "ended" else None
 
 
 def _body(holding: ClientHolding) -> str:
@@ -108,7 +147,7 @@ def _body(holding: ClientHolding) -> str:
 def _holding(body: str) -> ClientHolding:
     values = json.loads(body)
     for name in _TIMES:
-        if values[name] is not None:
+        if values.get(name) is not None:
             values[name] = from_micros(values[name])
     return ClientHolding(**values)
 

@@ -172,13 +172,16 @@ class AuditKeyRow(SQLModel, table=True):
 
 
 class ClientRow(SQLModel, table=True):
-    """What a client holds of one resource, as it said last. Neither a disconnect nor our restart removes a row."""
+    """What a client holds of one resource, as it said last. Neither a disconnect nor our restart removes a row.
+    `ended_at`: when its process was seen to have ended."""
 
     __tablename__ = "clients"
+    __table_args__ = (Index("ix_clients_ended", "node", "ended_at"),)
     node: str = Field(primary_key=True)
     client: str = Field(primary_key=True)
     resource: str = Field(primary_key=True)
     at: int = Field(sa_column=big(index=True))
+    ended_at: int | None = Field(default=None, sa_column=big(nullable=True))
     body: str
 
 

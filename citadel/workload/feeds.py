@@ -14,13 +14,17 @@ from citadel.clock import Clock
 from citadel.errors import CitadelError, PermissionDenied, ResourceExhausted
 from citadel.held import HeldIdentity, View
 from citadel.spiffe import TrustDomain
+from citadel.workload.allowance import Allowances
 from citadel.workload.attestors import Attestors
+from citadel.workload.connections import Connections
 from citadel.workload.entry_index import EntryIndex
 from citadel.workload.identities import Identities
 from citadel.workload.peer import Peer, PeerTable
 from citadel.workload.ports import Unmetered, WorkloadMeter
 from citadel.workload.upstream import AssignedEntry, Selector
 
+_REFILL_SECONDS = 10.0
+_ALWAYS_OPENED = 100  # in that time: a small quota of open streams is none of reconnects
 _LOOKS_AT_ONCE = 64  # so that one that is slow to be known does not hold up the look at all others
 log = structlog.get_logger("citadel.workload")
 
@@ -90,12 +94,13 @@ class Feeds:
         meter: WorkloadMeter | None = None,
     ) -> None:
         self._table = table
-        self._attestors = attestors
         self._identities = identities
         self._clock = clock
         self._trust_domain = trust_domain
         self._recheck = recheck.total_seconds()
         self.streams_per_uid = streams_per_uid
+        self._known = Connections(attestors, recheck.total_seconds())
+        self._opened = Allowances(_REFILL_SECONDS)
         self._meter = meter or Unmetered()
         self._feeds: set[Feed] = set()
         self._users: dict[str, set[Feed]] = {}  # entry id: the feeds that show it
@@ -110,13 +115,11 @@ class Feeds:
     @asynccontextmanager
     async def open(self, peer: str) -> AsyncIterator[tuple[Peer, Feed]]:
         caller = self._table.lookup(peer)
-        if self._per_uid[caller.uid] >= self.streams_per_uid:
-            self._meter.refused("streams_per_uid")
-            raise ResourceExhausted(f"uid {caller.uid} has {self.streams_per_uid} streams open, which is its quota")
+        self._allow(caller.uid)
         self._per_uid[caller.uid] += 1
         feed: Feed | None = None
         try:
-            feed = Feed(caller, self._one(await self._attestors.attest(caller)), self._trust_domain)
+            feed = Feed(caller, self._one(await self._known.selectors(caller)), self._trust_domain)
             self._feeds.add(feed)
             self._file(feed)
             self._match(feed)
@@ -129,6 +132,19 @@ class Feeds:
                 self._feeds.discard(feed)
                 self._unfile(feed)
                 self._forget(feed)
+
+    def _allow(self, uid: int) -> None:
+        """What is begun and ended at once counts against no number of open streams, and costs us all the same."""
+        if self._per_uid[uid] >= self.streams_per_uid:
+            self._meter.refused("streams_per_uid")
+            raise ResourceExhausted(f"uid {uid} has {self.streams_per_uid} streams open, which is its quota")
+        most = max(self.streams_per_uid, _ALWAYS_OPENED)
+        if not self._opened.take(uid, most, asyncio.get_running_loop().time()):
+            self._meter.refused("streams_per_uid")
+            raise ResourceExhausted(
+                f"uid {uid} opened more than {most} streams within {_REFILL_SECONDS:g} s: keep them open, or raise "
+                "sockets.workload.quota_streams_per_uid"
+            )
 
     async def run(self) -> None:
         """Look at every caller again now and then, until cancelled. A caller with many streams is looked at once."""
@@ -146,7 +162,7 @@ class Feeds:
 
     async def _look_again(self, peer: Peer, feeds: list[Feed]) -> None:
         try:
-            selectors = await self._attestors.attest(peer, before=feeds[0].selectors)
+            selectors = await self._known.look_again(peer, before=feeds[0].selectors)
         except CitadelError as error:
             log.info("a caller is gone", peer=peer.name, why=error.message)
             self._end(feeds)

@@ -103,6 +103,7 @@ class AckKind(StrEnum):
     SENT = "sent"  # sent, no answer yet
     GONE = "gone"  # the stream ended
     ENDED = "ended"  # the process ended, and with it all that it held: of the client as a whole, `resource` is empty
+    FORGOTTEN = "forgotten"  # it was gone for so long that nothing it got is valid: of the client as a whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ async def _in_process(home: Path) -> tuple[list[float], float]:
             if not number:
                 cpu = time.process_time()
             socket_path = home / "run" / "workload.sock"
-            async with secrets_of(socket_path, path_of(number).uri, node=f"n{number}") as answers:
+            async with secrets_of(socket_path, path_of(number).uri, node="bench") as answers:
                 coming = asyncio.ensure_future(anext(answers))
                 while not server.situation.streams():
                     await asyncio.sleep(0.001)

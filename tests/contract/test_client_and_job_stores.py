@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from citadel.changes import Topic
 from citadel.store import Store
 from citadel.store.ports import JobRun
+from citadel.store.records import ENDED_KEPT
 from citadel.workload.upstream import AckKind, AckReport
 from tests.support.store import NOW
 
@@ -53,6 +54,61 @@ async def test_what_was_not_heard_of_is_forgotten_unless_it_holds_something_unex
     )
     assert await store.clients.forget(NOW + HOUR) == 2
     assert [held.resource for held in await store.clients.all()] == ["heard", "valid"]
+
+
+async def test_how_long_an_answer_is_due_counts_from_the_first_time_that_it_was_sent(store: Store) -> None:
+    async def after(kind: AckKind, hours: int) -> datetime | None:
+        await store.clients.record("node", [report(kind, "1", at=NOW + hours * HOUR)])
+        return (await store.clients.all())[0].unanswered_since
+
+    assert await after(AckKind.SENT, 0) == NOW
+    assert await after(AckKind.GONE, 1) == NOW
+    assert await after(AckKind.SENT, 2) == NOW
+    assert await after(AckKind.ACK, 3) is None
+    assert await after(AckKind.GONE, 4) is None
+    assert await after(AckKind.SENT, 5) == NOW + 5 * HOUR
+    assert await after(AckKind.NACK, 6) is None
+
+
+def of(client: str, kind: AckKind, *, at: datetime = NOW, ends: datetime | None = None) -> AckReport:
+    resource = "" if kind in (AckKind.ENDED, AckKind.FORGOTTEN) else "default"
+    return AckReport(at, client, "s1", kind, resource, "type", "1", not_after=ends)
+
+
+async def test_of_clients_that_have_ended_the_newest_are_kept_and_of_the_living_all(store: Store) -> None:
+    ended = [f"{number:04d}" for number in range(ENDED_KEPT + 20)]
+    await store.clients.record("node", [of("living", AckKind.ACK)])
+    await store.clients.record("other", [of("x", AckKind.ACK), of("x", AckKind.ENDED)])
+    for first in (0, 600):
+        some = ended[first : first + 600]
+        await store.clients.record("node", [of(name, AckKind.ACK) for name in some])
+        ends = [of(name, AckKind.ENDED, at=NOW + timedelta(seconds=int(name))) for name in some]
+        await store.clients.record("node", ends)
+    kept = [(one.node, one.client) for one in await store.clients.all()]
+    assert kept == [*(("node", name) for name in ended[20:]), ("node", "living"), ("other", "x")]
+
+
+async def test_what_is_forgotten_goes_unless_it_holds_something_unexpired(store: Store) -> None:
+    await store.clients.record(
+        "node", [of("lapsed", AckKind.ACK, ends=NOW), of("valid", AckKind.ACK, ends=NOW + 2 * HOUR)]
+    )
+    forgotten = [of(name, AckKind.FORGOTTEN, at=NOW + HOUR) for name in ("lapsed", "valid", "never seen")]
+    await store.clients.record("node", forgotten)
+    assert [one.client for one in await store.clients.all()] == ["valid"]
+    await store.clients.record("node", [of("lapsed", AckKind.ACK, at=NOW + HOUR)])
+    assert [one.client for one in await store.clients.all()] == ["lapsed", "valid"], "it may come again"
+
+
+async def test_pages_give_each_record_once_in_the_order_of_their_keys(store: Store) -> None:
+    reports = [report(AckKind.ACK, "1", resource=f"r{number}") for number in range(5)]
+    for node in ("a", "b"):
+        await store.clients.record(node, reports)
+    seen, after = [], None
+    while page := await store.clients.page(3, after):
+        after = (page[-1].node, page[-1].client, page[-1].resource)
+        seen += page
+    assert seen == await store.clients.all()
+    assert len(seen) == 10
 
 
 async def test_reports_are_announced(store: Store) -> None:

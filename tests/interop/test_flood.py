@@ -26,6 +26,7 @@ SETTINGS = (
 [sockets.workload]
 quota_connections_per_uid = 300
 quota_streams_per_uid = 40
+quota_clients_per_process = 5
 """
 )
 
@@ -142,6 +143,21 @@ with grpc.insecure_channel("unix:" + path) as channel:
     assert out == "RESOURCE_EXHAUSTED uid 65534 has 40 streams open, which is its quota\n"
     with Workload(up.workload_socket, "default") as other:
         assert other.take(10)
+
+
+def test_a_process_that_goes_by_ever_new_names_is_told_so_and_fills_no_records(up: Up) -> None:
+    own = "test-envoy"
+    for number in range(4):
+        with Workload(up.workload_socket, "default", node=f"n{number}") as one:
+            one.take(10)
+    with Workload(up.workload_socket, "default", node=own) as usual:
+        usual.take(10)
+        with Workload(up.workload_socket, "default", node="one-more") as junk, pytest.raises(grpc.RpcError) as caught:
+            junk.take(10)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "goes by 5 node ids already" in str(caught.value.details())
+    clients = {one["client"].partition("@")[0] for one in up.json("status", "--clients")}
+    assert clients == {own, *(f"n{number}" for number in range(4))}
 
 
 def test_streams_that_are_reset_at_once_cost_no_memory_that_stays(up: Up) -> None:

@@ -32,7 +32,6 @@ from citadel.store.ports import ClientStore
 
 log = structlog.get_logger("citadel.api")
 _PAGE = 1000
-_AUDIT_PAGE = 1000
 _KEY_ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -128,7 +127,7 @@ class AdminUseCases:
         return convert.bundle_message(bundle)
 
     async def list_issuances(self, request: pb.ListIssuancesRequest) -> pb.ListIssuancesResponse:
-        size = min(request.page_size or 100, _PAGE)
+        size = _size(request.page_size, 100)
         live = request.live or request.orphaned
         records = await self.issuance.find(
             IssuanceQuery(
@@ -150,8 +149,14 @@ class AdminUseCases:
     async def get_issuance(self, request: pb.GetIssuanceRequest) -> pb.Issuance:
         return convert.issuance_message(await self.issuance.get(_serial(request.serial)))
 
-    async def list_clients(self) -> pb.ListClientsResponse:
-        return pb.ListClientsResponse(clients=[convert.client_message(c) for c in await self.clients.all()])
+    async def list_clients(self, request: pb.ListClientsRequest) -> pb.ListClientsResponse:
+        size = _size(request.page_size)
+        after = convert.read_client_key(request.page_token) if request.page_token else None
+        found = await self.clients.page(size + 1, after)
+        return pb.ListClientsResponse(
+            clients=[convert.client_message(one) for one in found[:size]],
+            next_page_token=convert.client_key(found[size - 1]) if len(found) > size else "",
+        )
 
     async def create_entries(self, request: pb.CreateEntriesRequest, actor: str) -> pb.CreateEntriesResponse:
         created = await self.registry.create(self._read(request.entries), actor)
@@ -185,7 +190,7 @@ class AdminUseCases:
     async def list_entries(self, request: pb.ListEntriesRequest) -> pb.ListEntriesResponse:
         if request.id:
             return pb.ListEntriesResponse(entries=[convert.details_message(await self.registry.get(request.id))])
-        size = min(request.page_size or _PAGE, _PAGE)
+        size = _size(request.page_size)
         chosen = frozenset(map(Selector.parse, request.selectors))
         found = await self.registry.find(
             EntryQuery(
@@ -218,7 +223,7 @@ class AdminUseCases:
 
     async def list_audit(self, request: pb.ListAuditRequest) -> pb.ListAuditResponse:
         answer = pb.ListAuditResponse()
-        size = min(request.page_size or 100, _AUDIT_PAGE)
+        size = _size(request.page_size, 100)
         for writer in [request.writer] if request.writer else await self.audit.writers():
             for line in await self.audit.read(writer, request.after, size):
                 answer.records.add(writer=line.writer, sequence=line.sequence, hash=line.hash, body=line.body)
@@ -287,6 +292,12 @@ def _policies(view: PolicyView) -> pb.Policies:
         held_why=view.held_why,
         stored_version=view.stored_version,
     )
+
+
+def _size(asked: int, usual: int = _PAGE) -> int:
+    if asked < 0:
+        raise InvalidInput(f"a page of {asked} is not possible")
+    return min(asked or usual, _PAGE)
 
 
 def _serial(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +15,7 @@ from citadel.errors import BadFile, CitadelError, InvalidInput, Mistake
 from citadel.registry.model import Entry
 from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
-from citadel.store.ports import ClientHolding
+from citadel.store.ports import ClientHolding, ClientKey
 
 
 def seconds(moment: datetime | None) -> int:
@@ -209,3 +211,20 @@ def client_message(holding: ClientHolding) -> admin_pb2.Client:
         authority=holding.authority,
         not_after=seconds(holding.not_after),
     )
+
+
+def client_key(holding: ClientHolding) -> str:
+    """Where a page ends, as a page token."""
+    key = json.dumps([holding.node, holding.client, holding.resource], separators=(",", ":"))
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def read_client_key(token: str) -> ClientKey:
+    """Raises InvalidInput."""
+    try:
+        node, client, resource = json.loads(base64.b64decode(token.encode(), b"-_", validate=True))
+        if not all(isinstance(part, str) and "\0" not in part for part in (node, client, resource)):
+            raise ValueError
+    except (ValueError, TypeError, RecursionError):  # binascii.Error and UnicodeError are ValueErrors
+        raise InvalidInput(f"{token[:80]!r} is no page token of this call") from None
+    return node, client, resource

@@ -83,7 +83,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
         return await self._answer(context, lambda _: self._cases.get_issuance(request))
 
     async def ListClients(self, request: pb.ListClientsRequest, context: Any) -> Any:
-        return await self._answer(context, lambda _: self._cases.list_clients())
+        return await self._answer(context, lambda _: self._cases.list_clients(request))
 
     async def CreateEntries(self, request: pb.CreateEntriesRequest, context: Any) -> Any:
         return await self._answer(context, lambda actor: self._cases.create_entries(request, actor))

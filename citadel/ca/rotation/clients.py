@@ -21,6 +21,7 @@ class Holding:
 
     `at` is of the newest report, `last` its kind. `sequence` (a bundle's) and `authority`, `not_after` (a leaf's) are
     of the newest acknowledgement: what the client really uses. `spiffe_id` is empty for a bundle.
+    `unanswered_since`: when it was first sent something that it has not answered since.
     """
 
     node: str
@@ -34,6 +35,12 @@ class Holding:
     not_after: datetime | None = None
     spiffe_id: str = ""
     nack_detail: str = ""
+    unanswered_since: datetime | None = None
+
+    @property
+    def silent_since(self) -> datetime:
+        """When it was last heard of; who comes back again and again without an answer was never heard of."""
+        return self.unanswered_since or self.at
 
     @property
     def connected(self) -> bool:
@@ -128,7 +135,7 @@ def stand(client: Client, sequence: int, since: datetime) -> Behind | None:
         )
     gone = [h for h in late if not h.connected]
     if gone:
-        return Behind(client.node, client.name, Standing.GONE, max(h.at for h in gone), client.sequence)
+        return Behind(client.node, client.name, Standing.GONE, max(h.silent_since for h in gone), client.sequence)
     # Asked before and never answered: silent since then, however often the bundle has changed meanwhile.
-    began = min(h.at if h.last == "sent" else max(h.at, since) for h in late)
+    began = min(h.silent_since if h.last == "sent" else max(h.at, since) for h in late)
     return Behind(client.node, client.name, Standing.SILENT, began, client.sequence)

@@ -14,8 +14,10 @@ from citadel.sds.ports import Acknowledgement
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def said(kind: str, version: str = "1", client: str = "cart", resource: str = "ROOTCA") -> Acknowledgement:
-    return Acknowledgement(NOW, client, "1", kind, resource, "", version)
+def said(
+    kind: str, version: str = "1", client: str = "cart", resource: str = "ROOTCA", uid: int = 1
+) -> Acknowledgement:
+    return Acknowledgement(NOW, client, "1", kind, resource, "", version, uid=uid)
 
 
 class Server:
@@ -129,3 +131,50 @@ async def test_a_server_that_is_away_gets_it_later_and_what_overflows_is_counted
     server.away = False
     async with running(queue):
         await server.until("c0 ack 1", "c1 ack 1")
+
+
+async def test_whoever_goes_away_without_an_answer_is_on_record_as_owing_it() -> None:
+    server = Server()
+    queue = AckQueue(server.report, patience=3600)
+    async with running(queue):
+        await known(server, queue)
+        queue.put(said("sent"))
+        queue.put(said("gone"))
+        await server.until("cart sent 1", "cart gone 1")
+
+
+async def test_what_a_client_says_keeps_its_order_and_its_end_comes_last() -> None:
+    server = Server()
+    server.away = True
+    queue = AckQueue(server.report)
+    for kind in ("sent", "ack", "gone"):
+        queue.put(said(kind))
+    queue.put(said("ended", "", resource=""))
+    await queue.flush()
+    server.away = False
+    await queue.flush()
+    assert server.reports == ["cart ack 1", "cart gone 1", "cart ended "]
+
+
+async def test_a_full_queue_costs_whoever_has_the_most_in_it_and_nobody_else() -> None:
+    server = Server()
+    queue = AckQueue(server.report, bound=100)
+    for number in range(1000):
+        queue.put(said("ack", client=f"flood{number}", uid=1))
+    for number in range(20):
+        queue.put(said("ack", client=f"quiet{number}", uid=2))
+    assert queue.dropped == 920
+    await queue.flush()
+    assert len(server.reports) == 100
+    assert {f"quiet{number} ack 1" for number in range(20)} <= set(server.reports)
+    assert "flood0 ack 1" in server.reports, "what was there first stays"
+
+
+async def test_users_take_turns_so_that_a_long_line_of_one_delays_no_other() -> None:
+    server = Server()
+    queue = AckQueue(server.report)
+    for number in range(3000):
+        queue.put(said("ack", client=f"flood{number}", uid=1))
+    queue.put(said("ack", client="quiet", uid=2))
+    await queue.flush()
+    assert server.reports.index("quiet ack 1") < 1000

@@ -6,12 +6,17 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
-from citadel.workload.census import Census
+import pytest
+
+from citadel.errors import ResourceExhausted
+from citadel.workload.census import Census, CensusLimits, Last
 from citadel.workload.peer import start_time
 
 _SECONDS = 20.0
@@ -22,6 +27,10 @@ class Child:
     running: subprocess.Popen[bytes]
     uid: int
     process: str
+
+    @property
+    def name(self) -> str:
+        return f"pid {self.running.pid} uid {self.uid}"
 
 
 @contextmanager
@@ -38,10 +47,12 @@ def child() -> Iterator[Child]:
 class Ended:
     def __init__(self) -> None:
         self.clients: list[str] = []
+        self.forgotten: list[str] = []
         self._news = asyncio.Event()
 
-    def __call__(self, client: str) -> None:
-        self.clients.append(client)
+    def __call__(self, client: str, uid: int, last: Last) -> None:
+        assert f"@uid:{uid}/" in client
+        (self.clients if last == "ended" else self.forgotten).append(client)
         self._news.set()
 
     async def news(self) -> list[str]:
@@ -51,9 +62,11 @@ class Ended:
 
 
 @asynccontextmanager
-async def counting() -> AsyncIterator[tuple[Census, Ended]]:
+async def counting(
+    limits: CensusLimits | None = None, clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[tuple[Census, Ended]]:
     ended = Ended()
-    census = Census(ended)
+    census = Census(ended, limits, clock=clock)
     try:
         yield census, ended
     finally:
@@ -72,7 +85,7 @@ async def test_a_stream_that_ends_is_not_the_end_of_its_process() -> None:
     async with counting() as (census, ended):
         with child() as one:
             client = census.came("cart", one)
-            census.left(client)
+            census.left(client, held=True)
             assert ended.clients == []
             one.running.kill()
             assert await ended.news() == [client]
@@ -84,12 +97,12 @@ async def test_the_end_is_reported_after_the_last_stream_of_a_client() -> None:
             client = census.came("cart", one)
             census.came("cart", one)
             quiet = census.came("other", one)
-            census.left(quiet)
+            census.left(quiet, held=True)
             one.running.kill()
             assert await ended.news() == [quiet]
-            census.left(client)
+            census.left(client, held=True)
             assert ended.clients == [quiet]
-            census.left(client)
+            census.left(client, held=True)
             assert ended.clients == [quiet, client]
 
 
@@ -116,9 +129,70 @@ async def test_descriptors_are_given_back() -> None:
     before = _descriptors()
     async with counting() as (census, ended):
         with child() as one:
-            census.left(census.came("cart", one))
+            census.left(census.came("cart", one), held=True)
             one.running.kill()
             await ended.news()
         with child() as other:
             census.came("cart", other)
     assert _descriptors() == before
+
+
+async def test_one_process_goes_by_a_bounded_number_of_names_and_another_has_its_own() -> None:
+    async with counting(CensusLimits(per_process=2)) as (census, ended):
+        with child() as one, child() as other:
+            for name in ("a", "b"):
+                census.left(census.came(name, one), held=True)
+            with pytest.raises(ResourceExhausted, match=r"goes by 2 node ids already.*quota_clients_per_process"):
+                census.came("c", one)
+            census.came("a", one)
+            census.came("c", other)
+            assert ended.clients == ended.forgotten == []
+
+
+async def test_all_processes_of_a_user_go_by_a_bounded_number_of_names() -> None:
+    async with counting(CensusLimits(per_uid=2)) as (census, ended):
+        with child() as one, child() as other:
+            census.left(census.came("a", one), held=True)
+            census.came("a", other)
+            with pytest.raises(ResourceExhausted, match=r"2 node ids already.*quota_clients_per_uid"):
+                census.came("b", other)
+            census.came("b", replace(other, uid=other.uid + 1, process="2147483647.1"))
+            one.running.kill()
+            await ended.news()
+            census.came("b", other)
+
+
+async def test_a_name_that_was_given_nothing_takes_no_room() -> None:
+    async with counting(CensusLimits(per_process=1)) as (census, ended):
+        with child() as one:
+            for number in range(3):
+                census.left(census.came(f"n{number}", one), held=False)
+            assert census.names == 0
+        await asyncio.sleep(0.05)
+        assert ended.clients == []
+
+
+async def test_a_name_gives_way_when_nothing_that_it_got_can_be_valid_and_not_before() -> None:
+    now = 0.0
+    async with counting(CensusLimits(per_process=1, memory=timedelta(seconds=60)), lambda: now) as (census, ended):
+        with child() as one:
+            client = census.came("a", one)
+            now = 1000.0
+            with pytest.raises(ResourceExhausted):
+                census.came("b", one)
+            census.left(client, held=True)
+            now += 59.0
+            with pytest.raises(ResourceExhausted):
+                census.came("b", one)
+            now += 1.0
+            census.came("b", one)
+            assert (ended.clients, ended.forgotten) == ([], [client])
+
+
+async def test_names_of_an_earlier_run_count_too() -> None:
+    async with counting(CensusLimits(per_process=1)) as (census, _):
+        with child() as one:
+            census.remember([f"cart@uid:{one.uid}/pid:{one.process}"])
+            with pytest.raises(ResourceExhausted):
+                census.came("another", one)
+            assert census.names == 1

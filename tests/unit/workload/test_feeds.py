@@ -56,14 +56,15 @@ class Side:
 
 
 @asynccontextmanager
-async def side(*selectors: str, streams: int = 10) -> AsyncIterator[Side]:
+async def side(*selectors: str, streams: int = 100, recheck: float = 0.02) -> AsyncIterator[Side]:
     clock = ManualClock()
     upstream = await MemoryUpstream.make(clock)
     await upstream.put_bundle()
     identities = Identities(upstream, clock, jitter=random.Random(7), look=timedelta(seconds=0.01))
     attestor, table = Told(*selectors), PeerTable()
     attestors = Attestors([attestor], timeout=timedelta(seconds=1))
-    feeds = Feeds(table, attestors, identities, clock, TD, recheck=timedelta(seconds=0.02), streams_per_uid=streams)
+    every = timedelta(seconds=recheck)
+    feeds = Feeds(table, attestors, identities, clock, TD, recheck=every, streams_per_uid=streams)
     running = [asyncio.create_task(work) for work in (identities.run(), feeds.run())]
     one = Side(feeds, table, attestor, upstream)
     one.clock = clock
@@ -167,4 +168,71 @@ async def test_whoever_reaches_the_private_socket_without_the_relay_is_nobody() 
         for name in ("unix:", "unix-abstract:", "unix-abstract:" + "0" * 32, "ipv4:127.0.0.1:5"):
             with pytest.raises(PermissionDenied, match="did not come through the public socket"):
                 async with one.feeds.open(name):
+                    pass
+
+
+async def test_a_connection_is_attested_once_for_all_its_streams_and_another_one_anew() -> None:
+    async with side("unix:uid:1", recheck=3600) as one:
+        peer = one.connection()
+        for _ in range(5):
+            async with one.feeds.open(peer):
+                pass
+        async with AsyncExitStack() as streams:
+            for _ in range(5):
+                await streams.enter_async_context(one.feeds.open(peer))
+        assert one.attestor.asked == 1
+        async with one.feeds.open(one.connection()):
+            assert one.attestor.asked == 2
+
+
+async def test_streams_that_open_at_once_share_one_look_and_one_that_goes_away_does_not_end_it() -> None:
+    async with side("unix:uid:1", recheck=3600) as one:
+        peer = one.connection()
+
+        async def stream() -> None:
+            async with one.feeds.open(peer) as (_, feed):
+                assert feed.selectors == {Selector.parse("unix:uid:1")}
+
+        first, *others = [asyncio.create_task(stream()) for _ in range(5)]
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(*others)
+        assert one.attestor.asked == 1
+
+
+async def test_what_is_known_of_a_connection_grows_old() -> None:
+    async with side("unix:uid:1") as one:
+        peer = one.connection()
+        async with one.feeds.open(peer):
+            pass
+        one.attestor.answer = ["unix:uid:2"]
+        await asyncio.sleep(0.05)
+        async with one.feeds.open(peer) as (_, feed):
+            assert feed.selectors == {Selector.parse("unix:uid:2")}
+
+
+async def test_streams_opened_and_ended_at_once_are_bounded_too_and_another_uid_has_its_own_count() -> None:
+    async with side("unix:uid:1", streams=5) as one:
+        peer = one.connection()
+        for _ in range(100):
+            async with one.feeds.open(peer):
+                pass
+        with pytest.raises(ResourceExhausted, match="opened more than 100 streams within 10 s"):
+            async with one.feeds.open(peer):
+                pass
+
+
+async def test_a_process_that_ended_is_not_known_by_what_it_was() -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        start = start_time(process.pid)
+        assert start is not None
+        async with side("unix:uid:1", recheck=3600) as one:
+            token = one.table.add(Peer(process.pid, os.geteuid(), os.getegid(), os.pidfd_open(process.pid), start))
+            one.stack.callback(one.table.remove, token)
+            async with one.feeds.open(f"unix-abstract:{token}"):
+                pass
+            process.kill()
+            process.wait()
+            with pytest.raises(PermissionDenied):
+                async with one.feeds.open(f"unix-abstract:{token}"):
                     pass
