@@ -7,6 +7,7 @@ from citadel.config.database import database_url, secret_path
 from citadel.config.durations import format_duration, parse_duration
 from citadel.config.entry_files import EntryDraft, parse_entries, read_entry_files
 from citadel.config.find import FILE_NAME, default_data_dir, find_config, search_path
+from citadel.config.guarded import guarded_folders
 from citadel.config.load import Loaded, load, load_with_origins, parse
 from citadel.config.reload import Change, Changes, flat, reloadable_changes, with_reloadable
 from citadel.config.settings import Settings
@@ -28,6 +29,7 @@ __all__ = [
     "find_config",
     "flat",
     "format_duration",
+    "guarded_folders",
     "load",
     "load_with_origins",
     "parse",

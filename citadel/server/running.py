@@ -17,8 +17,9 @@ from citadel.audit.notary import Notary
 from citadel.authz.decision_point import DecisionPoint
 from citadel.ca.kek_place import CredentialPlace, FilePlace, KekPlace
 from citadel.clock import Clock
-from citadel.config import Settings, TransitKey, database_url
+from citadel.config import Settings, TransitKey, database_url, guarded_folders
 from citadel.errors import CitadelError
+from citadel.folders import refuse_weak
 from citadel.server.admin import admin_socket
 from citadel.server.decisions import decision_point
 from citadel.server.ext_authz import ext_authz_port
@@ -47,6 +48,7 @@ async def _keks(settings: Settings, vault: Session | None) -> KekPlace:
 @asynccontextmanager
 async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
     """Server and node, running inside the context. Raises CitadelErrors; what was begun is ended."""
+    refuse_weak(guarded_folders(settings))
     async with AsyncExitStack() as stack:
         url = database_url(settings, os.environ).get_secret_value()
         vault = vault_session(settings, os.environ, clock)

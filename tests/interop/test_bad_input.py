@@ -239,7 +239,8 @@ def _another_key_beside(folder: Path) -> None:
         (_key(""), 4, r"keys/kek: expected 32 bytes in base64\nrestore it from your copy"),
         (_key("A" * 44 + "\n", 0o640), 5, r"others may read or write .*/keys/kek; run: chmod 600 .*/keys/kek"),
         (lambda home: (home / "keys" / "kek").unlink(), 3, r"there is no key file .*/keys/kek; "),
-        (lambda home: (home / "keys").chmod(0o777), 5, r"everybody may put another file .*; run: chmod o-w .*/keys"),
+        (lambda home: (home / "keys").chmod(0o777), 5, r"keys may be written to by everybody.*; run: chmod go-w "),
+        (lambda home: (home / "run").chmod(0o777), 5, r"run may be written to by everybody.*; run: chmod go-w "),
         (_other_key, 7, r"the key of authority .*; put back the key file that belongs to this database"),
         (_other_domain, 7, r"belongs to the trust domain example\.org, not other\.org; set trust_domain back"),
         (_cacerts(lambda folder: (folder / "ca-key.pem").unlink()), 4, r"cacerts/ca-key\.pem: "),
@@ -254,7 +255,7 @@ def _another_key_beside(folder: Path) -> None:
         (_append("x = = 1\n"), 4, r"citadel\.toml:\d+:\d+: not TOML: "),
         (lambda home: (home / "citadel.toml").chmod(0o666), 5, r"can be written by everybody; run: chmod o-w "),
     ],
-    ids=range(17),
+    ids=range(18),
 )  # fmt: skip
 def test_what_keeps_it_from_starting_is_told_and_nothing_is_lost(
     damage: Callable[[Path], object], code: int, said: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -13,8 +12,9 @@ from citadel.ca.kek import credential_kek, file_kek
 from citadel.ca.model import AuthorityCertificate
 from citadel.ca.roots.cacerts import read_cacerts
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, skip, warn
-from citadel.config import Settings, TransitKey, secret_path
+from citadel.config import Settings, TransitKey, guarded_folders, secret_path
 from citadel.errors import BadFile
+from citadel.folders import user_name, weaknesses
 
 _LOW_DISK_BYTES = 200 << 20
 
@@ -25,12 +25,12 @@ def folders(settings: Settings) -> Iterator[Finding]:
     if not home.is_dir():
         yield fail("files.data_dir", f"{home} is not there", "make it with: citadel init")
         return
-    yield from _others_cannot_write("files.data_dir", home)
+    yield from _nobody_else_writes(settings)
     for name in ("keys", "db"):
         path = home / name
         if path.is_dir():
             yield from _ours_alone(f"files.{name}", path)
-    yield from _ancestors(home)
+    yield from _workloads_can_pass(home)
     yield from _space(home)
 
 
@@ -72,18 +72,25 @@ def _validity(certificate: AuthorityCertificate) -> tuple[datetime, datetime]:
     return certificate.not_before, certificate.not_after
 
 
-def _others_cannot_write(check: str, path: Path) -> Iterator[Finding]:
-    status = path.stat()
-    if status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX:
-        yield fail(check, f"others may write to {path} ({_mode(status)})", f"run: chmod go-w {path}")
-    elif status.st_uid not in (0, os.geteuid()):
+def _nobody_else_writes(settings: Settings) -> Iterator[Finding]:
+    """What `citadel up` refuses to start with: see citadel.folders. Citadel is taken to run as the folder's owner."""
+    home = settings.data_dir
+    owner = home.stat().st_uid
+    found = set()
+    for check, folder in guarded_folders(settings).items():
+        for weakness in weaknesses(folder, owner):
+            if weakness.path not in found:
+                here = check if weakness.path == folder else "files.above"
+                yield fail(here, f"{weakness.path} {weakness.why}", weakness.mend)
+            found.add(weakness.path)
+    if os.geteuid() not in (0, owner):
         yield warn(
-            check,
-            f"{path} belongs to {_user(status.st_uid)}, and you are {_user(os.geteuid())}",
+            "files.data_dir",
+            f"{home} belongs to {user_name(owner)}, and you are {user_name(os.geteuid())}",
             "run the doctor, and Citadel, as the user to whom it belongs",
         )
-    else:
-        yield ok(check, f"{path} belongs to {_user(status.st_uid)}, and only that user writes there")
+    elif not found:
+        yield ok("files.data_dir", f"{home} belongs to {user_name(owner)}, and nobody else can put anything there")
 
 
 def _ours_alone(check: str, path: Path) -> Iterator[Finding]:
@@ -94,14 +101,9 @@ def _ours_alone(check: str, path: Path) -> Iterator[Finding]:
         yield ok(check, f"{path} is private")
 
 
-def _ancestors(home: Path) -> Iterator[Finding]:
-    """Who may rename a folder above may put another one in our place."""
+def _workloads_can_pass(home: Path) -> Iterator[Finding]:
     for path in home.parents:
         status = path.stat()
-        if status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
-            yield fail(
-                "files.above", f"everybody may replace what is in {path} ({_mode(status)})", f"run: chmod o-w {path}"
-            )
         if not status.st_mode & 0o001:
             yield warn(
                 "files.above",
@@ -122,10 +124,3 @@ def _space(home: Path) -> Iterator[Finding]:
 
 def _mode(status: os.stat_result) -> str:
     return f"{stat.S_IMODE(status.st_mode):04o}"
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"

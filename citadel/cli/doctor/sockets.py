@@ -58,11 +58,6 @@ def _socket(check: str, path: Path, mode: int) -> Iterator[Finding]:
     if not folder.is_dir():
         yield fail(check, f"the folder {folder} of the socket is not there", f"run: mkdir -m 755 {folder}")
         return
-    status = folder.stat()
-    if status.st_mode & 0o002 and not status.st_mode & stat.S_ISVTX:
-        yield fail(
-            check, f"everybody may write to {folder} and so replace the socket in it", f"run: chmod o-w {folder}"
-        )
     if not path.exists():
         yield skip(check, f"{path} is not there: Citadel is not running")
         return

@@ -81,7 +81,7 @@ def test_without_a_configuration_it_is_said_how_to_make_one(citadel: CommandLine
         ("keys", 0o755, "files.keys", "chmod 700"),
         ("db", 0o750, "files.db", "chmod 700"),
         ("", 0o777, "files.data_dir", "chmod go-w"),
-        ("run", 0o777, "sockets.admin", "chmod o-w"),
+        ("run", 0o777, "sockets.admin", "chmod go-w"),
     ],
 )
 def test_what_others_may_touch_is_found_with_the_command_that_mends_it(

@@ -1,0 +1,35 @@
+"""The folders in which nobody but root and Citadel's own user may put anything: docs/security-model.md says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from citadel.config.settings import Settings
+from citadel.config.values import SecretSource
+
+
+def guarded_folders(settings: Settings) -> dict[str, Path]:
+    """By what each is for."""
+    folders = {
+        "files.data_dir": settings.data_dir,
+        "files.db": _database_folder(settings),
+        "files.keys": _key_folder(settings),
+        "sockets.admin": settings.sockets.admin.path.parent,
+        "sockets.workload": settings.sockets.workload.path.parent,
+    }
+    return {what: path for what, path in folders.items() if path is not None}
+
+
+def _database_folder(settings: Settings) -> Path | None:
+    """None for a database that is no file."""
+    url = settings.store.url.get_secret_value()
+    if not url:
+        return settings.data_dir / "db"
+    parts = urlsplit(url)
+    return Path("/" + parts.path.lstrip("/")).parent if parts.scheme == "sqlite" else None
+
+
+def _key_folder(settings: Settings) -> Path | None:
+    source = settings.keys.kek
+    return Path(source.where).parent if isinstance(source, SecretSource) and source.kind == "file" else None
