@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from citadel.authz.stored import StoredSet, Wish
+from citadel.authz.sources import KeptPolicies, PolicySource
+from citadel.authz.stored import StoredSet, StoreOrigin, Wish
 from citadel.changes import Topic
 from citadel.errors import Aborted, CitadelError, NotFound
 from citadel.store import Store
-from tests.support.policies import document, file, key, record, use_cases, version
+from tests.support.clock import ManualClock
+from tests.support.policies import FACTS, document, file, key, record, use_cases, version
 
 
 def bodies(found: StoredSet) -> dict[str, tuple[str, int]]:
@@ -98,3 +102,22 @@ async def test_two_operators_who_change_it_at_once_do_not_lose_one_anothers_work
     assert len(told) == 3
     assert all(isinstance(one, Aborted) and "changed meanwhile: v2 by uid:" in one.message for one in told)
     assert len((await store.policies.current()).documents) == 3
+
+
+@pytest.mark.postgres
+async def test_what_is_applied_at_one_server_decides_at_the_other_at_once(url: str, tmp_path: Path) -> None:
+    if url.startswith("sqlite"):
+        pytest.skip("one process holds a SQLite")
+    async with Store.open(url, writer="one") as one, Store.open(url, writer="two") as two:
+        origin = StoreOrigin(two.policies, two.changes, heartbeat=3600)
+        source = PolicySource(origin, FACTS, KeptPolicies(tmp_path / "last.json"), ManualClock())
+        task = asyncio.create_task(source.run())
+        try:
+            for names in ("ab", "abc"):
+                done = await use_cases(one.policies).apply([file(*names)], Wish("uid:0"))
+                assert done.version is not None
+                assert await source.reached(done.version.set_version, 20)
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -81,7 +82,9 @@ class PolicySource:
         *,
         default_namespace: str = "default",
         meter: SourceMeter | None = None,
+        retry: float = 10.0,
     ) -> None:
+        """`retry`: after so many seconds, what could not be kept on disk is tried again."""
         self._origin = origin
         self._facts = facts
         self._kept = kept
@@ -90,6 +93,8 @@ class PolicySource:
         self._meter = meter or NoSourceMeter()
         self._turn = asyncio.Lock()
         self._switched = asyncio.Event()
+        self._retry = retry
+        self._unkept: Reading | None = None  # what could not be written to disk, and so was not applied
         self.in_force: InForce | None = None
         self.held: Held | None = None
         self.fault = ""
@@ -120,8 +125,20 @@ class PolicySource:
     async def run(self) -> None:
         """Take what the origin says now, and again whenever it changes, until cancelled. Raises nothing else."""
         async with self._origin.readings() as readings:
-            async for reading in readings:
-                await self._read(reading)
+            coming = asyncio.ensure_future(anext(readings))
+            try:
+                while True:
+                    done, _ = await asyncio.wait([coming], timeout=self._retry if self._unkept is not None else None)
+                    if done:
+                        reading = coming.result()
+                        coming = asyncio.ensure_future(anext(readings))
+                        await self._read(reading)
+                    elif self._unkept is not None:
+                        await self._read(self._unkept)
+            finally:
+                coming.cancel()
+                with suppress(asyncio.CancelledError):
+                    await coming
 
     async def reached(self, version: str, timeout: float) -> bool:
         """Wait until the set of this version is in force, at most `timeout` seconds; whether it is."""
@@ -157,8 +174,13 @@ class PolicySource:
 
     async def _read(self, reading: Reading) -> None:
         async with self._turn:
+            self._unkept = None
             try:
                 await self._take(reading)
+            except _Unkept as error:
+                self.held, self._unkept = None, reading
+                self._meter.policy_load("failed")
+                self._wrong(f"the policies of {self.where} are not applied: {error}")
             except CitadelError as error:
                 self.held = None
                 self._meter.policy_load("failed")
@@ -190,7 +212,10 @@ class PolicySource:
                 f"if that is meant: citadel policy confirm {policies.version}"
             )
             return
-        await asyncio.to_thread(self._kept.save, reading.texts, reading.label)
+        try:
+            await asyncio.to_thread(self._kept.save, reading.texts, reading.label)
+        except CitadelError as error:
+            raise _Unkept(error.sentence()) from None
         self._switch(documents, policies, restored=False, label=reading.label)
         self.held, self.fault = None, ""
         self._meter.policy_load("applied")
@@ -228,6 +253,10 @@ class PolicySource:
         if fault != self.fault:
             log.error("the policies are not as their source says", fault=fault)
         self.fault = fault
+
+
+class _Unkept(Exception):
+    """The set is good, and could not be written to disk."""
 
 
 def _shortly(error: CitadelError) -> str:

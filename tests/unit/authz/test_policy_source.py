@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
@@ -112,6 +113,86 @@ async def test_a_volume_of_kubernetes_is_followed(tmp_path: Path, kept: KeptPoli
         await until(lambda: names(one) == {"a", "b", "c"})
 
 
+async def test_a_set_is_never_made_of_two_versions_of_a_volume(tmp_path: Path, kept: KeptPolicies) -> None:
+    volume = tmp_path / "volume"
+    for version in ("1", "2"):
+        (volume / f"..{version}").mkdir(parents=True)
+        for name in ("a", "b", "c"):
+            (volume / f"..{version}" / f"{name}.yaml").write_text(policy(f"{name}{version}"))
+            (volume / f"..{version}" / f"also-{name}.yaml").write_text(policy(name))
+    (volume / "..data").symlink_to("..1")
+    one = source(volume, kept)
+    seen: set[frozenset[str]] = set()
+    async with running(one):
+        for turn in range(40):
+            (volume / "..data_tmp").symlink_to(f"..{turn % 2 + 1}")
+            (volume / "..data_tmp").replace(volume / "..data")
+            await asyncio.sleep(0.02 if turn % 3 else 0.06)
+            seen.add(frozenset(names(one)))
+        await until(lambda: names(one) == {"a", "b", "c", "a2", "b2", "c2"})
+    whole = {frozenset({"a", "b", "c", *(f"{name}{version}" for name in "abc")}) for version in "12"}
+    assert seen <= {*whole, frozenset()}
+
+
+async def test_files_that_come_and_go_while_they_are_read_lose_none_of_the_others(
+    folder: Path, kept: KeptPolicies
+) -> None:
+    meter = Meter()
+    (folder / "a.yaml").write_text(policies("a", "b", "c"))
+    async with running(source(folder, kept, meter)) as one:
+        await until(lambda: names(one) == {"a", "b", "c"})
+        for turn in range(60):
+            passing = folder / f"x{turn % 3}.yaml"
+            if passing.exists():
+                passing.unlink()
+            else:
+                passing.write_text(policy(f"x{turn % 3}"))
+            await asyncio.sleep(0.001 * (turn % 25))
+            assert names(one) >= {"a", "b", "c"}
+        for left in folder.glob("x*.yaml"):
+            left.unlink()
+        await until(lambda: names(one) == {"a", "b", "c"} and one.fault == "")
+    assert "held" not in meter.outcomes
+
+
+async def test_an_empty_mount_in_its_place_changes_nothing(folder: Path, kept: KeptPolicies) -> None:
+    (folder / "a.yaml").write_text(policies("a", "b"))
+    async with running(source(folder, kept)) as one:
+        await until(lambda: len(names(one)) == 2)
+        folder.rename(folder.with_name("away"))
+        folder.mkdir()
+        await until(lambda: one.held is not None)
+        assert (names(one), "has no AuthorizationPolicy any more" in one.fault) == ({"a", "b"}, True)
+    async with running(source(folder, kept)) as again:  # nor does a restart open anything
+        await until(lambda: again.held is not None)
+        assert names(again) == {"a", "b"}
+
+
+async def test_what_editors_leave_beside_a_file_is_no_policy(folder: Path, kept: KeptPolicies) -> None:
+    given = folder / "a.yaml"
+    given.write_text(policies("a", "b"))
+    async with running(source(folder, kept)) as one:
+        await until(lambda: names(one) == {"a", "b"})
+        (folder / ".a.yaml.swp").write_bytes(b"b0VIM 9.1\0")
+        (folder / "4913").write_text("")
+        (folder / "4913").unlink()
+        given.rename(folder / "a.yaml~")  # as vim writes, with a backup
+        given.write_text(policies("a", "b", "c"))
+        (folder / "#a.yaml#").write_text("half of")
+        await until(lambda: names(one) == {"a", "b", "c"})
+        assert one.fault == ""
+
+
+async def test_a_pipe_in_the_folder_keeps_nobody_waiting(folder: Path, kept: KeptPolicies) -> None:
+    (folder / "a.yaml").write_text(policies("a"))
+    async with running(source(folder, kept)) as one:
+        await until(lambda: names(one) == {"a"})
+        os.mkfifo(folder / "b.yaml")
+        await until(lambda: "b.yaml: it is not a regular file" in one.fault)
+        (folder / "b.yaml").unlink()
+        await until(lambda: one.fault == "")
+
+
 async def test_a_mistake_leaves_the_last_good_set_in_force_over_a_restart(folder: Path, kept: KeptPolicies) -> None:
     meter = Meter()
     (folder / "a.yaml").write_text(policies("a"))
@@ -183,9 +264,14 @@ async def test_what_is_held_back_is_forgotten_when_the_policies_come_back(folder
 async def test_a_set_that_cannot_be_kept_is_not_applied(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (folder / "a.yaml").write_text(policies("a"))
-    async with running(source(folder, KeptPolicies(tmp_path / "file" / "last.json"))) as one:
+    origin = FolderOrigin(folder, rest=timedelta(milliseconds=20), heartbeat=3600)
+    kept = KeptPolicies(tmp_path / "file" / "last.json")
+    async with running(PolicySource(origin, FACTS, kept, ManualClock(), retry=0.05)) as one:
         await until(lambda: "cannot be written" in one.fault)
         assert one.policies is None
+        (tmp_path / "file").unlink()  # when it can be, it is, though nothing else changes
+        await until(lambda: names(one) == {"a"})
+        assert one.fault == ""
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": "other"}', "\0", "[" * 100_000])
