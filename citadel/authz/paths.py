@@ -49,8 +49,9 @@ def normalize(path: str, mode: PathNormalization, *, seen: bool = False) -> str:
     percent-encoded or stood behind a backslash. Envoy would resolve it on a second pass, some upstreams do, others
     do not.
     """
-    if _PLAIN.fullmatch(path) and "/." not in path:
-        if "//" not in path or mode is PathNormalization.NONE or mode is PathNormalization.BASE:
+    bare, _, query = path.partition("?")
+    if _PLAIN.fullmatch(bare) and "/." not in bare and not _REFUSED.search(query):
+        if "//" not in bare or mode is PathNormalization.NONE or mode is PathNormalization.BASE:
             return path
         return _merge_slashes(path)
     if not path or path == "*":
@@ -61,10 +62,9 @@ def normalize(path: str, mode: PathNormalization, *, seen: bool = False) -> str:
         raise BadPath(path, f"{refused[0]!r} is not allowed in it")
     if mode is PathNormalization.NONE:
         return path
-    bare, mark, query = path.partition("?")
     if seen and _DOT_WITH_PARAMETER.search(bare):
         raise BadPath(path, "a dot segment with parameters came through the normalisation of a listener")
-    return _normal_form(path, bare, mode) + mark + query
+    return _normal_form(path, bare, mode) + path[len(bare) :]
 
 
 def without_query(path: str) -> str:

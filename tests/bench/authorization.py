@@ -53,7 +53,7 @@ def rows() -> Iterator[Row]:
     parsed: dict[int, float] = {}
     raw: dict[int, float] = {}
     for size in SIZES:
-        policies = compile(_policies(size), _FACTS)
+        policies = compile(policies_of(size), _FACTS)
         asked = _asked(size)
         requests = [_request(*one) for one in asked]
         wire = [_wire(*one) for one in asked]
@@ -80,7 +80,7 @@ def _flat(name: str, figures: dict[int, float]) -> Row:
 
 def _compile_rows(size: int) -> Iterator[Row]:
     began = time.process_time()
-    policies = compile(_policies(size), _FACTS)
+    policies = compile(policies_of(size), _FACTS)
     yield Row(f"compile {size:,} policies", (time.process_time() - began) * 1e3, "ms CPU")
     changed = [one.policy for one in policies.compiled]
     changed[size // 2] = replace(changed[size // 2], action=Action.DENY)
@@ -115,7 +115,7 @@ def _parse_and_decide(policies: PolicySet, wire: dict[str, Any]) -> Decision:
     return decide(policies, _CART, _parse(wire))
 
 
-def _policies(size: int) -> list[AuthorizationPolicy]:
+def policies_of(size: int) -> list[AuthorizationPolicy]:
     return [
         AuthorizationPolicy(
             Metadata(PolicyName("shop", f"allow-{number}")),

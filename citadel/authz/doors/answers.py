@@ -88,17 +88,17 @@ def _add(options: Iterable[base_pb2.HeaderValueOption], name: str, value: str) -
 def _metadata(ruling: Ruling) -> struct_pb2.Struct:
     """Under the filter's own name: for access logs, `%DYNAMIC_METADATA(envoy.filters.http.ext_authz:policy)%`."""
     decision = ruling.decision
-    fields = {
-        "id": struct_pb2.Value(string_value=ruling.id),
-        "outcome": struct_pb2.Value(string_value=decision.outcome.value),
-        "reason": struct_pb2.Value(string_value=decision.reason.value),
-        "version": struct_pb2.Value(string_value=ruling.version),
-    }
+    struct = struct_pb2.Struct()
+    fields = struct.fields
+    fields["id"].string_value = ruling.id
+    fields["outcome"].string_value = decision.outcome.value
+    fields["reason"].string_value = decision.reason.value
+    fields["version"].string_value = ruling.version
     if decision.policy is not None:
-        fields["policy"] = struct_pb2.Value(string_value=str(decision.policy))
-        fields["rule"] = struct_pb2.Value(number_value=decision.rule or 0)
+        fields["policy"].string_value = str(decision.policy)
+        fields["rule"].number_value = decision.rule or 0
     if decision.action is not None:
-        fields["action"] = struct_pb2.Value(string_value=decision.action.value)
+        fields["action"].string_value = decision.action.value
     if decision.dry_run_outcome is not None:
-        fields["dry_run_outcome"] = struct_pb2.Value(string_value=decision.dry_run_outcome.value)
-    return struct_pb2.Struct(fields=fields)
+        fields["dry_run_outcome"].string_value = decision.dry_run_outcome.value
+    return struct

@@ -6,6 +6,7 @@ more than one way, and all readings come back: only what every one of them allow
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from ipaddress import ip_address
@@ -44,39 +45,35 @@ def read(
     """
     if not attributes.HasField("destination"):
         raise BadAttributes("the check names no destination")
-    source = _ip(attributes.source.address)
+    source = remote = _ip(attributes.source.address)
     metadata = _metadata(attributes) if claims else {}
-    request = Request(
-        port=_port(attributes.destination.address),
-        peer=peer_id(attributes.source.principal, trust_domains),
-        source_ip=source,
-        remote_ip=source,
-        destination_ip=_ip(attributes.destination.address),
-        sni=attributes.tls_session.sni.lower(),
-        metadata=metadata,
-    )
-    if not attributes.request.HasField("http"):
-        return (request,)
-    http = _http(attributes.request.http, path_normalized)
-    jwt = metadata.get(JWT_FILTER, {}).get(JWT_PAYLOAD)
-    if isinstance(jwt, dict):
-        http = replace(http, jwt=jwt)
-    remote = original_client(http.headers.get(_FORWARDED_FOR, ()), source, trusted_proxies)
-    request = replace(request, http=http, remote_ip=remote)
-    if attributes.request.http.HasField("header_map"):
-        return (request,)
-    return tuple(replace(request, http=replace(http, headers=one)) for one in readings(http.headers, header_names))
+    https: Sequence[HttpRequest | None] = (None,)
+    if attributes.request.HasField("http"):
+        wire = attributes.request.http
+        jwt = metadata.get(JWT_FILTER, {}).get(JWT_PAYLOAD)
+        http = _http(wire, path_normalized, jwt if isinstance(jwt, dict) else None)
+        if trusted_proxies:
+            remote = original_client(http.headers.get(_FORWARDED_FOR, ()), source, trusted_proxies)
+        https = (http,) if wire.HasField("header_map") else _read_in_every_way(http, header_names)
+    port, destination = _port(attributes.destination.address), _ip(attributes.destination.address)
+    peer, sni = peer_id(attributes.source.principal, trust_domains), attributes.tls_session.sni.lower()
+    return tuple(Request(port, peer, source, remote, destination, sni, one, metadata) for one in https)
 
 
 def peer_id(principal: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
     """A certificate's first URI SAN, or something else of it: only the SPIFFE ID of a domain that we know counts."""
+    peer = _read_peer(principal)
+    return peer if peer is not None and peer.trust_domain in trust_domains else None
+
+
+@lru_cache(maxsize=4096)  # as with addresses
+def _read_peer(principal: str) -> SpiffeId | None:
     if not principal.startswith(SCHEME):
         return None
     try:
-        peer = SpiffeId.parse(principal)
+        return SpiffeId.parse(principal)
     except BadSpiffeId:
         return None
-    return peer if peer.trust_domain in trust_domains else None
 
 
 def _ip(address: address_pb2.Address) -> IpAddress | None:
@@ -95,12 +92,17 @@ def _port(address: address_pb2.Address) -> int | None:
     return address.socket_address.port_value or None
 
 
-def _http(http: attribute_context_pb2.AttributeContext.HttpRequest, path_normalized: bool) -> HttpRequest:
+def _http(
+    http: attribute_context_pb2.AttributeContext.HttpRequest,
+    path_normalized: bool,
+    jwt: Mapping[str, JsonValue] | None,
+) -> HttpRequest:
     """With raw headers (the filter's encode_raw_headers) nothing was joined, and bytes are as they came."""
     if http.HasField("header_map"):
         headers = _raw(http.header_map.headers)
     else:
-        headers = {name.lower(): (value,) for name, value in http.headers.items()}
+        given = http.headers
+        headers = {name.lower(): (given[name],) for name in given}  # a protobuf map is slow at items()
     if len(headers) > MAX_HEADERS:
         raise BadAttributes(f"the request has more than {MAX_HEADERS} headers")
     method = _pseudo(headers, ":method", http.method)
@@ -111,7 +113,8 @@ def _http(http: attribute_context_pb2.AttributeContext.HttpRequest, path_normali
         _pseudo(headers, ":path", http.path) or "",
         _pseudo(headers, ":authority", http.host),
         headers,
-        path_normalized=path_normalized,
+        jwt,
+        path_normalized,
     )
 
 
@@ -136,6 +139,12 @@ def _pseudo(headers: dict[str, tuple[str, ...]], name: str, field: str) -> str |
     if field and given[0].isascii() and field != given[0]:  # others Envoy had to change to put them into the field
         raise BadAttributes(f"the request has two different {name}")
     return given[0]
+
+
+def _read_in_every_way(http: HttpRequest, names: frozenset[str]) -> Sequence[HttpRequest]:
+    """The request with its headers in every way in which they can have been sent, as far as policies look at them."""
+    given = http.headers
+    return [http if one is given else replace(http, headers=one) for one in readings(given, names)]
 
 
 def original_client(forwarded: tuple[str, ...], source: IpAddress | None, trusted_proxies: int) -> IpAddress | None:

@@ -14,7 +14,7 @@ class BadAttributes(Exception):
     """A check that is no question: it lacks what each has, or contradicts itself. The message is for the log."""
 
 
-def readings(headers: Mapping[str, tuple[str, ...]], names: frozenset[str]) -> Iterator[dict[str, tuple[str, ...]]]:
+def readings(headers: Mapping[str, tuple[str, ...]], names: frozenset[str]) -> Iterator[Mapping[str, tuple[str, ...]]]:
     """The headers in every way in which they can have been sent, as far as policies look at them (`names`).
 
     Raises BadAttributes if there are too many ways."""
@@ -23,6 +23,9 @@ def readings(headers: Mapping[str, tuple[str, ...]], names: frozenset[str]) -> I
         for name, values in headers.items()
         if name in names and name not in JOINED_HEADERS and any("," in value for value in values)
     }
+    if not unclear:
+        yield headers
+        return
     count = 1
     for ways in unclear.values():
         count *= len(ways)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -28,10 +28,17 @@ class Registered:
         return segments[2] if len(segments) > 2 and segments[1] == "ns" else ""
 
     def workload(self, default_namespace: str) -> Workload:
-        namespace = self.namespace or default_namespace
+        known = self._workload
+        if known.namespace or not default_namespace:
+            return known
+        return replace(known, namespace=default_namespace)
+
+    @cached_property
+    def _workload(self) -> Workload:
+        """Of its own namespace, if it has one."""
         gateway = self.labels.get(GATEWAY_NAME, "")
         kind = WorkloadKind.GATEWAY if gateway else WorkloadKind.WORKLOAD
-        return Workload(namespace, self.labels, kind, gateway)
+        return Workload(self.namespace, self.labels, kind, gateway)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,15 @@
-"""ext_authz on grpc.aio: the transport of `check`. Bytes in, bytes out; no call is ever aborted."""
+"""ext_authz as a gRPC service, on grpc.aio: bytes in, bytes out; no call is ever aborted. `over_asgi`: another edge."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import grpc
 import structlog
 
 from citadel.authz.decision import Reason
 from citadel.authz.doors.check import Checked, Door
-from citadel.authz.doors.ports import Callers
+from citadel.authz.doors.ports import Callers, Connection
 from citadel.errors import CitadelError, PermissionDenied, Unavailable
 
 SERVICE = "envoy.service.auth.v3.Authorization"
@@ -25,18 +24,19 @@ class AuthorizationService:
         self._callers = callers
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        handler = grpc.unary_unary_rpc_method_handler(self._check)
+        handler = grpc.unary_unary_rpc_method_handler(self.answer)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Check": handler}),))
 
-    async def _check(self, message: bytes, context: Any) -> bytes:
-        checked = await self._checked(message, context, time.perf_counter())
+    async def answer(self, message: bytes, connection: Connection) -> bytes:
+        """The answer to a serialised CheckRequest, whatever carries the two. Raises nothing but CancelledError."""
+        checked = await self._checked(message, connection, time.perf_counter())
         serialized: bytes = checked.response.SerializeToString()
         return serialized
 
-    async def _checked(self, message: bytes, context: Any, began: float) -> Checked:
+    async def _checked(self, message: bytes, connection: Connection, began: float) -> Checked:
         reason, why = Reason.INTERNAL_ERROR, ""
         try:
-            caller = await self._callers.caller(context)
+            caller = await self._callers.caller(connection)
         except PermissionDenied as error:
             reason, why = Reason.UNKNOWN_WORKLOAD, error.message
         except Unavailable as error:
@@ -48,4 +48,4 @@ class AuthorizationService:
             why = type(defect).__name__
         else:
             return await self._door.check(message, caller, began=began)
-        return self._door.refused(context.peer(), reason, why, began=began)
+        return self._door.refused(connection.peer(), reason, why, began=began)

@@ -165,4 +165,4 @@ def test_a_defect_of_ours_is_a_denial_with_a_reason_of_its_own() -> None:
     broken = replace(get(), http=HttpRequest("GET", None))  # type: ignore[arg-type]  # what must not be
     decision = decide(compiled(policy(Action.ALLOW, ANY)), SHOP, broken)
     assert (decision.outcome, decision.reason) == (Outcome.DENY, Reason.INTERNAL_ERROR)
-    assert decision.detail.startswith("TypeError")
+    assert decision.detail.startswith("AttributeError")
