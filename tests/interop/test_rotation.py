@@ -13,7 +13,7 @@ import pytest
 
 from citadel.sds.bootstrap import Variant
 from tests.support import desk
-from tests.support.envoys import CHURN, Mesh, mesh, wait_for
+from tests.support.envoys import CHURN, TCP, WAYS, Mesh, mesh, wait_for
 from tests.support.load import Load
 from tests.support.presented import taken_from
 
@@ -37,7 +37,8 @@ class Site:
     def __init__(self, made: Mesh) -> None:
         self.mesh = made
         self.up = made.up
-        self.pairs = {v.value: made.pair(v.value, v, ttl=TTL) for v in (Variant.SOTW, Variant.DELTA_ADS)}
+        ways = {Variant.SOTW: (*WAYS, TCP), Variant.DELTA_ADS: WAYS}
+        self.pairs = {v.value: made.pair(v.value, v, ways=called, ttl=TTL) for v, called in ways.items()}
         self.listeners = {
             f"{name}/{way}": path for name, pair in self.pairs.items() for way, path in pair.listeners.items()
         }
@@ -46,7 +47,7 @@ class Site:
     def undisturbed(self) -> Iterator[Load]:
         """Inside, nothing fails on either side of any connection."""
         before = self.failures()
-        with Load(self.listeners, per_second=15) as load:
+        with Load(self.listeners, per_second=15, given_up=[f"{name}/{TCP}" for name in self.pairs]) as load:
             load.wait_for(5)
             yield load
             load.wait_for(10)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import structlog
 
 from citadel.cli.app import app
 from citadel.cli.run import run
@@ -37,6 +38,7 @@ class CommandLine:
 
     def __call__(self, *args: object, **env: str) -> Ended:
         out, err = io.StringIO(), io.StringIO()
+        logging = structlog.get_config()  # some commands set it, for what is a process of their own
         with self._monkeypatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("CITADEL_")]:
                 patch.delenv(name)
@@ -44,6 +46,7 @@ class CommandLine:
                 patch.setenv(name, value)
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 code = run(app, [str(arg) for arg in args])
+        structlog.configure(**logging)
         ended = Ended(code, out.getvalue(), err.getvalue())
         assert "Traceback" not in ended.out + ended.err
         return ended

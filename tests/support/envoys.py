@@ -203,8 +203,8 @@ class Pair:
         return {f"{one.name}: {name}": value for one in self.both for name, value in one.failures().items()}
 
 
-#: Ways of calling: a handshake for every request; connections that are kept; HTTP/2.
-CHURN, KEEP, HTTP2 = "churn", "keep", "http2"
+#: Ways of calling: a handshake for every request; connections that are kept; HTTP/2. And bytes, which both sides proxy.
+CHURN, KEEP, HTTP2, TCP = "churn", "keep", "http2", "tcp"
 WAYS = (CHURN, KEEP, HTTP2)
 
 
@@ -263,16 +263,23 @@ class Mesh:
         inbound = Inbound(mtls, Address.unix(os.fspath(self._application)))
         pinned = SpiffeId.parse(f"spiffe://example.org{expected or f'/{name}/server'}")
         listeners = {way: self.folder / f"{name}.{way}" for way in ways}
+        bytes_mtls = Address.unix(os.fspath(self.folder / f"{name}.mtls-tcp"))
         upstreams = [
             Upstream(
-                way, Address.unix(os.fspath(path)), mtls, (pinned,), Protocol.HTTP2 if way == HTTP2 else Protocol.HTTP1
+                way,
+                Address.unix(os.fspath(path)),
+                bytes_mtls if way == TCP else mtls,
+                (pinned,),
+                Protocol.HTTP2 if way == HTTP2 else Protocol.HTTP1,
             )
             for way, path in listeners.items()
         ]
         document = bootstrap(replace(plan, node_id=f"{node or name}-s", inbound=inbound))
+        if TCP in ways:
+            _proxy_bytes_too(document, bytes_mtls)
         server = self.envoy(f"{name}-s", _trusting(document, server_trusts) if server_trusts else document)
         calling = bootstrap(replace(plan, node_id=f"{node or name}-c", upstreams=upstreams))
-        client = self.envoy(f"{name}-c", _churned(calling))
+        client = self.envoy(f"{name}-c", _calling_with_bytes(_churned(calling)))
         return Pair(name, server, client, listeners)
 
     def envoy(self, name: str, document: dict[str, Any]) -> Envoy:
@@ -288,6 +295,30 @@ def _churned(document: dict[str, Any]) -> dict[str, Any]:
         if cluster["name"] == CHURN:
             (options,) = cluster["typed_extension_protocol_options"].values()
             options["common_http_protocol_options"]["max_requests_per_connection"] = 1
+    return document
+
+
+def _tcp_proxy(cluster: str) -> dict[str, Any]:
+    proxy = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    longest = f"{_LONGEST_CONNECTION:g}s"
+    config = {"@type": proxy, "stat_prefix": cluster, "cluster": cluster, "max_downstream_connection_duration": longest}
+    return {"name": "envoy.filters.network.tcp_proxy", "typed_config": config}
+
+
+def _proxy_bytes_too(document: dict[str, Any], address: Address) -> None:
+    """A second listener with the same TLS, for whatever is inside of it."""
+    (inbound,) = document["static_resources"]["listeners"]
+    (chain,) = inbound["filter_chains"]
+    chains = [{**chain, "filters": [_tcp_proxy("application")]}]
+    listener = {"name": "inbound-tcp", "address": address.envoy, "filter_chains": chains}
+    document["static_resources"]["listeners"].append(listener)
+
+
+def _calling_with_bytes(document: dict[str, Any]) -> dict[str, Any]:
+    """The listener that is named for it proxies bytes."""
+    for listener in document["static_resources"]["listeners"]:
+        if listener["name"] == f"outbound_{TCP}":
+            listener["filter_chains"] = [{"filters": [_tcp_proxy(TCP)]}]
     return document
 
 

@@ -6,14 +6,16 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 from citadel.demo.traffic import Tally, answer
 
 _PATIENCE = 10.0  # seconds that a request may take
 _CONNECTIONS = 2  # to each listener
+_REQUESTS = 10  # on a connection that is given up after some
 
 
 class Application:
@@ -46,11 +48,14 @@ class Application:
 
 class Load:
     """Asks each of `listeners` (sockets by name) `per_second` times a second, on connections that stay open, as long as
-    the context lasts. What became of the requests is in `tallies`, by the same names; it may be read meanwhile."""
+    the context lasts. What became of the requests is in `tallies`, by the same names; it may be read meanwhile.
+    `given_up`: listeners whose connections are closed by us after a second or so: who proxies TCP cannot say that one
+    is about to end."""
 
-    def __init__(self, listeners: Mapping[str, Path], *, per_second: float) -> None:
+    def __init__(self, listeners: Mapping[str, Path], *, per_second: float, given_up: Collection[str] = ()) -> None:
         self.tallies = {name: Tally() for name in listeners}
         self._listeners = listeners
+        self._given_up = frozenset(given_up)
         self._pause = _CONNECTIONS / per_second
         self._ending = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
@@ -84,9 +89,11 @@ class Load:
         async with asyncio.TaskGroup() as group:
             for name, path in self._listeners.items():
                 for number in range(_CONNECTIONS):
-                    group.create_task(self._ask(path, self.tallies[name], number * self._pause / _CONNECTIONS))
+                    longest = _REQUESTS if name in self._given_up else inf
+                    delay = number * self._pause / _CONNECTIONS
+                    group.create_task(self._ask(path, self.tallies[name], delay, longest))
 
-    async def _ask(self, path: Path, tally: Tally, delay: float) -> None:
+    async def _ask(self, path: Path, tally: Tally, delay: float, longest: float) -> None:
         await asyncio.sleep(delay)
         connection: _Connection | None = None
         due = time.monotonic()
@@ -104,7 +111,7 @@ class Load:
                 if connection is not None:
                     connection.close()
                 connection = None
-            if connection is not None and connection.ended:
+            if connection is not None and (connection.ended or connection.requests >= longest):
                 connection.close()
                 connection = None
             due = max(due + self._pause, time.monotonic() - 1)
@@ -117,6 +124,7 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self.requests = 0
         self.ended = False  # the other side said that it takes no more requests on it
 
     @classmethod
@@ -125,6 +133,7 @@ class _Connection:
 
     async def get(self) -> int:
         """One request's status. Raises OSError, EOFError."""
+        self.requests += 1
         self._writer.write(b"GET /hello HTTP/1.1\r\nhost: app.test\r\n\r\n")
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         self.ended = b"\r\nconnection: close\r\n" in head

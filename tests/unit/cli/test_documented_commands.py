@@ -14,7 +14,7 @@ from tests.unit.cli.test_commands import every_help
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-_STARTS = ("up", "init")  # these would do something
+_STARTS = ("up", "init", "demo")  # these would do something
 _COMMAND = re.compile(r"\$\([^)]*\)")
 _SHELL = re.compile(r"[|&<>;]|2>|\(|\)")
 
