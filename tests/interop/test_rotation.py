@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,11 +44,15 @@ class Site:
             f"{name}/{way}": path for name, pair in self.pairs.items() for way, path in pair.listeners.items()
         }
 
+    def load(self, more: Mapping[str, Path] | None = None) -> Load:
+        listeners = {**self.listeners, **(more or {})}
+        return Load(listeners, per_second=15, given_up=[name for name in listeners if name.endswith(TCP)])
+
     @contextmanager
     def undisturbed(self) -> Iterator[Load]:
         """Inside, nothing fails on either side of any connection."""
         before = self.failures()
-        with Load(self.listeners, per_second=15, given_up=[f"{name}/{TCP}" for name in self.pairs]) as load:
+        with self.load() as load:
             load.wait_for(5)
             yield load
             load.wait_for(10)
@@ -270,7 +275,7 @@ def test_the_wrong_order_forced_makes_the_same_load_fail() -> None:
         site = Site(made)
         pem = site.up.run("bundle", "show").stdout
         stubborn = made.pair("stubborn", ways=[CHURN], ttl=TTL, server_trusts=pem)
-        with Load(site.listeners | stubborn.listeners, per_second=15) as load:
+        with site.load(stubborn.listeners) as load:
             load.wait_for(5)
             site.up.run("root", "prepare")
             wait_for("all but one", lambda: _behind(site) == {"stubborn-s"})
