@@ -29,6 +29,7 @@ from citadel.vault import (
     VaultAccess,
     VaultKeys,
     VaultLeafIssuer,
+    VaultMeter,
     VaultRoot,
     leaf_issuer_needs,
     pki_needs,
@@ -39,7 +40,12 @@ from citadel.vault import (
 
 
 def vault_session(
-    settings: Settings, env: Mapping[str, str], clock: Clock, *, sign_in: SignIn | None = None
+    settings: Settings,
+    env: Mapping[str, str],
+    clock: Clock,
+    *,
+    sign_in: SignIn | None = None,
+    meter: VaultMeter | None = None,
 ) -> Session | None:
     """A session that has not signed in yet, by `sign_in` or as configured; None if no Vault is configured."""
     vault = settings.vault
@@ -54,7 +60,7 @@ def vault_session(
         client_certificate=(pair[0], pair[1]) if pair[0] is not None and pair[1] is not None else None,
         timeout=vault.timeout,
     )
-    return Session(access, clock)
+    return Session(access, clock, meter=meter)
 
 
 def vault_root(settings: Settings, session: Session, clock: Clock) -> VaultRoot:
@@ -144,9 +150,9 @@ def _sign_in(settings: Settings, env: Mapping[str, str]) -> SignIn:
     mount = auth.mount or auth.method
     match auth.method:
         case "token":
-            return TokenSignIn(_secret(auth.token_file, env))
+            return TokenSignIn(_secret(auth.token_file, env), auth.wrapped)
         case "approle":
-            return AppRoleSignIn(auth.role_id, _secret(auth.secret_id_file, env), mount)
+            return AppRoleSignIn(auth.role_id, _secret(auth.secret_id_file, env), mount, auth.wrapped)
         case "kubernetes" | "jwt":
             return JwtSignIn(auth.role, auth.jwt_file or SERVICE_ACCOUNT_TOKEN, mount)
         case "cert":

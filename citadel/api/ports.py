@@ -70,6 +70,28 @@ class PolicyView:
     """Of the set in force, where it comes from the store: `v12`."""
 
 
+@dataclass(frozen=True, slots=True)
+class VaultView:
+    """How the session with Vault stands. `server_version` empty: Vault did not answer. `lasts`: how long what is held
+    will last without it, as a sentence."""
+
+    address: str
+    signed_in_as: str
+    policies: Sequence[str]
+    token_until: datetime | None
+    token_renewed_at: datetime | None
+    fault: str
+    fault_since: datetime | None
+    last_fault: str
+    last_fault_at: datetime | None
+    server_version: str
+    cluster: str
+    initialised: bool
+    sealed: bool
+    standby: bool
+    lasts: str
+
+
 class Situation(Protocol):
     """What `status` tells beyond what the stores know."""
 
@@ -85,6 +107,9 @@ class Situation(Protocol):
     def held(self) -> Sequence[HeldView]: ...
 
     def waiting(self) -> Sequence[str]: ...
+
+    def vault(self) -> VaultView | None:
+        """None: none is configured."""
 
     def policies(self) -> PolicyView | None:
         """None: none are configured."""

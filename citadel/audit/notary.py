@@ -36,6 +36,7 @@ class Notary:
         self._signed = 0
         self._turn = asyncio.Lock()
         self._fault = ""
+        self._try_again = False
 
     async def open(self) -> None:
         """Find the key, or make it, and look whether the chain goes on where it was last signed for.
@@ -45,10 +46,12 @@ class Notary:
         """
         try:
             self._private = await self._find_key()
-        except FailedPrecondition as error:
+        except (FailedPrecondition, Unavailable) as error:
             self._fault = error.sentence()
             log.error("audit checkpoints cannot be signed", error=self._fault)
+            self._try_again = isinstance(error, Unavailable)  # its key-encryption key is elsewhere, and away
             return
+        self._fault, self._try_again = "", False
         report = await self._auditor.verify_tail(self._chain.writer)
         self._signed = report.signed
         if report.faults:
@@ -66,6 +69,8 @@ class Notary:
         Raises Unavailable, and FailedPrecondition if there is no key to sign with.
         """
         async with self._turn:
+            if self._try_again:
+                await self.open()
             private = self._key()
             tip = self._chain.tip()
             if tip is None or tip[0] <= self._signed:

@@ -51,7 +51,9 @@ class InForce:
             return
         try:
             self._current = await self._with_key(signer, *_validity(signer, book))
-        except Unavailable:
+        except Unavailable as error:
+            if self._current is None:
+                self._why_not = error.message
             raise
         except CitadelError as error:
             self._current, self._why_not = None, error.message

@@ -198,6 +198,26 @@ def policies(one: admin.Policies) -> Document:
     }
 
 
+def vault(one: admin.Vault) -> Document:
+    return {
+        "address": one.address,
+        "signed_in_as": one.signed_in_as,
+        "policies": list(one.policies),
+        "token_until": time(one.token_until),
+        "token_renewed_at": time(one.token_renewed_at),
+        "fault": one.fault,
+        "fault_since": time(one.fault_since),
+        "last_fault": one.last_fault,
+        "last_fault_at": time(one.last_fault_at),
+        "server_version": one.server_version,
+        "cluster": one.cluster,
+        "initialised": one.initialised,
+        "sealed": one.sealed,
+        "standby": one.standby,
+        "lasts": one.lasts,
+    }
+
+
 def status(one: admin.Status) -> Document:
     return {
         "version": one.version,
@@ -211,6 +231,7 @@ def status(one: admin.Status) -> Document:
         "entries": one.entries,
         "streams": one.streams,
         "policies": policies(one.policies) if one.HasField("policies") else None,
+        "vault": vault(one.vault) if one.HasField("vault") else None,
         "checks": [{"name": c.name, "ok": c.ok, "reason": c.reason, "since": time(c.since)} for c in one.checks],
         "authorities": [authority(a) for a in one.authorities],
         "identities": [

@@ -164,7 +164,17 @@ def _head(now: datetime) -> list[Column]:
         Column("entries", lambda d: "unknown" if d["store"]["error"] else str(d["entries"])),
         field("streams", "streams"),
         Column("policies", _policies),
+        Column("vault", _vault),
     ]
+
+
+def _vault(document: Document) -> str:
+    found = document["vault"]
+    if found is None:
+        return "none configured"
+    if found["fault"]:
+        return f"{found['fault']} (since {found['fault_since']}); {found['lasts']}"
+    return f"{found['address']}, signed in as {found['signed_in_as'] or 'nobody yet'}"
 
 
 def _policies(document: Document) -> str:

@@ -1,18 +1,23 @@
-"""`citadel vault`: whether Vault is as it must be. Needs no running Citadel."""
+"""`citadel vault`: whether Vault is as it must be, and how a running Citadel stands with it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState
+from citadel.cli import documents
+from citadel.cli.client import connect
+from citadel.cli.documents import when
 from citadel.cli.exits import Exit
-from citadel.cli.options import ConfigOption, YesOption, examples, load_config
-from citadel.cli.output import Document, Format, FormatOption, field, show_list
+from citadel.cli.options import ConfigOption, SocketOption, YesOption, examples, load_config
+from citadel.cli.output import Column, Document, Format, FormatOption, field, show_list, show_one
 from citadel.cli.vault_setup import Cli, operators_token, show_commands
 from citadel.cli.vault_setup import apply as apply_setup
 from citadel.clock import SystemClock
@@ -25,8 +30,8 @@ from citadel.vault import (
     Permission,
     PkiMount,
     Session,
+    TransitKek,
     beyond,
-    checked_kek,
     examine,
     hcl,
     role_differences,
@@ -34,12 +39,12 @@ from citadel.vault import (
 )
 from citadel.vault_parts import leaf_profile, vault_leaf_issuer, vault_needs, vault_root, vault_session
 
-app = typer.Typer(help="Vault or OpenBao: set it up, check it.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Vault or OpenBao: setup, check, status.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def vault() -> None:
-    """Vault or OpenBao: set it up, check it."""
+    """Vault or OpenBao: setup, check, status."""
 
 
 @app.command(epilog=examples("citadel vault check", "citadel vault check -o json"))
@@ -62,6 +67,46 @@ def check(config: ConfigOption = None, output: FormatOption = Format.TABLE) -> N
         typer.echo("\nThe least policy for this configuration:\n\n" + hcl(needs), err=True)
     if any(one["result"] == "fail" for one in documents):
         raise typer.Exit(Exit.FAILED)
+
+
+@app.command(epilog=examples("citadel vault status", "citadel vault status -o json"))
+def status(config: ConfigOption = None, socket: SocketOption = None, output: FormatOption = Format.TABLE) -> None:
+    """Show how the running Citadel stands with Vault.
+
+    As whom it is signed in and until when, Vault's seal, how long what is held will last, and the last error.
+    """
+    with connect(config, socket) as client:
+        answer = client.call(client.admin.GetStatus, admin.GetStatusRequest())
+    if not answer.HasField("vault"):
+        raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
+    show_one(documents.vault(answer.vault), _standing(datetime.now(UTC)), output)
+
+
+def _standing(now: datetime) -> list[Column]:
+    return [
+        field("address", "address"),
+        Column("vault", _server),
+        field("signed in as", "signed_in_as", none="nobody"),
+        Column("policies", lambda d: ", ".join(d["policies"]) or "-"),
+        when("token renewed", "token_renewed_at", now, none="never"),
+        when("token ends", "token_until", now, none="never"),
+        field("fault", "fault", none="none"),
+        when("since", "fault_since", now),
+        field("without it", "lasts"),
+        field("last error", "last_fault", none="none"),
+        when("last seen", "last_fault_at", now),
+    ]
+
+
+def _server(one: Document) -> str:
+    if not one["server_version"]:
+        return "does not answer"
+    states = [
+        *([] if one["initialised"] else ["not initialised"]),
+        "sealed" if one["sealed"] else "unsealed",
+        "standby" if one["standby"] else "active",
+    ]
+    return f"{one['server_version']}, {', '.join(states)}" + (f", {one['cluster']}" if one["cluster"] else "")
 
 
 @app.command(epilog=examples("citadel vault setup --print", "citadel vault setup --apply --token-file admin-token"))
@@ -204,7 +249,7 @@ async def _role(settings: Settings, session: Session) -> list[Document]:
 
 async def _kek(session: Session, kek: TransitKey) -> Document:
     try:
-        await checked_kek(session, kek.mount, kek.name)
+        await TransitKek(session, kek.mount, kek.name).look()
     except CitadelError as error:
         return _finding("fail", "key-encryption key", error.sentence())
     return _finding("ok", "key-encryption key", f"{kek} fits, and cannot leave Vault")

@@ -178,6 +178,10 @@ def _vault(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (("vault", "client_cert"), ("vault", "auth", "method")), "it must be set, since vault.auth.method is cert"
         )
+    if auth.wrapped and auth.method not in ("token", "approle"):
+        yield Conflict(
+            (("vault", "auth", "wrapped"), ("vault", "auth", "method")), f"{auth.method} has nothing that is wrapped"
+        )
     if vault.timeout < timedelta(seconds=0.1):
         yield Conflict((("vault", "timeout"),), "it must be at least 100ms")
     if vault.check < timedelta(seconds=1):

@@ -195,6 +195,10 @@ class VaultAuthSettings(Section):
     role_id: VaultPath = setting("", "For `approle`: the role id.")
     token_file: OptionalSecret = setting("", "For `token`: `file:PATH` (mode 0600) or `credential:NAME`.")
     secret_id_file: OptionalSecret = setting("", "For `approle`: `file:PATH` (mode 0600) or `credential:NAME`.")
+    wrapped: bool = setting(
+        False,
+        "For `token` and `approle`: the file holds the token of a wrapping, which opens once: each start needs one.",
+    )
     jwt_file: OptionalPath = setting(
         "", "For `kubernetes` and `jwt`: the file with the JWT. Empty: a Kubernetes pod's own token."
     )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from citadel.authz.sources import PolicySource
 from citadel.ca.authorities import Authorities
 from citadel.config import Settings
-from citadel.errors import CitadelError, FailedPrecondition, Unavailable
+from citadel.errors import FailedPrecondition, Unavailable
+from citadel.server.vault import lasts
 from citadel.telemetry.health import Health, Severity
 from citadel.vault import Session
 from citadel.workload.outage import Outage
@@ -30,21 +31,12 @@ def authority_checks(health: Health, authorities: Authorities, outage: Callable[
 def vault_checks(health: Health, vault: Session, settings: Settings, authorities: Authorities) -> None:
     """Warn only: what we hold, or workloads do, goes on. How long, is part of what is said."""
 
-    def lasts() -> str:
-        try:
-            current = authorities.current()
-        except CitadelError:
-            return "nothing that we hold can sign"
-        if current.elsewhere:
-            return "no certificates are issued meanwhile; workloads go on with theirs"
-        return f"certificates are issued from what we hold until {current.ends:%Y-%m-%dT%H:%M:%SZ}"
-
     async def answers() -> None:
         standing = vault.status()
         if standing.fault:
-            raise Unavailable(f"{standing.fault} (since {standing.since:%Y-%m-%dT%H:%M:%SZ}); {lasts()}")
+            raise Unavailable(f"{standing.fault} (since {standing.since:%Y-%m-%dT%H:%M:%SZ}); {lasts(authorities)}")
         if settings.root.kind == "vault" and authorities.plugged_fault:
-            raise Unavailable(f"{authorities.plugged_fault}; {lasts()}")
+            raise Unavailable(f"{authorities.plugged_fault}; {lasts(authorities)}")
 
     health.add("vault", answers, severity=Severity.WARNING)
 

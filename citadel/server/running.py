@@ -23,11 +23,12 @@ from citadel.folders import refuse_weak
 from citadel.server.admin import admin_socket
 from citadel.server.decisions import decision_point
 from citadel.server.ext_authz import ext_authz_port
+from citadel.server.late import looked_at
 from citadel.server.mesh_view import MeshView
 from citadel.server.server import Server
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
-from citadel.vault import Session, checked_kek
+from citadel.vault import Session, TransitKek
 from citadel.vault_parts import TransitPlace, vault_session
 from citadel.workload.listener import private_folder
 
@@ -39,7 +40,7 @@ async def _keks(settings: Settings, vault: Session | None) -> KekPlace:
     source = settings.keys.kek
     if isinstance(source, TransitKey):
         assert vault is not None  # config.checks says so
-        return TransitPlace(await checked_kek(vault, source.mount, source.name))
+        return TransitPlace(await looked_at(TransitKek(vault, source.mount, source.name)))
     if source.kind == "file":
         return FilePlace(Path(source.where))
     return CredentialPlace(source.where, os.environ.get("CREDENTIALS_DIRECTORY"))
@@ -51,12 +52,12 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
     refuse_weak(guarded_folders(settings))
     async with AsyncExitStack() as stack:
         url = database_url(settings, os.environ).get_secret_value()
-        vault = vault_session(settings, os.environ, clock)
+        metrics = Metrics(__version__)
+        vault = vault_session(settings, os.environ, clock, meter=metrics)
         if vault is not None:
             stack.push_async_callback(vault.close)
         keks = await _keks(settings, vault)
         keks.load()  # before anything is opened: what is wrong with it is told at once
-        metrics = Metrics(__version__)
         private = private_folder(settings.sockets.workload.path.parent / ".private")
         store = await stack.enter_async_context(
             Store.open(
@@ -79,6 +80,7 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             "high water": server.high_water.run,
         }
         if vault is not None:
+            works["late start"] = server.late.run
             works["vault"] = vault.run
             works["vault watch"] = partial(vault.watch, settings.vault.check)
         point = server.point = await stack.enter_async_context(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 from citadel.agent import Agent
 from citadel.api.admin.access import Gate
@@ -28,8 +29,10 @@ from citadel.registry import Directory, Registry
 from citadel.server import checks, told
 from citadel.server.authority import authority_parts
 from citadel.server.decision_log import decision_log
+from citadel.server.late import LateStart
 from citadel.server.policies import FollowedSource, policy_source
 from citadel.server.situation import RunningSituation
+from citadel.server.vault import vault_view
 from citadel.spiffe import SpiffeId
 from citadel.store import Store
 from citadel.supervision import Supervisor
@@ -66,6 +69,7 @@ class Server:
         self.node_id = SpiffeId.of(settings.trust_domain, "spire", "agent", settings.node_name)
         ca = authority_parts(settings, store, kek, clock, metrics, vault)
         self.authorities, self.rotations = ca.authorities, ca.rotations
+        self.late = LateStart(self.authorities.ensure, waits_for_vault=vault is not None)
         self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check, self.metrics)
         self.issuer = Issuer(
             self.authorities, store.issuance, clock, told.issuance_policy(settings), meter=self.metrics
@@ -93,7 +97,14 @@ class Server:
         self.jobs = Jobs(
             store.jobs, clock, self._jobs(), server=settings.audit.writer, leases=store.leases, meter=self.metrics
         )
-        self.situation = RunningSituation(self.started_at, self.health, self.jobs, self.followed, self._waits)
+        self.situation = RunningSituation(
+            self.started_at,
+            self.health,
+            self.jobs,
+            self.followed,
+            self._waits,
+            partial(vault_view, vault, self.authorities),
+        )
         self.supervisor = Supervisor()
         self.node: Agent | None = None
         self.gate: Gate | None = None
@@ -109,7 +120,7 @@ class Server:
         await self.high_water.refuse_older()
         await self.notary.open()
         await self.rekeying.resume()
-        await self.authorities.ensure()
+        await self.late.begin()
         age = _SETTLE_AGE if self.store.kind == "postgresql" else timedelta(0)
         await self.issuer.settle_unfinished(older_than=age)
         self.health.add("store", self.store.health, severity=Severity.UNREADY)
@@ -187,6 +198,6 @@ class Server:
     def _waits(self) -> Sequence[str]:
         folder = self._folder.fault if self._folder else ""
         policies = self.policies.fault if self.policies else ""
-        faults = (folder, self.rotation_runner.fault, policies)
+        faults = (self.late.fault, folder, self.rotation_runner.fault, policies)
         restart = [f"a restart, for {change}" for change in self._pending]
         return [*self.authorities.waiting(), *self.rekeying.waiting(), *(fault for fault in faults if fault), *restart]

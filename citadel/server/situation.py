@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from citadel.agent import Agent
-from citadel.api.ports import CheckView, HeldView, JobView, PolicyView
+from citadel.api.ports import CheckView, HeldView, JobView, PolicyView, VaultView
 from citadel.jobs import Jobs
 from citadel.server.policies import FollowedSource
 from citadel.telemetry.health import Health
@@ -26,6 +26,7 @@ class RunningSituation:
         jobs: Jobs,
         policies: FollowedSource,
         waits: Callable[[], Sequence[str]],
+        vault: Callable[[], VaultView | None],
     ) -> None:
         self.started_at = started_at
         self.node: Agent | None = None
@@ -33,6 +34,7 @@ class RunningSituation:
         self._jobs = jobs
         self._policies = policies
         self._waits = waits
+        self.vault = vault
 
     def outage(self) -> Outage | None:
         return self.node.identities.outage() if self.node else None

@@ -6,6 +6,7 @@ client can make new series.
 
 from __future__ import annotations
 
+import math
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -153,6 +154,16 @@ class Metrics:
         self._dry_run = self._counter(
             "dry_run_decisions", "Requests that dry-run policies would decide otherwise.", "door", "would"
         )
+        self._vault_up = self._gauge("vault_up", "1 while Vault does what Citadel asks, 0 while not.")
+        self._vault_sealed = self._gauge("vault_sealed", "1 while the Vault that answers is sealed.")
+        self._vault_standby = self._gauge("vault_standby", "1 while the Vault that answers is a standby.")
+        self._vault_token = self._gauge("vault_token_not_after_timestamp_seconds", "When the token for Vault ends.")
+        self._vault_calls = self._counter("vault_calls", "Calls to Vault: ok, refused, unavailable.", "result")
+        self._vault_seconds = self._histogram(
+            "vault_call_seconds", "Calls to Vault, retries included.", _FAST, "result"
+        )
+        for gauge in (self._vault_up, self._vault_sealed, self._vault_standby, self._vault_token):
+            gauge.set(math.nan)  # until there is a Vault
         self._health = self._gauge("health_check", "1 if the check is well, 0 if not.", "check")
 
     def exposition(self) -> bytes:
@@ -283,6 +294,17 @@ class Metrics:
                 key = "other", "", how
             self._matched.add(key)
         self._policy_matches.labels(*key).inc()
+
+    # --- vault: vault.VaultMeter
+    def vault(self, *, up: bool, sealed: bool, standby: bool, token_ends: datetime | None) -> None:
+        self._vault_up.set(1 if up else 0)
+        self._vault_sealed.set(1 if sealed else 0)
+        self._vault_standby.set(1 if standby else 0)
+        self._vault_token.set(token_ends.timestamp() if token_ends else math.nan)
+
+    def vault_call(self, result: str, seconds: float) -> None:
+        self._vault_calls.labels(result).inc()
+        self._vault_seconds.labels(result).observe(seconds)
 
     # --- health
     def health_check(self, name: str, ok: bool) -> None:

@@ -28,9 +28,9 @@ from citadel.vault.policy import (
 )
 from citadel.vault.role import LeafProfile, RoleDifference, role_differences
 from citadel.vault.root import VaultRoot
-from citadel.vault.session import Session, SessionStatus
+from citadel.vault.session import ServerState, Session, SessionStatus, VaultMeter
 from citadel.vault.setup import LeafTarget, Setup, Step, Target
-from citadel.vault.transit import TransitKek, checked_kek
+from citadel.vault.transit import TransitKek
 from citadel.vault.transit_signer import TransitKeys
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "PkiMount",
     "RoleDifference",
     "SecretFile",
+    "ServerState",
     "Session",
     "SessionStatus",
     "Setup",
@@ -59,9 +60,9 @@ __all__ = [
     "VaultAccess",
     "VaultKeys",
     "VaultLeafIssuer",
+    "VaultMeter",
     "VaultRoot",
     "beyond",
-    "checked_kek",
     "examine",
     "hcl",
     "leaf_issuer_needs",

@@ -35,9 +35,11 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class TokenSignIn:
-    """A token that somebody else made and, if it cannot be renewed for ever, replaces in its file."""
+    """A token that somebody else made and, if it cannot be renewed for ever, replaces in its file. `wrapped`: what is
+    in the file is the token of a wrapping, good for one use."""
 
     file: SecretFile
+    wrapped: bool = False
 
     def token(self) -> str:
         return self.file.read("Vault token file")
@@ -62,11 +64,12 @@ class GivenToken:
 
 @dataclass(frozen=True, slots=True)
 class AppRoleSignIn:
-    """`auth/approle`: a role id, and a secret id from a file."""
+    """`auth/approle`: a role id, and a secret id from a file. `wrapped`: as TokenSignIn."""
 
     role_id: str
     secret_id: SecretFile
     mount: str = "approle"
+    wrapped: bool = False
 
     def login(self) -> Login:
         secret = self.secret_id.read("file of the AppRole's secret id")

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import stamina
 import structlog
@@ -22,14 +22,17 @@ from citadel.errors import (
     NotFound,
     PermissionDenied,
     Unauthenticated,
+    Unavailable,
 )
-from citadel.vault.access import GivenToken, TokenSignIn, VaultAccess
+from citadel.vault.access import AppRoleSignIn, GivenToken, TokenSignIn, VaultAccess
 from citadel.vault.failures import LATER, TryAgain, garbage, shown
 from citadel.vault.transport import Reply, Transport
+from citadel.vault.wrapping import Wrapping
 
 _ATTEMPTS = 4
 _BETWEEN_LOGINS = 5.0  # seconds: a 403 does not make a flood of logins
 _SOONEST, _LONGEST_WAIT = 1.0, 60.0
+_HEALTH = "sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200"
 _IDLE = 300.0  # seconds: how often a token without an end is looked at
 log = structlog.get_logger("citadel.vault")
 
@@ -53,8 +56,21 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerState:
+    """`sys/health`, which needs no token."""
+
+    version: str
+    cluster: str
+    initialised: bool
+    sealed: bool
+    standby: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SessionStatus:
-    """How it stands, without a secret. `fault` is empty while Vault does what we ask; else it is so since `since`."""
+    """How it stands, without a secret. `fault` is empty while Vault does what we ask; else it is so since `since`.
+    `last_fault` was the last one, and ended, or was seen last, at `last_fault_at`. `server`: as Vault says of itself,
+    when it was asked last."""
 
     address: str
     signed_in_as: str
@@ -63,6 +79,25 @@ class SessionStatus:
     renewed_at: datetime | None
     fault: str
     since: datetime | None
+    last_fault: str = ""
+    last_fault_at: datetime | None = None
+    server: ServerState | None = None
+
+
+class VaultMeter(Protocol):
+    """Shows how it stands. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def vault(self, *, up: bool, sealed: bool, standby: bool, token_ends: datetime | None) -> None:
+        """How Vault stands, and when our token ends (None: never, or there is none)."""
+
+    def vault_call(self, result: str, seconds: float) -> None:
+        """One call was answered: `ok`, `refused` (it or we were wrong), `unavailable`."""
+
+
+class _NoMeter:
+    def vault(self, *, up: bool, sealed: bool, standby: bool, token_ends: datetime | None) -> None: ...
+
+    def vault_call(self, result: str, seconds: float) -> None: ...
 
 
 class Session:
@@ -70,12 +105,18 @@ class Session:
     calls signs in when that is needed. `spread(low, high)` is the source of jitter."""
 
     def __init__(
-        self, access: VaultAccess, clock: Clock, *, spread: Callable[[float, float], float] = random.uniform
+        self,
+        access: VaultAccess,
+        clock: Clock,
+        *,
+        spread: Callable[[float, float], float] = random.uniform,
+        meter: VaultMeter | None = None,
     ) -> None:
         self._access = access
         self._clock = clock
         self._spread = spread
         self._transport = Transport(access)
+        self._wrapping = Wrapping(self._send)
         self._threads = ThreadPoolExecutor(access.threads, thread_name_prefix="vault")
         self._room = asyncio.Semaphore(access.threads)
         self._turn = asyncio.Lock()
@@ -85,6 +126,9 @@ class Session:
         self._active = 0
         self._fault = ""
         self._since = clock.now()
+        self._last_fault, self._last_fault_at = "", clock.now()
+        self._server: ServerState | None = None
+        self._meter: VaultMeter = meter or _NoMeter()
 
     async def call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, repeat: bool = True
@@ -126,6 +170,8 @@ class Session:
         while True:
             with suppress(CitadelError):  # noted
                 await self.call("get", "auth/token/lookup-self")
+            await self._look_at_server()
+            self._show()
             await asyncio.sleep(every.total_seconds() * self._spread(0.9, 1.1))
 
     def status(self) -> SessionStatus:
@@ -138,6 +184,9 @@ class Session:
             held.since if held else None,
             self._fault,
             self._since if self._fault else None,
+            self._last_fault,
+            self._last_fault_at if self._last_fault else None,
+            self._server,
         )
 
     async def close(self) -> None:
@@ -148,6 +197,35 @@ class Session:
 
     def __repr__(self) -> str:
         return f"Session({', '.join(self._access.addresses)}; {self._access.sign_in})"
+
+    async def _look_at_server(self) -> None:
+        """What the address that answered last says of itself; nothing of it is a fault of the session."""
+        address = self._access.addresses[self._active]
+        try:
+            async with self._room:
+                reply = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, self._transport.send, address, "get", _HEALTH, None, ""
+                )
+        except (TryAgain, CitadelError):
+            self._server = None
+            return
+        said = reply.data
+        self._server = ServerState(
+            shown(str(said.get("version") or "")),
+            shown(str(said.get("cluster_name") or "")),
+            said.get("initialized") is True,
+            said.get("sealed") is True,
+            said.get("standby") is True,
+        )
+
+    def _show(self) -> None:
+        server, held = self._server, self._held
+        self._meter.vault(
+            up=not self._fault,
+            sealed=server is not None and server.sealed,
+            standby=server is not None and server.standby,
+            token_ends=held.until if held else None,
+        )
 
     # --- signing in; with the turn
 
@@ -206,10 +284,15 @@ class Session:
         try:
             if isinstance(sign_in, TokenSignIn | GivenToken):
                 token = await asyncio.to_thread(sign_in.token)
+                if isinstance(sign_in, TokenSignIn) and sign_in.wrapped:
+                    token = await self._wrapping.token(token)
                 held = await self._look_up(token)
             else:
                 login = await asyncio.to_thread(sign_in.login)
-                reply = await self._send("post", login.path, login.body, "", True)
+                body = dict(login.body)
+                if isinstance(sign_in, AppRoleSignIn) and sign_in.wrapped:
+                    body["secret_id"] = await self._wrapping.secret_id(body["secret_id"], sign_in.mount)
+                reply = await self._send("post", login.path, body, "", True)
                 held = self._read_auth(reply.auth, login.path, None)
         except (FailedPrecondition, PermissionDenied, NotFound) as error:
             refusal = Unauthenticated(f"cannot sign in to Vault with {sign_in}: {error.message}", mend=_mend(sign_in))
@@ -277,6 +360,7 @@ class Session:
 
     async def _send(self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool) -> Reply:
         longest = self._access.timeout * (len(self._access.addresses) + 1)
+        began = self._clock.monotonic()
         try:
             async for attempt in stamina.retry_context(
                 on=TryAgain, attempts=_ATTEMPTS, timeout=longest, wait_initial=0.1, wait_max=2.0
@@ -285,8 +369,14 @@ class Session:
                     reply = await self._round(method, path, body, token, repeat)
         except TryAgain as caught:
             self._note(caught.error)
+            self._meter.vault_call("unavailable", self._clock.monotonic() - began)
             raise caught.error from None
+        except CitadelError as error:
+            result = "unavailable" if isinstance(error, Unavailable) else "refused"
+            self._meter.vault_call(result, self._clock.monotonic() - began)
+            raise
         self._note(None)
+        self._meter.vault_call("ok", self._clock.monotonic() - began)
         return reply
 
     async def _round(
@@ -320,6 +410,8 @@ class Session:
                 log.warning("Vault does not do what we ask", reason=fault)
             else:
                 log.info("Vault does what we ask again")
+        if fault or self._fault:
+            self._last_fault, self._last_fault_at = fault or self._fault, self._clock.now()
         self._fault = fault
 
 

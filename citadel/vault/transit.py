@@ -10,6 +10,7 @@ import base64
 import binascii
 import os
 import re
+from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -26,7 +27,7 @@ _RESTORE = "restore a backup"
 
 
 class TransitKek:
-    """Contract: ca.ports.KeyEncryptionKey. `checked_kek` looks at the key first.
+    """Contract: ca.ports.KeyEncryptionKey. The key is looked at before its first use in this process.
 
     Ciphertext: a mark, the length of the wrapped data key (2 bytes), the wrapped data key as Vault gave it, nonce,
     AES-256-GCM output; everything before the nonce is authenticated with the context.
@@ -37,6 +38,7 @@ class TransitKek:
         self._mount = mount
         self._name = name
         self._id = f"vault-transit:{mount}/{name}"
+        self._fits = False
 
     @property
     def id(self) -> str:
@@ -47,6 +49,7 @@ class TransitKek:
 
     async def seal(self, plaintext: bytes, context: bytes) -> bytes:
         """Raises Unavailable, and what else Session.call does."""
+        await self.look()
         key = os.urandom(_KEY_BYTES)
         body = {"plaintext": base64.b64encode(key).decode()}
         wrapped = (await self._session.call("post", f"{self._mount}/encrypt/{self._name}", body)).data.get("ciphertext")
@@ -63,6 +66,7 @@ class TransitKek:
         wrapped = head[3:].decode("ascii", "replace")
         if head[:1] != _MARK or not _WRAPPED.fullmatch(wrapped) or len(rest) < _NONCE_BYTES + 16:
             raise FailedPrecondition(f"a key sealed under {self._id} is damaged, or of a newer Citadel", mend=_RESTORE)
+        await self.look()
         try:
             reply = await self._session.call("post", f"{self._mount}/decrypt/{self._name}", {"ciphertext": wrapped})
         except FailedPrecondition as error:
@@ -79,6 +83,19 @@ class TransitKek:
                 mend=_RESTORE,
             ) from None
 
+    async def look(self) -> None:
+        """Look at the key, unless that was done. Raises FailedPrecondition if its kind does not fit, or it can leave
+        Vault or be deleted; what Session.call raises."""
+        if self._fits:
+            return
+        facts = (await self._session.call("get", f"{self._mount}/keys/{self._name}")).data
+        if faults := _faults(facts):
+            raise FailedPrecondition(
+                f"{self._where()} {'; it '.join(faults)}",
+                mend=f"make another one: bao write -f {self._mount}/keys/NAME, and name it in keys.kek",
+            )
+        self._fits = True
+
     def __repr__(self) -> str:
         return f"TransitKek({self._id})"
 
@@ -86,26 +103,16 @@ class TransitKek:
         return f"the transit key {self._name} at {self._mount} in Vault"
 
 
-async def checked_kek(session: Session, mount: str, name: str) -> TransitKek:
-    """The key-encryption key, looked at first.
-
-    Raises FailedPrecondition if its kind does not fit, or it can leave Vault or be deleted; what Session.call raises.
-    """
-    facts = (await session.call("get", f"{mount}/keys/{name}")).data
-    faults = []
+def _faults(facts: Mapping[str, object]) -> list[str]:
+    found = []
     if facts.get("type") not in _KINDS:
-        faults.append(f"is of type {facts.get('type')}, expected {' or '.join(_KINDS)}")
+        found.append(f"is of type {facts.get('type')}, expected {' or '.join(_KINDS)}")
     if facts.get("exportable"):
-        faults.append("is exportable")
+        found.append("is exportable")
     if facts.get("allow_plaintext_backup"):
-        faults.append("may be backed up in plain text")
+        found.append("may be backed up in plain text")
     if facts.get("deletion_allowed"):
-        faults.append("may be deleted, and everything sealed with it would be lost")
+        found.append("may be deleted, and everything sealed with it would be lost")
     if facts.get("derived"):
-        faults.append("is derived, which needs a context of Vault's own")
-    if faults:
-        raise FailedPrecondition(
-            f"the transit key {name} at {mount} in Vault {'; it '.join(faults)}",
-            mend=f"make another one: bao write -f {mount}/keys/NAME, and name it in keys.kek",
-        )
-    return TransitKek(session, mount, name)
+        found.append("is derived, which needs a context of Vault's own")
+    return found

@@ -118,6 +118,8 @@ def _reply(status: int, content: bytes, address: str, path: str, secrets: list[s
         raise failures.of_status(status, _errors(document, secrets), address, path)
     if not isinstance(document, dict):
         raise failures.garbage(address, path, "it is not an object of JSON")
+    if not document.keys() & {"data", "auth"}:  # sys/health and its like have no envelope
+        document = {"data": document}
     data, auth, warnings = document.get("data") or {}, document.get("auth") or {}, document.get("warnings") or []
     if not isinstance(data, dict) or not isinstance(auth, dict) or not isinstance(warnings, list):
         raise failures.garbage(address, path, "data, auth or warnings are of the wrong kind")

@@ -79,7 +79,7 @@ def test_status_has_stable_keys(citadel: CommandLine, up: Up) -> None:
     status = citadel("status", "-o", "json").json()
     assert list(status) == [
         "version", "trust_domain", "node_id", "started_at", "ready", "waiting", "store", "bundle_sequence", "entries",
-        "streams", "policies", "checks", "authorities", "identities", "jobs",
+        "streams", "policies", "vault", "checks", "authorities", "identities", "jobs",
     ]  # fmt: skip
     assert status["trust_domain"] == "example.org"
     assert status["node_id"] == "spiffe://example.org/spire/agent/local"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from citadel.vault import Need, hcl, pki_needs, session_needs, transit_signer_needs
+from citadel.vault import Need, hcl, pki_needs, session_needs, transit_kek_needs, transit_signer_needs
 from tests.support import up as ups
 from tests.support.vault import KINDS, Vault, running
 
@@ -95,7 +95,13 @@ def test_the_root_is_vaults_and_the_least_policy_is_enough(vault: Vault, tmp_pat
 def test_an_outage_stops_no_certificates_is_told_and_ends_without_a_restart(vault: Vault, tmp_path: Path) -> None:
     mount = vault.mount("pki")
     issuer = vault.new_root(mount)
-    with ups.running(tmp_path / "c", settings(vault, mount, issuer)) as up:
+    configured = settings(vault, mount, issuer)
+    vault.pause()
+    with ups.running(tmp_path / "c", configured) as up:  # the very first start, without it: what can be is there
+        assert any("the start is not finished" in one for one in up.json("status")["waiting"])
+        vault.resume()
+        wait_for(lambda: [one for one in up.json("ca", "list") if one["state"] == "active"], "the start is finished")
+        wait_for(lambda: all(one["ok"] for one in up.json("status")["checks"]), "all is well")
         vault.pause()
         down = wait_for(lambda: not (one := vault_check(up))["ok"] and one, "the outage shows in status")
         assert "certificates are issued from what we hold until" in down["reason"]
@@ -161,12 +167,21 @@ def test_from_disk_to_vault_is_a_rotation(vault: Vault, tmp_path: Path) -> None:
         wait_for(lambda: up.run("root", "activate", check=False).returncode == 0, "the gate opens")
         issuing = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("issuing", "active")]
         assert [one["signed_by"] for one in issuing] == [new["skid"]]
+        wait_for(lambda: up.run("root", "remove", old["skid"], "--force", "--yes", check=False).returncode == 0, "gone")
+        up.run("root", "prepare", "--to", "disk")  # and back, without touching the configuration
+        wait_for(lambda: up.run("root", "activate", check=False).returncode == 0, "the gate opens")
+        (now,) = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("root", "active")]
+        assert (now["key_source"], now["skid"] == old["skid"]) == ("sealed", False)
 
 
 def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Vault, tmp_path: Path) -> None:
-    mount = vault.mount("transit")
-    signer = f'[signer]\nkind = "vault-transit"\nvault_mount = "{mount}"\n'
-    with ups.running(tmp_path / "c", signed_in(vault, transit_signer_needs(mount), signer)) as up:
+    mount, keks = vault.mount("transit"), vault.mount("transit")
+    vault.call("POST", f"{keks}/keys/citadel", {})
+    signer = (
+        f'[signer]\nkind = "vault-transit"\nvault_mount = "{mount}"\n[keys]\nkek = "vault-transit:{keks}/citadel"\n'
+    )
+    needs = [*transit_signer_needs(mount), *transit_kek_needs(keks, "citadel")]
+    with ups.running(tmp_path / "c", signed_in(vault, needs, signer)) as up:
         (issuing,) = [one for one in up.json("ca", "list") if one["kind"] == "issuing"]
         assert issuing["key_source"] == "vault"
         checked = up.json("vault", "check")
@@ -180,9 +195,17 @@ def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Va
         with ups.Workload(up.workload_socket, "spiffe://example.org/web") as workload:
             down = wait_for(lambda: not (one := vault_check(up))["ok"] and one, "it is told")
             assert "no certificates are issued meanwhile" in down["reason"]
+            standing = up.json("vault", "status")
+            assert standing["fault"]
+            assert standing["fault_since"]
             assert workload.nothing_comes(0.5)
             vault.resume()
             assert "spiffe://example.org/web" in workload.take()
+        standing = wait_for(lambda: not (one := up.json("vault", "status"))["fault"] and one["server_version"] and one,
+                            "status says so")  # fmt: skip
+        assert (standing["sealed"], standing["standby"]) == (False, False)
+        assert standing["token_until"]
+        assert standing["last_fault"]
         wait_for(lambda: vault_check(up)["ok"], "it recovers by itself")
         before = issuing["skid"]
         up.run("ca", "rotate")

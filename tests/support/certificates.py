@@ -22,15 +22,18 @@ class Ca:
         self.certificate = self._signed(self.name, self.key.public_key(), [basic], timedelta(days=1))
         self.der = self.certificate.public_bytes(Encoding.DER)
 
-    def issue(self, folder: Path, uri: str | None = None, life: timedelta = timedelta(hours=1)) -> tuple[Path, Path]:
-        """A certificate for localhost, and of a SPIFFE ID; as files."""
+    def issue(
+        self, folder: Path, uri: str | None = None, life: timedelta = timedelta(hours=1), *, name: str = ""
+    ) -> tuple[Path, Path]:
+        """A certificate for localhost, or of a SPIFFE ID; as files. `name`: its subject's common name."""
         key = ec.generate_private_key(ec.SECP256R1())
         names: list[x509.GeneralName] = [x509.DNSName("localhost")]
         if uri is not None:
             names = [x509.UniformResourceIdentifier(uri)]
         both = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
         extensions = [x509.SubjectAlternativeName(names), x509.ExtendedKeyUsage(both)]
-        self.last = self._signed(x509.Name([]), key.public_key(), extensions, life)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)] if name else [])
+        self.last = self._signed(subject, key.public_key(), extensions, life)
         folder.mkdir(exist_ok=True)
         (folder / "cert.pem").write_bytes(self.last.public_bytes(Encoding.PEM))
         (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))

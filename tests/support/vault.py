@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -20,9 +21,11 @@ from typing import Any
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from citadel.clock import SystemClock
 from citadel.vault import AppRoleSignIn, LeafProfile, SecretFile, Session, SignIn, TokenSignIn, VaultAccess
+from tests.support.certificates import Ca
 from tests.support.vault_double import VaultDouble
 
 KINDS = ("double", "bao")
@@ -37,11 +40,17 @@ class Vault:
     folder: Path
     double: VaultDouble | None = None
     process: subprocess.Popen[bytes] | None = None
+    ca: Path | None = None  # of its TLS certificate, if it speaks TLS
+    unseal_key: str = ""
 
-    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None, *, wrap: str = "") -> dict[str, Any]:
         """As the operator, outside of hvac."""
         headers = {"X-Vault-Token": self.root_token, "X-Vault-Request": "true"}
-        answer = httpx.request(method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20)
+        headers |= {"X-Vault-Wrap-TTL": wrap} if wrap else {}
+        verify = ssl.create_default_context(cafile=str(self.ca)) if self.ca else True
+        answer = httpx.request(
+            method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20, verify=verify
+        )
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return dict(answer.json()) if answer.content else {}
 
@@ -71,6 +80,31 @@ class Vault:
         self.call("POST", f"{mount}/roles/citadel", {**profile.role(), **role})
         infos = [(one, self.call("GET", f"{mount}/issuer/{one}/json")["data"]) for one in found["imported_issuers"]]
         return mount, next(one for one, data in infos if data["certificate"].strip() == signed["certificate"].strip())
+
+    def seal(self) -> None:
+        if self.double is not None:
+            self.double.sealed = True
+        else:
+            self.call("PUT", "sys/seal")
+
+    def unseal(self) -> None:
+        if self.double is not None:
+            self.double.sealed = False
+        else:
+            self.call("PUT", "sys/unseal", {"key": self.unseal_key})
+
+    def auth(self, kind: str, settings: dict[str, object] | None = None) -> str:
+        """A mount of this way of signing in."""
+        name = f"{kind}-{secrets.token_hex(4)}"
+        self.call("POST", f"sys/auth/{name}", {"type": kind})
+        if settings:
+            self.call("POST", f"auth/{name}/config", settings)
+        return name
+
+    def policy(self, policy: str) -> str:
+        name = f"policy-{secrets.token_hex(4)}"
+        self.call("PUT", f"sys/policies/acl/{name}", {"policy": policy})
+        return name
 
     def pause(self) -> None:
         """It hangs: connections are made, and nothing is answered."""
@@ -123,6 +157,62 @@ def running(kind: str, folder: Path) -> Iterator[Vault]:
     shared.resume()
 
 
+@contextmanager
+def running_tls(kind: str, folder: Path, clients: bytes) -> Iterator[Vault]:
+    """As `running`, on TLS, sealable; of the real kind with a storage of files. `clients`: PEM of a CA of clients."""
+    ca = Ca("vault's ca")
+    certificate, key = ca.issue(folder / "tls")
+    (folder / "tls" / "clients.pem").write_bytes(clients)
+    ca_file = folder / "tls" / "ca.pem"
+    ca_file.write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    if kind == "double":
+        with VaultDouble((certificate, key)) as double:
+            yield Vault(double.address, double.root_token, folder, double, ca=ca_file)
+        return
+    bao = shutil.which("bao")
+    if bao is None:
+        pytest.skip("there is no `bao` on PATH: only the contract double was tested")
+    yield from _sealable(bao, folder, certificate, key, ca_file)
+
+
+def _sealable(bao: str, folder: Path, certificate: Path, key: Path, ca: Path) -> Iterator[Vault]:
+    port = _free_port()
+    (folder / "storage").mkdir()
+    config = folder / "bao.hcl"
+    config.write_text(
+        f"""
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  tls_cert_file = "{certificate}"
+  tls_key_file = "{key}"
+}}
+storage "file" {{
+  path = "{folder / "storage"}"
+}}
+"""
+    )
+    environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+    with (folder / "bao.log").open("wb") as out:
+        process = subprocess.Popen([bao, "server", f"-config={config}"], stdout=out, stderr=out, env=environment)
+    try:
+        vault = Vault(f"https://localhost:{port}", "", folder, process=process, ca=ca)
+        _wait(vault, process, 501)
+        made = vault.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+        vault.root_token, vault.unseal_key = made["root_token"], made["keys_base64"][0]
+        vault.unseal()
+        _wait(vault, process)
+        yield vault
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @functools.cache
 def _shared(bao: str) -> Vault:
     """One for all tests of this process: each makes mounts and roles of its own."""
@@ -134,9 +224,7 @@ def _shared(bao: str) -> Vault:
 
 
 def _real(bao: str, folder: Path) -> Iterator[Vault]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = _free_port()
     token = secrets.token_hex(16)
     command = [bao, "server", "-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={token}"]
     command.append("-dev-no-store-token")
@@ -153,12 +241,13 @@ def _real(bao: str, folder: Path) -> Iterator[Vault]:
         process.wait(10)
 
 
-def _wait(vault: Vault, process: subprocess.Popen[bytes]) -> None:
+def _wait(vault: Vault, process: subprocess.Popen[bytes], status: int = 200) -> None:
+    verify = ssl.create_default_context(cafile=str(vault.ca)) if vault.ca else True
     end = time.monotonic() + 30
     while time.monotonic() < end:
         assert process.poll() is None, (vault.folder / "bao.log").read_text()[-2000:]
         try:
-            if httpx.get(f"{vault.address}/v1/sys/health", timeout=2).status_code == 200:
+            if httpx.get(f"{vault.address}/v1/sys/health", timeout=2, verify=verify).status_code == status:
                 return
         except httpx.TransportError:
             pass

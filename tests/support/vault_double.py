@@ -9,6 +9,7 @@ import base64
 import json
 import re
 import secrets
+import ssl
 import threading
 import time
 import uuid
@@ -16,9 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import jwt
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -65,7 +69,8 @@ class _TransitKey:
 class VaultDouble:
     """`faults` maps a path's beginning to what happens instead of the answer; `sealed`, `latency` hold for all."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: tuple[Path, Path] | None = None) -> None:
+        """`tls`: certificate and key of the server. Client certificates are taken then, from whomever."""
         self.root_token = "s." + secrets.token_urlsafe(18)
         self.sealed = False
         self.latency = 0.0
@@ -79,6 +84,8 @@ class VaultDouble:
         self._mounts: dict[str, str] = {}
         self._auth: dict[str, str] = {}
         self._roles: dict[str, dict[str, Any]] = {}
+        self._auth_settings: dict[str, dict[str, Any]] = {}
+        self._wrappings: dict[str, tuple[str, Any]] = {}
         self._secret_ids: dict[str, str] = {}
         self._issuers: dict[str, dict[str, _Issuer]] = {}
         self._leases: dict[str, timedelta] = {}
@@ -95,7 +102,11 @@ class VaultDouble:
                 body = json.loads(self.rfile.read(length) or b"{}")
                 path, _, query = self.path.removeprefix("/v1/").partition("?")
                 method = "LIST" if "list=true" in query else self.command
-                status, document = double.answer(method, path, body, self.headers.get("X-Vault-Token") or "")
+                peer = self.connection.getpeercert(True) if isinstance(self.connection, ssl.SSLSocket) else None
+                token, wrap = self.headers.get("X-Vault-Token") or "", self.headers.get("X-Vault-Wrap-TTL") or ""
+                status, document = double.answer(method, path, body, token, peer)
+                if wrap and status == 200:
+                    document = double.wrapped(path, document)
                 content = document if isinstance(document, bytes) else json.dumps(document).encode()
                 if status == 0:  # a cut connection
                     self.close_connection = True
@@ -113,7 +124,16 @@ class VaultDouble:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
+        port = self._server.server_address[1]
+        self.address = f"https://localhost:{port}" if tls else f"http://127.0.0.1:{port}"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*map(str, tls))
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.load_verify_locations(str(tls[0].parent / "clients.pem"))
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     def __enter__(self) -> VaultDouble:
@@ -125,7 +145,14 @@ class VaultDouble:
         self._server.server_close()
         self._thread.join(5)
 
-    def answer(self, method: str, path: str, body: dict[str, Any], token: str) -> tuple[int, Any]:
+    def wrapped(self, path: str, document: Any) -> dict[str, Any]:
+        made = "s." + secrets.token_urlsafe(18)
+        self._wrappings[made] = (path, document)
+        return {"wrap_info": {"token": made, "ttl": 60, "creation_path": path}, "data": None, "auth": None}
+
+    def answer(
+        self, method: str, path: str, body: dict[str, Any], token: str, peer: bytes | None = None
+    ) -> tuple[int, Any]:
         time.sleep(self.latency)
         while self.silent.is_set():
             time.sleep(0.05)
@@ -138,9 +165,14 @@ class VaultDouble:
                         if made is not None:
                             status, document = made
                             return int(status), document
+                if path == "sys/health":
+                    state = {"initialized": True, "sealed": self.sealed, "standby": False, "version": "double"}
+                    return 200, {**state, "cluster_name": "double"}
                 if self.sealed:
                     raise Refused(503, "Vault is sealed")
-                found = self._route(method, path, body, token)
+                if path.startswith("sys/wrapping/"):
+                    return 200, self._unwrapped(path, body, token)
+                found = self._route(method, path, body, token, peer)
             except Refused as refused:
                 return refused.status, {"errors": list(refused.errors)}
         if found is None:
@@ -149,10 +181,22 @@ class VaultDouble:
 
     # --- routes
 
-    def _route(self, method: str, path: str, body: dict[str, Any], token: str) -> dict[str, Any] | None:
+    def _unwrapped(self, path: str, body: dict[str, Any], token: str) -> dict[str, Any]:
+        wrapping = token if path.endswith("unwrap") else body["token"]
+        if wrapping not in self._wrappings:
+            raise Refused(400, "wrapping token is not valid or does not exist")
+        made_at, document = self._wrappings[wrapping]
+        if path.endswith("lookup"):
+            return {"data": {"creation_path": made_at, "creation_ttl": 60}}
+        del self._wrappings[wrapping]
+        return dict(document)
+
+    def _route(
+        self, method: str, path: str, body: dict[str, Any], token: str, peer: bytes | None
+    ) -> dict[str, Any] | None:
         parts = path.split("/")
         if parts[0] == "auth" and parts[-1] == "login":
-            return self._login(parts[1], body)
+            return self._login(parts[1], body, peer)
         held = self._tokens.get(token)
         if held is None or time.monotonic() >= held.ends:
             raise Refused(403, "permission denied", "invalid token")
@@ -191,9 +235,17 @@ class VaultDouble:
             case _, ["sys", "mounts", *mount]:
                 self._mount(method, "/".join(mount), body)
                 return None
+            case _, ["auth", mount, "config"] if mount in self._auth:
+                self._auth_settings[mount] = body
+                return None
+            case _, ["auth", mount, "certs", name] if mount in self._auth:
+                self._roles[f"{mount}/{name}"] = {"name": name, **body}
+                return None
             case _, ["sys", "auth", mount]:
                 self._auth[mount] = body["type"]
                 return None
+            case "LIST", ["auth", mount, "role"]:
+                return {"keys": [name.partition("/")[2] for name in self._roles if name.startswith(f"{mount}/")]}
             case _, ["auth", mount, "role", role, *rest] if mount in self._auth:
                 return self._role(method, mount, role, rest, body)
         return self._engine(method, path, body)
@@ -220,7 +272,7 @@ class VaultDouble:
 
     # --- tokens
 
-    def _login(self, mount: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _login(self, mount: str, body: dict[str, Any], peer: bytes | None) -> dict[str, Any]:
         kind = self._auth.get(mount)
         if kind is None:
             raise Refused(403, "permission denied")
@@ -231,10 +283,33 @@ class VaultDouble:
             if self._secret_ids.get(str(body.get("secret_id"))) != role["name"]:
                 raise Refused(400, "invalid role or secret ID")
             return self._new_token(role["token_policies"], "approle", role)
+        if kind == "cert":
+            return self._login_by_certificate(mount, body, peer)
         role = self._roles.get(f"{mount}/{body.get('role')}")
         if role is None:
-            raise Refused(400, f'invalid role name "{body.get("role")}"')
+            raise Refused(400, f'role "{body.get("role")}" could not be found')
+        for key in self._auth_settings[mount].get("jwt_validation_pubkeys", []):
+            try:
+                jwt.decode(body["jwt"], key, algorithms=["ES256"], audience=role["bound_audiences"])
+            except jwt.PyJWTError as error:
+                raise Refused(400, f"error validating token: {error}") from None
         return self._new_token(role["token_policies"], f"{mount}-{body.get('role')}", role)
+
+    def _login_by_certificate(self, mount: str, body: dict[str, Any], peer: bytes | None) -> dict[str, Any]:
+        if peer is None:
+            raise Refused(400, "client certificate must be supplied")
+        own = x509.load_der_x509_certificate(peer)
+        for name, role in self._roles.items():
+            if not name.startswith(f"{mount}/") or body.get("name") not in (None, role["name"]):
+                continue
+            try:
+                own.verify_directly_issued_by(x509.load_pem_x509_certificate(role["certificate"].encode()))
+            except InvalidSignature:
+                continue
+            if not own.subject.rdns:
+                raise Refused(500, "missing name in alias")
+            return self._new_token(role["token_policies"], f"cert-{role['name']}", role)
+        raise Refused(400, "invalid certificate or no client certificate supplied")
 
     def _role(self, method: str, mount: str, name: str, rest: list[str], body: dict[str, Any]) -> dict[str, Any] | None:
         if method == "GET" and f"{mount}/{name}" not in self._roles:

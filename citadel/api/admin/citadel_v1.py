@@ -11,7 +11,7 @@ import structlog
 
 from citadel import __version__
 from citadel.api.admin import convert
-from citadel.api.ports import PolicyView, Situation
+from citadel.api.ports import PolicyView, Situation, VaultView
 from citadel.api.proto.citadel.v1 import admin_pb2 as pb
 from citadel.audit import Checkpoint
 from citadel.audit.auditor import Auditor
@@ -104,6 +104,8 @@ class AdminUseCases:
             )
         if (policies := self.situation.policies()) is not None:
             status.policies.CopyFrom(_policies(policies))
+        if (vault := self.situation.vault()) is not None:
+            status.vault.CopyFrom(_vault(vault))
         return status
 
     async def confirm_policies(self, request: pb.ConfirmPoliciesRequest, actor: str) -> pb.Policies:
@@ -277,6 +279,26 @@ class AdminUseCases:
         if mistakes:
             raise BadFile(mistakes)
         return entries
+
+
+def _vault(view: VaultView) -> pb.Vault:
+    return pb.Vault(
+        address=view.address,
+        signed_in_as=view.signed_in_as,
+        policies=view.policies,
+        token_until=convert.seconds(view.token_until),
+        token_renewed_at=convert.seconds(view.token_renewed_at),
+        fault=view.fault,
+        fault_since=convert.seconds(view.fault_since),
+        last_fault=view.last_fault,
+        last_fault_at=convert.seconds(view.last_fault_at),
+        server_version=view.server_version,
+        cluster=view.cluster,
+        initialised=view.initialised,
+        sealed=view.sealed,
+        standby=view.standby,
+        lasts=view.lasts,
+    )
 
 
 def _policies(view: PolicyView) -> pb.Policies:

@@ -29,7 +29,14 @@ def cases(**parts: Any) -> AdminUseCases:
 
 
 async def test_without_its_store_it_still_tells_what_it_knows() -> None:
-    situation = Mock(started_at=NOW, streams=lambda: 3, waiting=lambda: ["a restart"], held=list, policies=lambda: None)
+    situation = Mock(
+        started_at=NOW,
+        streams=lambda: 3,
+        waiting=lambda: ["a restart"],
+        held=list,
+        policies=lambda: None,
+        vault=lambda: None,
+    )
     situation.checks = AsyncMock(return_value=[CheckView("store", False, AWAY, NOW)])
     situation.jobs = AsyncMock(side_effect=Unavailable(AWAY))
     store = Mock(live_leaves=AsyncMock(side_effect=Unavailable(AWAY)))

@@ -32,6 +32,11 @@ def stands(seconds: float, *, laggards: int = 0, phase: str = "distributing", as
     return lambda m: m.rotation({phase: seconds}, behind, leaves=0, asks=asks)
 
 
+def vault(*, up: bool = True, minutes: float | None = None) -> Callable[[Metrics], None]:
+    token_ends = None if minutes is None else NOW + timedelta(minutes=minutes)
+    return lambda m: m.vault(up=up, sealed=False, standby=False, token_ends=token_ends)
+
+
 def well(metrics: Metrics) -> None:
     for what in ("root", "issuing_ca", "leaf"):
         metrics.expires(what, NOW + timedelta(days=3650))
@@ -56,6 +61,10 @@ def well(metrics: Metrics) -> None:
         (stands(901, laggards=3), {"CitadelRotationLaggards"}),
         (stands(2 * 86400 + 1, phase="retiring"), {"CitadelRotationStuck"}),
         (stands(61, laggards=1, asks=True), {"CitadelEmergencyAsks"}),
+        (vault(), set()),
+        (vault(up=False), {"CitadelVaultDown"}),
+        (vault(minutes=3), set()),
+        (vault(minutes=1), {"CitadelVaultTokenEnds"}),
         (lambda m: m.job_run("prune", False, 0.1), {"CitadelJobFails"}),
         (lambda m: m._job_success.labels("renew-ca").set(NOW.timestamp() - 3700), {"CitadelRenewalStuck"}),
         (lambda m: m.health_check("audit-log", False), {"CitadelCheckFails"}),

@@ -53,6 +53,7 @@ class Status(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     IDENTITIES_FIELD_NUMBER: _builtins.int
     POLICIES_FIELD_NUMBER: _builtins.int
+    VAULT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     trust_domain: _builtins.str
     node_id: _builtins.str
@@ -78,6 +79,10 @@ class Status(_message.Message):
     def policies(self) -> Global___Policies:
         """Not set: no policies are configured."""
 
+    @_builtins.property
+    def vault(self) -> Global___Vault:
+        """Not set: no Vault is configured."""
+
     def __init__(
         self,
         *,
@@ -96,14 +101,84 @@ class Status(_message.Message):
         waiting: _abc.Iterable[_builtins.str] | None = ...,
         identities: _abc.Iterable[Global___HeldIdentity] | None = ...,
         policies: Global___Policies | None = ...,
+        vault: Global___Vault | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policies", b"policies", "vault", b"vault"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "bundle_sequence", b"bundle_sequence", "checks", b"checks", "entries", b"entries", "identities", b"identities", "jobs", b"jobs", "node_id", b"node_id", "policies", b"policies", "started_at", b"started_at", "store_error", b"store_error", "store_kind", b"store_kind", "streams", b"streams", "trust_domain", b"trust_domain", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authorities", b"authorities", "bundle_sequence", b"bundle_sequence", "checks", b"checks", "entries", b"entries", "identities", b"identities", "jobs", b"jobs", "node_id", b"node_id", "policies", b"policies", "started_at", b"started_at", "store_error", b"store_error", "store_kind", b"store_kind", "streams", b"streams", "trust_domain", b"trust_domain", "vault", b"vault", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Status: _TypeAlias = Status  # noqa: Y015
+
+@_typing.final
+class Vault(_message.Message):
+    """How the session with Vault stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    SIGNED_IN_AS_FIELD_NUMBER: _builtins.int
+    POLICIES_FIELD_NUMBER: _builtins.int
+    TOKEN_UNTIL_FIELD_NUMBER: _builtins.int
+    TOKEN_RENEWED_AT_FIELD_NUMBER: _builtins.int
+    FAULT_FIELD_NUMBER: _builtins.int
+    FAULT_SINCE_FIELD_NUMBER: _builtins.int
+    LAST_FAULT_FIELD_NUMBER: _builtins.int
+    LAST_FAULT_AT_FIELD_NUMBER: _builtins.int
+    SERVER_VERSION_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    INITIALISED_FIELD_NUMBER: _builtins.int
+    SEALED_FIELD_NUMBER: _builtins.int
+    STANDBY_FIELD_NUMBER: _builtins.int
+    LASTS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    signed_in_as: _builtins.str
+    """Empty: not signed in."""
+    token_until: _builtins.int
+    """0: for ever."""
+    token_renewed_at: _builtins.int
+    fault: _builtins.str
+    """Empty: Vault does what it is asked."""
+    fault_since: _builtins.int
+    last_fault: _builtins.str
+    last_fault_at: _builtins.int
+    server_version: _builtins.str
+    """What Vault says of itself; empty: it did not answer."""
+    cluster: _builtins.str
+    initialised: _builtins.bool
+    sealed: _builtins.bool
+    standby: _builtins.bool
+    lasts: _builtins.str
+    """How long what is held will last without it, as a sentence."""
+    @_builtins.property
+    def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        signed_in_as: _builtins.str = ...,
+        policies: _abc.Iterable[_builtins.str] | None = ...,
+        token_until: _builtins.int = ...,
+        token_renewed_at: _builtins.int = ...,
+        fault: _builtins.str = ...,
+        fault_since: _builtins.int = ...,
+        last_fault: _builtins.str = ...,
+        last_fault_at: _builtins.int = ...,
+        server_version: _builtins.str = ...,
+        cluster: _builtins.str = ...,
+        initialised: _builtins.bool = ...,
+        sealed: _builtins.bool = ...,
+        standby: _builtins.bool = ...,
+        lasts: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "fault", b"fault", "fault_since", b"fault_since", "initialised", b"initialised", "last_fault", b"last_fault", "last_fault_at", b"last_fault_at", "lasts", b"lasts", "policies", b"policies", "sealed", b"sealed", "server_version", b"server_version", "signed_in_as", b"signed_in_as", "standby", b"standby", "token_renewed_at", b"token_renewed_at", "token_until", b"token_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Vault: _TypeAlias = Vault  # noqa: Y015
 
 @_typing.final
 class Policies(_message.Message):
