@@ -75,6 +75,9 @@ class _Connection(H11Protocol):
             self._hang_up.cancel()
         super().connection_lost(exc)
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """The request that is asked about may well be one; it is not meant for us."""
+
     def _await_head(self) -> None:
         if self._hang_up is None:
             self._hang_up = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)

@@ -474,7 +474,7 @@ class ExtAuthzHttpSettings(Section):
     )
     connection_headers: bool = setting(
         False,
-        "Whether these proxies state the connection in `x-citadel-source`, `x-citadel-destination`, `x-citadel-sni`.",
+        "Whether these proxies state the connection in `x-citadel-connection`: see docs/authorization-doors.md.",
     )
     path_prefix: str = setting("", "What the proxies put before the path (`path_prefix`).", pattern=r"^(/[!-~]*)?\z")
 

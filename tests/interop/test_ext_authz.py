@@ -49,6 +49,11 @@ xfcc_from = ["spiffe://example.org{CART}"]
 """
 TD = TrustDomain("example.org")
 
+_CONNECTION = (
+    "source=%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%;destination=%DOWNSTREAM_LOCAL_ADDRESS%"
+    ";sni=%REQUESTED_SERVER_NAME%"
+)
+
 
 class Shop:
     """Cart, which asks the door, and two that call it: web, and other."""
@@ -115,9 +120,7 @@ def _over_http(document: dict[str, Any], socket: Path) -> dict[str, Any]:
         "server_uri": {"uri": "http://citadel", "cluster": "citadel_authz", "timeout": "1s"},
         "authorization_request": {
             "headers_to_add": [
-                {"key": "x-citadel-source", "value": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
-                {"key": "x-citadel-destination", "value": "%DOWNSTREAM_LOCAL_ADDRESS%"},
-                {"key": "x-citadel-sni", "value": "%REQUESTED_SERVER_NAME%"},
+                {"key": "x-citadel-connection", "value": _CONNECTION},
             ]
         },
     }

@@ -116,12 +116,11 @@ def _asked(request: Request, token: str | None) -> Asked:
     http = request.http
     assert http is not None
     address = str(request.destination_ip)
+    to = f"[{address}]:{request.port}" if ":" in address else f"{address}:{request.port}"
     stated = [
         ("host", http.authority or ""),
         ("content-length", "0"),
-        ("x-citadel-source", str(request.source_ip)),
-        ("x-citadel-destination", f"[{address}]:{request.port}" if ":" in address else f"{address}:{request.port}"),
-        ("x-citadel-sni", request.sni or "-"),
+        ("x-citadel-connection", f"source={request.source_ip};destination={to};sni={request.sni or '-'}"),
     ]
     if request.peer is not None:
         stated.append(("x-forwarded-client-cert", f'Hash=0;Subject="";URI={request.peer.uri}'))

@@ -31,7 +31,9 @@ from citadel.authz.decision_point.question import Question
 from citadel.authz.decision_point.ruling import Refusal, Ruling
 from citadel.authz.decision_point.standing import Applying, Standing
 from citadel.authz.evaluate import Answer, Answers, Consultation, decide, evaluate
+from citadel.authz.facts import MeshFacts
 from citadel.authz.model import Action, JwtRule
+from citadel.authz.paths import BadPath
 from citadel.authz.policyset import PolicySet
 from citadel.authz.request import HttpRequest, Request
 from citadel.authz.subject import Subject
@@ -182,7 +184,10 @@ class DecisionPoint:
             if isinstance(consulted, _Made):
                 return consulted
             readings, changes = consulted
-        made = [await self._authenticated(applying.gate, one, stated=question.claims_stated) for one in readings]
+        made = [
+            await self._authenticated(applying.gate, one, policies.facts, stated=question.claims_stated)
+            for one in readings
+        ]
         strictest = _strictest([_decided(policies, question, one, answers) for one in made])
         if strictest.decision.allowed and any(one.changes != strictest.changes for one in made):
             return _Made(_deny(Reason.BAD_TOKEN, "the request holds its token in more than one way"), strictest.request)
@@ -209,7 +214,7 @@ class DecisionPoint:
             refusal = reply.refusal
             if reply.answer is Answer.ALLOW and reply.changes:
                 changes = changes.then(reply.changes)
-                readings = [_changed(one, reply.changes) for one in readings]
+                readings = [_changed(one, reply.changes, policies.facts) for one in readings]
 
     async def _reply(self, consultation: Consultation, policies: PolicySet, request: Request) -> ProviderReply:
         provider = consultation.provider
@@ -225,8 +230,11 @@ class DecisionPoint:
             return replace(reply, refusal=Refusal(provider.status_on_error))
         return reply
 
-    async def _authenticated(self, gate: TokenGate | None, request: Request, *, stated: bool) -> _Made:
-        """The request with the claims that count, still to be decided; or a denial.
+    async def _authenticated(
+        self, gate: TokenGate | None, request: Request, facts: MeshFacts, *, stated: bool
+    ) -> _Made:
+        """The request with the claims that count, and the headers that policies are to see, still to be decided; or a
+        denial. A header that a rule writes is never the caller's.
 
         Stated claims and those of a token in the request are never mixed: if there is a token, its claims count alone.
         """
@@ -241,10 +249,13 @@ class DecisionPoint:
                 known = _without_claims(request)
                 assert known.http is not None
                 known = replace(known, http=replace(known.http, jwt=claims))
-                return _Made(_UNDECIDED, known, Changes.of_token(verdict.changes))
+                changed = Changes.of_token(verdict.changes)
+                return _Made(_UNDECIDED, _changed(known, changed, facts), changed)
             case NoToken(changes=changes):
-                # what a proxy has verified it has also written and taken out itself
-                return _Made(_UNDECIDED, request, NO_CHANGES if stated else Changes.of_token(changes))
+                if stated and http.jwt is not None:  # who has verified a token has also written of it, and taken out
+                    return _Made(_UNDECIDED, request)
+                changed = Changes.of_token(changes)
+                return _Made(_UNDECIDED, _changed(request, changed, facts), changed)
 
     # --- telling
 
@@ -313,6 +324,15 @@ def _without_claims(request: Request) -> Request:
     return request
 
 
-def _changed(request: Request, changes: Changes) -> Request:
+def _changed(request: Request, changes: Changes, facts: MeshFacts) -> Request:
+    """The request as filters see it that come after `changes`."""
     http: HttpRequest | None = request.http
-    return request if http is None else replace(request, http=replace(http, headers=changes.applied(http.headers)))
+    if http is None:
+        return request
+    http = replace(http, headers=changes.applied(http.headers))
+    if changes.remove_params:
+        with suppress(BadPath):  # which is denied for that
+            path = Subject(request, facts).path_and_query or ""
+            if (rest := changes.applied_to_path(path)) != path:
+                http = replace(http, path=rest, path_verbatim=True)  # it was normalised before, and is not again
+    return replace(request, http=http)

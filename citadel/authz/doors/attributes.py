@@ -103,6 +103,8 @@ def _http(
     else:
         given = http.headers
         headers = {name.lower(): (given[name],) for name in given}  # a protobuf map is slow at items()
+        if len(headers) != len(given):
+            raise BadAttributes("the request has two headers whose names differ in case alone")
     if len(headers) > MAX_HEADERS:
         raise BadAttributes(f"the request has more than {MAX_HEADERS} headers")
     method = _pseudo(headers, ":method", http.method)

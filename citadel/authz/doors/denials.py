@@ -32,7 +32,8 @@ class DenialHeader:
         }
         if any(not facts[fact] for fact in _FACT.findall(self.text)):
             return ""
-        return _FACT.sub(lambda found: facts[found[1]], self.text)
+        text = _FACT.sub(lambda found: facts[found[1]], self.text)
+        return "".join(one if " " <= one <= "~" else "?" for one in text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ pass; only a fault of ours is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
@@ -21,26 +22,39 @@ from citadel.authz.doors.check import DoorRules
 from citadel.authz.doors.denials import denial
 from citadel.authz.doors.joined import BadAttributes, readings
 from citadel.authz.doors.ports import Caller
-from citadel.authz.doors.whose import LABEL, NAMESPACE, WORKLOAD, Unknown, whose
+from citadel.authz.doors.whose import Unknown, whose
 from citadel.authz.doors.xfcc import HEADER as XFCC
 from citadel.authz.doors.xfcc import last_uri
 from citadel.authz.model import Attribute
 from citadel.authz.request import HttpRequest, IpAddress, Request, Workload
 from citadel.spiffe import SpiffeId
 
-SOURCE, DESTINATION, SNI = "x-citadel-source", "x-citadel-destination", "x-citadel-sni"
-STATED = frozenset([SOURCE, DESTINATION, SNI])
+CONNECTION = "x-citadel-connection"
+"""All of the connection in one header, so that no part of it can be the client's: there is just one, or it is a denial.
+SNI, which the client has written, comes last."""
+_CONNECTION = re.compile(
+    r"source=(?P<source>[0-9A-Fa-f.:]+);destination=\[?(?P<destination>[0-9A-Fa-f.:]+?)\]?:(?P<port>[0-9]{1,5});sni=(?P<sni>.*)",
+    re.DOTALL,
+)
 VERSION, DECISION = "citadel-policy-version", "citadel-decision-id"
 REMOVE = "x-envoy-auth-headers-to-remove"
-_WHOSE = {"x-citadel-workload": WORKLOAD, "x-citadel-namespace": NAMESPACE}
-_LABEL = "x-citadel-label-"
+_STATED = f"its proxy must state it in {CONNECTION}"
+_OF_CONNECTION = frozenset(
+    [
+        Attribute.SOURCE_IP,
+        Attribute.REMOTE_IP,
+        Attribute.DESTINATION_IP,
+        Attribute.DESTINATION_PORT,
+        Attribute.CONNECTION_SNI,
+    ]
+)
 _MEND = {
     Attribute.SOURCE_PRINCIPAL: "its proxy must be one of authorization.http.xfcc_from",
-    Attribute.SOURCE_IP: f"its proxy must state it in {SOURCE}",
-    Attribute.REMOTE_IP: f"its proxy must state it in {SOURCE}",
-    Attribute.DESTINATION_IP: f"its proxy must state it in {DESTINATION}",
-    Attribute.DESTINATION_PORT: f"its proxy must state it in {DESTINATION}",
-    Attribute.CONNECTION_SNI: f"its proxy must state it in {SNI}",
+    Attribute.SOURCE_IP: _STATED,
+    Attribute.REMOTE_IP: _STATED,
+    Attribute.DESTINATION_IP: _STATED,
+    Attribute.DESTINATION_PORT: _STATED,
+    Attribute.CONNECTION_SNI: _STATED,
     Attribute.ENVOY_FILTERS: "HTTP carries no metadata; use ext_authz over gRPC",
 }
 log = structlog.get_logger("citadel.authz")
@@ -53,7 +67,7 @@ class HttpRules:
     xfcc_from: frozenset[SpiffeId] = field(default_factory=frozenset)
     """The local proxies that write X-Forwarded-Client-Cert themselves (SANITIZE_SET)."""
     connection_headers: bool = False
-    """These proxies state the connection in `x-citadel-source`, `x-citadel-destination` and `x-citadel-sni`."""
+    """These proxies state the connection in `x-citadel-connection`."""
     path_prefix: str = ""
 
 
@@ -120,9 +134,8 @@ class HttpDoor:
         if policies is None:
             return None
         headers = _by_name(asked.headers)
-        named = {_WHOSE[name]: _only(headers, name) for name in _WHOSE if name in headers}
-        named |= {LABEL + n.removeprefix(_LABEL): _only(headers, n) for n in headers if n.startswith(_LABEL)}
-        workload, entry = whose(caller, named, {}, standing.looks.selector_keys, self._rules.default_namespace)
+        # nothing that a client could send as well says whose policies are asked
+        workload, entry = whose(caller, {}, {}, standing.looks.selector_keys, self._rules.default_namespace)
         trusted = caller.local and entry.spiffe_id in self._http.xfcc_from
         if not trusted and XFCC in headers:
             raise BadAttributes(f"{entry.spiffe_id} sends {XFCC}, and authorization.http.xfcc_from does not name it")
@@ -155,7 +168,7 @@ class HttpDoor:
         remote = original_client(headers.get("x-forwarded-for", ()), request.source_ip, facts.trusted_proxies)
         if remote is not None:
             known.add(Attribute.REMOTE_IP)
-        own = {n: v for n, v in headers.items() if n not in STATED and n not in _WHOSE and not n.startswith(_LABEL)}
+        own = {name: values for name, values in headers.items() if name != CONNECTION}
         authority = _only(own, "host") if "host" in own else None
         own.pop("host", None)
         if "content-length" in standing.looks.headers:
@@ -186,22 +199,21 @@ def _only(headers: Mapping[str, tuple[str, ...]], name: str) -> str:
 
 
 def _connection(request: Request, headers: Mapping[str, tuple[str, ...]]) -> tuple[Request, frozenset[Attribute]]:
-    """What the proxy states of the connection, as far as it does."""
-    known: set[Attribute] = set()
-    if SOURCE in headers:
-        request = replace(request, source_ip=_ip(SOURCE, _only(headers, SOURCE)))
-        known |= {Attribute.SOURCE_IP, Attribute.REMOTE_IP}
-    if DESTINATION in headers:
-        address, _, port = _only(headers, DESTINATION).rpartition(":")
-        if not port.isdecimal() or not 0 <= int(port) < 65536 or len(port) > 5:
-            raise BadAttributes(f"{DESTINATION} is not an address and port")
-        request = replace(request, destination_ip=_ip(DESTINATION, address.strip("[]")), port=int(port) or None)
-        known |= {Attribute.DESTINATION_IP, Attribute.DESTINATION_PORT}
-    if SNI in headers:
-        sni = _only(headers, SNI)
-        request = replace(request, sni="" if sni == "-" else sni.lower())
-        known.add(Attribute.CONNECTION_SNI)
-    return request, frozenset(known)
+    """What the proxy states of the connection, if it does."""
+    if CONNECTION not in headers:
+        return request, frozenset()
+    found = _CONNECTION.fullmatch(_only(headers, CONNECTION))
+    if found is None or int(found["port"]) > 65535:
+        raise BadAttributes(f"{CONNECTION} is not source=ADDRESS;destination=ADDRESS:PORT;sni=NAME")
+    sni = "" if found["sni"] == "-" else found["sni"].lower()
+    stated = replace(
+        request,
+        source_ip=_ip(CONNECTION, found["source"]),
+        destination_ip=_ip(CONNECTION, found["destination"]),
+        port=int(found["port"]) or None,
+        sni=sni,
+    )
+    return stated, _OF_CONNECTION
 
 
 def _ip(name: str, text: str) -> IpAddress:

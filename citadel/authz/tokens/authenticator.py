@@ -22,10 +22,14 @@ class TokenAuthenticator:
         """The verdict of `gate`. No keys are asked for on behalf of a token that fails without them. Raises nothing."""
         attempt = gate.examine(http, self.clock.now())
         refusals: list[TokenRefused] = []
+        verified: set[tuple[int, str]] = set()  # a token that is there many times costs one signature
         for proposal in attempt.proposals:
             try:
                 for candidate in proposal:
-                    candidate.verify(await self.source.keys(candidate.rule, candidate.token.kid))
+                    once = id(candidate.rule), candidate.token.text
+                    if once not in verified:
+                        candidate.verify(await self.source.keys(candidate.rule, candidate.token.kid))
+                        verified.add(once)
                 return gate.accept(proposal)
             except KeysUnavailable as error:
                 refusals.append(TokenRefused(Reason.KEYS_UNAVAILABLE, error.message))

@@ -161,6 +161,18 @@ async def test_what_a_proxy_wrote_of_the_claims_that_it_verified_stays() -> None
     assert not ruling.changes
 
 
+async def test_a_header_that_a_rule_writes_is_never_the_caller_s() -> None:
+    """Envoy's jwt_authn takes it out, and writes it, before the RBAC filters look."""
+    spec = "{rules: [{when: [{key: 'request.headers[x-user]', values: [alice]}]}]}"
+    point = deciding(compiled(USERS, POLICY.format(name="by-header", spec=spec)))
+    assert not (await ruled(point, get(x_user="alice"))).decision.allowed
+    assert not (await ruled(point, get(authorization=bearer("bob"), x_user="alice"))).decision.allowed
+    assert (await ruled(point, get(authorization=bearer("alice")))).decision.allowed
+    assert not (await ruled(point, get(x_user="alice"), stated=True)).decision.allowed
+    by_its_proxy = get(x_user="alice", jwt={"iss": ISSUER, "sub": "alice"})
+    assert (await ruled(point, by_its_proxy, stated=True)).decision.allowed
+
+
 async def test_a_preflight_has_no_token_whatever_is_in_it() -> None:
     point = deciding(compiled(USERS))
     headers = {"origin": ("https://a",), "access-control-request-method": ("PUT",), "authorization": ("Bearer x",)}

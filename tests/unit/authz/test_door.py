@@ -129,6 +129,7 @@ def status(checked: Checked) -> int:
         ({"raw": [("x-mode", b"a"), ("X-Mode", b"test")]}, 403, Reason.DENIED_BY_POLICY),
         ({"raw": [("x-mode", b"a,test")]}, 200, Reason.ALLOWED_BY_POLICY),
         ({"headers": {"x-mode": "a,test"}}, 403, Reason.DENIED_BY_POLICY),
+        ({"headers": {"x-mode": "a", "X-Mode": "test"}}, 403, Reason.BAD_REQUEST),
         ({"headers": {"x-mode": "a, test"}}, 200, Reason.ALLOWED_BY_POLICY),
         ({"headers": {"x-mode": ",".join("a" * 99)}}, 403, Reason.BAD_REQUEST),
         ({"headers": {"x-other": ",".join("a" * 99)}}, 200, Reason.ALLOWED_BY_POLICY),

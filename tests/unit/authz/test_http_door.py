@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from citadel.authz import MeshFacts, compile, load_text  # noqa: A004  (as in re.compile)
 from citadel.authz.decision import Reason
-from citadel.authz.doors import Caller, DoorRules, HttpDoor, HttpRules
+from citadel.authz.doors import Caller, DoorRules, HttpDoor, HttpRules, Registered
 from citadel.authz.doors.http_check import Asked, HttpAnswer
 from citadel.authz.doors.joined import BadAttributes
 from citadel.authz.doors.xfcc import last_uri
+from citadel.spiffe import SpiffeId
 from tests.support.deciding import deciding
 from tests.unit.authz.test_door import CART, POLICIES, TD, TOKENS, WEB, bearer, caller
 
@@ -26,7 +27,8 @@ kind: AuthorizationPolicy
 metadata: {name: readers, namespace: shop}
 spec: {rules: [{to: [{operation: {methods: [GET], paths: ["/cart/*"]}}]}]}
 """
-COMES = [("x-citadel-source", "10.0.0.9"), ("x-forwarded-client-cert", f"By=x;URI={WEB}")]
+CONNECTION = ("x-citadel-connection", "source=10.0.0.9;destination=[fd00::1]:80;sni=A")
+COMES = [CONNECTION, ("x-forwarded-client-cert", f"By=x;URI={WEB}")]
 
 
 def door(text: str = POLICIES, http: HttpRules = PROXY, **facts: Any) -> HttpDoor:
@@ -57,7 +59,9 @@ def asked(
         ({"comes": COMES[:1]}, 403, Reason.NO_ALLOW_MATCHED),
         ({"comes": COMES[1:]}, 403, Reason.BAD_REQUEST),
         ({"comes": [*COMES, COMES[0]]}, 403, Reason.BAD_REQUEST),
-        ({"comes": [("x-citadel-source", "here"), COMES[1]]}, 403, Reason.BAD_REQUEST),
+        ({"comes": [(CONNECTION[0], CONNECTION[1].replace("10.0.0.9", "here")), COMES[1]]}, 403, Reason.BAD_REQUEST),
+        ({"comes": [(CONNECTION[0], CONNECTION[1].replace("10.0.0.9", "1.2.3")), COMES[1]]}, 403, Reason.BAD_REQUEST),
+        ({"comes": [(CONNECTION[0], CONNECTION[1].replace("80", "65536")), COMES[1]]}, 403, Reason.BAD_REQUEST),
         ({"who": caller()}, 403, Reason.UNKNOWN_WORKLOAD),
         ({"who": Caller("far", (CART,), frozenset([TD]), local=False)}, 403, Reason.BAD_REQUEST),
     ],
@@ -75,9 +79,7 @@ def test_a_check_is_answered(change: dict[str, Any], status: int, reason: Reason
         ([("x-mode", "a"), ("x-mode", "test")], 403),
         ([("x-mode", "a,test")], 403),  # joined by Envoy, perhaps
         ([("x-mode", "a, test")], 200),
-        ([("x-citadel-namespace", "bank")], 403),
-        ([("x-citadel-workload", CART.spiffe_id.uri)], 200),
-        ([("x-citadel-label-app", "web")], 403),
+        ([CONNECTION], 403),  # a client's own
         ([("host", "other")], 403),
     ],
 )
@@ -131,9 +133,8 @@ def test_what_is_not_known_and_a_policy_refers_to_is_a_denial_and_not_an_absence
     ):
         answer = asked(door(f"{deny}spec: {{action: DENY, rules: [{rule}]}}\n", HttpRules()), comes=[])
         assert answer.ruling.decision.reason is Reason.BAD_REQUEST, rule
-    stated = [*COMES, ("x-citadel-destination", "[fd00::1]:80"), ("x-citadel-sni", "A")]
     port = f'{deny}spec: {{action: DENY, rules: [{{to: [{{operation: {{ports: ["80"]}}}}]}}]}}\n'
-    assert asked(door(port), comes=stated).ruling.decision.reason is Reason.DENIED_BY_POLICY
+    assert asked(door(port)).ruling.decision.reason is Reason.DENIED_BY_POLICY
 
 
 def test_a_token_is_verified_and_what_becomes_of_it_is_told_to_envoy() -> None:
@@ -157,3 +158,17 @@ def test_a_prefix_of_the_path_is_the_proxy_s() -> None:
 def test_lengths_are_not_told_over_http() -> None:
     length = POLICIES.replace("x-mode", "content-length")
     assert asked(door(length)).ruling.decision.reason is Reason.BAD_REQUEST
+
+
+def test_a_client_cannot_say_whose_policies_are_asked() -> None:
+    lax = Registered(SpiffeId.parse("spiffe://example.org/ns/lax/sa/cart"), {})
+    for headers in ([], [("x-citadel-workload", lax.spiffe_id.uri)], [("citadel/workload", lax.spiffe_id.uri)]):
+        answer = asked(door(), *headers, who=caller(CART, lax))
+        assert answer.ruling.decision.reason is Reason.UNKNOWN_WORKLOAD
+
+
+def test_what_a_client_puts_into_sni_is_nothing_but_sni() -> None:
+    value = "source=10.0.0.9;destination=10.0.0.1:80;sni=a;destination=10.0.0.1:443;sni=b"
+    request = asked(door(), comes=[(CONNECTION[0], value), COMES[1]]).ruling.request
+    assert request is not None
+    assert (request.port, request.sni) == (80, "a;destination=10.0.0.1:443;sni=b")
