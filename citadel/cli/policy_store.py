@@ -37,6 +37,7 @@ HISTORY_EXAMPLES = examples("citadel policy history", "citadel policy history Au
 ROLLBACK_EXAMPLES = examples('citadel policy rollback v11 --comment "v12 denied the gateway"')
 
 _PAGE = 1000
+_PATIENCE = 300.0  # seconds: ten thousand policies are validated whole, on whatever machine that is
 CommentOption = Annotated[str, typer.Option("--comment", "-m", help="Why; kept in the history.", metavar="TEXT")]
 ExpectOption = Annotated[
     str | None,
@@ -74,9 +75,10 @@ def apply(
 
         def change(wish: pb.PolicyWish) -> pb.PolicyChange:
             request = pb.ApplyPoliciesRequest(files=files, prune=prune, wish=wish)
-            return client.call(client.policies.ApplyPolicies, request)
+            return client.call(client.policies.ApplyPolicies, request, patience=_PATIENCE)
 
-        _carry_out(change, _wish(comment, expect, confirmed, dry_run), output, yes=yes or confirmed)
+        wish = _wish(comment, expect, confirmed, dry_run)
+        _carry_out(change, wish, output, yes=yes or confirmed, loses=prune)
 
 
 def delete(
@@ -100,7 +102,7 @@ def delete(
 
         def change(wish: pb.PolicyWish) -> pb.PolicyChange:
             request = pb.DeletePoliciesRequest(names=names, wish=wish)
-            return client.call(client.policies.DeletePolicies, request)
+            return client.call(client.policies.DeletePolicies, request, patience=_PATIENCE)
 
         _carry_out(change, _wish(comment, expect, confirmed, dry_run), output, yes=yes or confirmed)
 
@@ -125,7 +127,7 @@ def rollback(
 
         def change(wish: pb.PolicyWish) -> pb.PolicyChange:
             request = pb.RollbackPoliciesRequest(version=number, wish=wish)
-            return client.call(client.policies.RollbackPolicies, request)
+            return client.call(client.policies.RollbackPolicies, request, patience=_PATIENCE)
 
         _carry_out(change, _wish(comment, expect, confirmed, dry_run), output, yes=yes or confirmed)
 
@@ -210,29 +212,32 @@ def _wish(comment: str, expect: str | None, confirmed: bool, dry_run: bool) -> p
     return pb.PolicyWish(comment=comment, base=base, confirmed=confirmed, dry_run=dry_run)
 
 
-def _carry_out(change: Change, wish: pb.PolicyWish, output: Format, *, yes: bool) -> None:
-    """Look first, ask if something is lost, then do just what was looked at."""
-    look = pb.PolicyWish()
-    look.CopyFrom(wish)
-    look.dry_run = True
-    seen = done = change(look)
-    nothing = not (seen.created or seen.updated or seen.deleted)
-    if not wish.dry_run and not nothing:
-        if seen.doubt and not wish.confirmed:
-            raise FailedPrecondition(f"nothing was changed: {seen.doubt}", mend="if that is meant, say --confirm")
-        if seen.deleted:
-            names = ", ".join(_name(one) for one in seen.deleted[:10]) + (", …" if len(seen.deleted) > 10 else "")
-            confirm(f"Delete {len(seen.deleted)} of the policies ({names})?", yes=yes)
-        wish.base = seen.base
-        done = change(wish)
+def _carry_out(change: Change, wish: pb.PolicyWish, output: Format, *, yes: bool, loses: bool = True) -> None:
+    """Carry it out. Of what may lose something, look first, ask, and then do just what was looked at."""
+    if loses and not wish.dry_run:
+        _ask(change, wish, yes=yes)
+    done = change(wish)
     document = _document(done, dry_run=wish.dry_run)
     if output is not Format.TABLE:
         show_one(document, [], output)
         return
     for line in _lines(document):
         print(printable(line))
-    for text in (*seen.warnings, *(f"not read: {one}" for one in seen.skipped)):
+    for text in (*done.warnings, *(f"not read: {one}" for one in done.skipped)):
         say(printable(text))
+
+
+def _ask(change: Change, wish: pb.PolicyWish, *, yes: bool) -> None:
+    look = pb.PolicyWish()
+    look.CopyFrom(wish)
+    look.dry_run = True
+    seen = change(look)
+    if seen.doubt and not wish.confirmed:
+        raise FailedPrecondition(f"nothing was changed: {seen.doubt}", mend="if that is meant, say --confirm")
+    if seen.deleted:
+        names = ", ".join(_name(one) for one in seen.deleted[:10]) + (", …" if len(seen.deleted) > 10 else "")
+        confirm(f"Delete {len(seen.deleted)} of the policies ({names})?", yes=yes)
+    wish.base = seen.base
 
 
 def _document(done: pb.PolicyChange, *, dry_run: bool) -> Document:

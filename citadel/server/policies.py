@@ -90,7 +90,7 @@ class FollowedSource:
             documents=0 if now is None else len(now.documents),
             since=None if now is None else now.since,
             restored=now is not None and now.restored,
-            stored_version="" if now is None else now.label,
+            stored_version=f"v{now.number}" if now is not None and now.number else "",
             fault=source.fault,
             held_version="" if held is None else held.version,
             held_documents=0 if held is None else len(held.documents),

@@ -19,10 +19,10 @@ SCHEMA = "citadel.dev/last-good-policies/v1"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A set as it was kept, and what its origin called it (`v12`; empty: nothing)."""
+    """A set as it was kept, and which version of the store it is (0: not the store's)."""
 
     texts: Sequence[SourceText]
-    label: str = ""
+    number: int = 0
 
 
 class KeptPolicies:
@@ -31,7 +31,7 @@ class KeptPolicies:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def save(self, texts: Sequence[SourceText], label: str = "") -> None:
+    def save(self, texts: Sequence[SourceText], number: int = 0) -> None:
         """Keep these files instead of what was kept. On return they survive a loss of power. Raises PermissionDenied,
         and then what was kept before is kept still."""
         files = [{"name": one.name, "content": base64.b64encode(one.content).decode()} for one in texts]
@@ -40,7 +40,7 @@ class KeptPolicies:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with open(descriptor, "w") as file:
-                json.dump({"schema": SCHEMA, "label": label, "files": files}, file)
+                json.dump({"schema": SCHEMA, "stored_version": number, "files": files}, file)
                 file.flush()
                 os.fsync(descriptor)
             new.replace(self._path)
@@ -59,7 +59,7 @@ class KeptPolicies:
             texts = [
                 SourceText(one["name"], base64.b64decode(one["content"], validate=True)) for one in document["files"]
             ]
-            return Kept(texts, str(document.get("label", "")))
+            return Kept(texts, int(document.get("stored_version", 0)))
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -19,10 +19,8 @@ class Reading:
     unreadable: Sequence[Mistake] = ()
     missing: str = ""
     """Why there is nothing to apply, where it can say nothing yet; then `texts` is empty."""
-    confirmed: bool = False
-    """Who wrote it has said already that it may lose most of the policies."""
-    label: str = ""
-    """What the origin calls this state: `v12`."""
+    number: int = 0
+    """Which version of the store it is: what loses most of the policies was confirmed there. 0: not the store's."""
 
 
 class Origin(Protocol):

@@ -51,8 +51,8 @@ class InForce:
     since: datetime
     restored: bool
     """Nothing good came from the source since the start: it is what was in force before."""
-    label: str = ""
-    """What the origin calls it: `v12`; empty: nothing."""
+    number: int = 0
+    """Which version of the store it is; 0: it is not the store's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class PolicySource:
         except CitadelError as error:
             self._wrong(f"the policies that were in force before cannot be restored: {_shortly(error)}")
             return
-        self._switch(documents, policies, restored=True, label=kept.label)
+        self._switch(documents, policies, restored=True, number=kept.number)
 
     async def run(self) -> None:
         """Take what the origin says now, and again whenever it changes, until cancelled. Raises nothing else."""
@@ -165,8 +165,8 @@ class PolicySource:
             _, policies = await asyncio.to_thread(self._compiled, held.reading.texts)
             if record is not None:
                 await record(held)
-            await asyncio.to_thread(self._kept.save, held.reading.texts, held.reading.label)
-            self._switch(held.documents, policies, restored=False, label=held.reading.label)
+            await asyncio.to_thread(self._kept.save, held.reading.texts, held.reading.number)
+            self._switch(held.documents, policies, restored=False, number=held.reading.number)
             self.held, self.fault = None, ""
             self._meter.policy_load("applied")
             assert self.in_force is not None
@@ -198,11 +198,12 @@ class PolicySource:
         before = self.in_force
         if before is not None and policies.version == before.policies.version:
             self._meter.policy_load("unchanged")
-            self.in_force = InForce(before.policies, documents, before.since, restored=False, label=reading.label)
+            self.in_force = InForce(before.policies, documents, before.since, restored=False, number=reading.number)
             self.held, self.fault = None, ""
             return
-        # What was confirmed, was so against the version before; nobody did against what another source had in force.
-        trusted = reading.confirmed and (before is None or before.label != "")
+        # A version was confirmed against the one before it; nobody did so against what another source had in force, or
+        # against a newer version, of which a backup that was put back knows nothing.
+        trusted = reading.number > 0 and (before is None or 0 < before.number <= reading.number)
         why = "" if trusted else doubt(None if before is None else before.documents, documents)
         if why:
             self.held = Held(policies.version, documents, why, reading)
@@ -213,10 +214,10 @@ class PolicySource:
             )
             return
         try:
-            await asyncio.to_thread(self._kept.save, reading.texts, reading.label)
+            await asyncio.to_thread(self._kept.save, reading.texts, reading.number)
         except CitadelError as error:
             raise _Unkept(error.sentence()) from None
-        self._switch(documents, policies, restored=False, label=reading.label)
+        self._switch(documents, policies, restored=False, number=reading.number)
         self.held, self.fault = None, ""
         self._meter.policy_load("applied")
 
@@ -237,15 +238,15 @@ class PolicySource:
             raise BadFile(list(unreadable))
         return documents, compile_documents(documents, self._facts, None if before is None else before.policies)
 
-    def _switch(self, documents: PolicyDocuments, policies: PolicySet, *, restored: bool, label: str = "") -> None:
-        self.in_force = InForce(policies, documents, self._clock.now(), restored, label)
+    def _switch(self, documents: PolicyDocuments, policies: PolicySet, *, restored: bool, number: int = 0) -> None:
+        self.in_force = InForce(policies, documents, self._clock.now(), restored, number)
         self._switched.set()
         self._meter.policies(policies.version, len(documents))
         log.info(
             "policies are in force",
             version=policies.version,
             documents=len(documents),
-            source="what was in force before" if restored else " ".join(filter(None, [self.where, label])),
+            source="what was in force before" if restored else f"{self.where}, v{number}" if number else self.where,
             warnings=len(documents.warnings),
         )
 

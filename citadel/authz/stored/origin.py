@@ -59,4 +59,4 @@ class StoreOrigin:
 def _reading(now: StoredSet) -> Reading:
     if now.version is None:
         return Reading((), missing=_NOTHING)
-    return Reading(now.texts(), confirmed=True, label=str(now.version))
+    return Reading(now.texts(), number=now.number)

@@ -62,7 +62,10 @@ class StoredPolicies:
         self.facts = facts
         self._clock = clock
         self.default_namespace = default_namespace
-        self._read: PolicyDocuments | None = None  # what was read last; what it has in common is not read again
+        # What was read last; what the next one has in common with it is not read again.
+        self._given: PolicyDocuments | None = None
+        self._read: PolicyDocuments | None = None
+        self._compiled: PolicySet | None = None
 
     async def apply(self, texts: Sequence[SourceText], wish: Wish, *, prune: bool = False) -> Changed:
         """Create and replace the documents of `texts`; with `prune` delete all others.
@@ -70,7 +73,8 @@ class StoredPolicies:
         Raises BadFile with every mistake, Aborted if the version is no longer `wish.base`, FailedPrecondition if it has
         to be confirmed.
         """
-        given = await asyncio.to_thread(load, texts, default_namespace=self.default_namespace)
+        given = await asyncio.to_thread(load, texts, default_namespace=self.default_namespace, previous=self._given)
+        self._given = given if wish.dry_run else None  # who looks first, comes again with the same
         if not len(given) and not prune:
             raise InvalidInput("there is no policy in what was given", mend="see what is read: docs/policies.md")
         documents = await asyncio.to_thread(stored_documents, given)
@@ -136,7 +140,8 @@ class StoredPolicies:
             return Changed(before.number, None, change, why)
         if why and not wish.confirmed:
             raise FailedPrecondition(f"nothing was changed: {why}", mend="if that is meant, say --confirm")
-        compiled = await asyncio.to_thread(compile_documents, new, self.facts)
+        compiled = await asyncio.to_thread(compile_documents, new, self.facts, self._compiled)
+        self._compiled = compiled
         version = Version(
             before.number + 1,
             self._clock.now(),

@@ -236,7 +236,7 @@ async def test_a_version_is_in_force_as_soon_as_it_is_stored(
         assert done.version is not None
         assert await one.reached(done.version.set_version, 20)
         assert one.in_force is not None
-        assert (one.fault, one.in_force.label) == ("", "v1")
+        assert (one.fault, one.in_force.number) == ("", 1)
         done = await cases.delete([Named.parse("shop/a"), Named.parse("shop/b")], Wish("uid:0", confirmed=True))
         assert done.version is not None
         assert await one.reached(done.version.set_version, 20)  # it was confirmed once, and is not asked again
@@ -253,7 +253,7 @@ async def test_the_last_version_is_in_force_after_a_restart_before_the_store_ans
     again = follower(store, tmp_path)
     await again.restore()
     assert again.in_force is not None
-    assert (again.in_force.restored, again.in_force.label) == (True, "v1")
+    assert (again.in_force.restored, again.in_force.number) == (True, 1)
     assert again.policies is not None
     assert again.policies.version == done.version.set_version
 
@@ -275,6 +275,22 @@ async def test_a_store_that_has_less_than_the_files_before_it_waits_to_be_confir
         assert len(one.policies.documents) == 3
         await one.confirm()
         assert len(one.policies.documents) == 1
+
+
+async def test_a_store_that_went_back_waits_to_be_confirmed_if_it_lost_most(
+    cases: StoredPolicies, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    async with Store.open(f"sqlite:///{tmp_path}/other/db/citadel.db", writer="one") as newer:
+        await use_cases(newer.policies).apply([file("a")], ME)
+        await use_cases(newer.policies).apply([file("b", "c")], ME)
+        async with running(follower(newer, tmp_path)) as one:
+            await until(lambda: one.in_force is not None and one.in_force.number == 2)
+    await cases.apply([file("a")], ME)  # as in a backup that was put back
+    async with running(follower(store, tmp_path)) as one:
+        await until(lambda: one.held is not None)
+        assert one.policies is not None
+        assert len(one.policies.documents) == 3
 
 
 async def test_a_version_that_this_server_cannot_read_leaves_the_one_before(
