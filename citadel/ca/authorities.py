@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -21,6 +21,7 @@ from citadel.ca.roots.issuing import IssuingCas
 from citadel.ca.signers import SealedKeys
 from citadel.clock import Clock
 from citadel.errors import Aborted, AlreadyExists, CitadelError, FailedPrecondition, InvalidInput, Unavailable
+from citadel.quiet_hours import QuietHours
 from citadel.spiffe import TrustDomain
 
 _ATTEMPTS = 8
@@ -29,14 +30,16 @@ log = structlog.get_logger("citadel.ca")
 
 @dataclass(frozen=True, slots=True)
 class AuthorityPolicy:
-    """`issuing_ttl` is what an issuing CA is made for; it is renewed at half of its life, or when less than twice the
-    longest leaf's life is left, whichever comes first. `refresh_hint` is in seconds. Raises InvalidInput if the issuing
-    CA could not outlive its leaves."""
+    """`issuing_ttl` is what an issuing CA is made for; it is renewed at the part `renew_at` of its life, or when less
+    than twice the longest leaf's life is left, whichever comes first. In `quiet` hours only the latter. `refresh_hint`
+    is in seconds. Raises InvalidInput if the issuing CA could not outlive its leaves."""
 
     issuing_ttl: timedelta
     longest_leaf: timedelta
     issuing_key: keys.KeyType = keys.KeyType.EC_P256
     refresh_hint: int = 300
+    renew_at: float = 0.5
+    quiet: QuietHours = field(default_factory=QuietHours)
 
     def __post_init__(self) -> None:
         if faults := check_lifetimes(leaf=self.longest_leaf, issuing=self.issuing_ttl):
@@ -86,7 +89,7 @@ class Authorities:
         self._adoption = Adoption(self._records, keyring, clock)
         self._issuing = issuing or IssuingCas(disk, SealedKeys(keyring), policy.issuing_key, clock, remote=remote)
         self._in_force = InForce(self._issuing, clock)
-        self._renewal = Renewal(policy.issuing_ttl, policy.longest_leaf)
+        self._renewal = Renewal(policy.issuing_ttl, policy.longest_leaf, policy.renew_at, policy.quiet)
         self._meter = meter or _NoMeter()
         self._turn = asyncio.Lock()
         self._warnings: tuple[str, ...] = ()  # of the plugged-in files

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from citadel.ca.model import Authority, KeySource
+from citadel.quiet_hours import QuietHours
 
 _BETWEEN_MENDS = 600.0  # seconds
 
@@ -51,15 +52,24 @@ def check_lifetimes(*, leaf: timedelta, issuing: timedelta, root: timedelta | No
 class Renewal:
     """When an issuing CA is due.
 
-    At half of its life, or when less than twice the longest leaf's life is left; never at once after it was made,
+    At a part of its life, half of it as a rule, but not in quiet hours; or when less than twice the longest leaf's life
+    is left; never at once after it was made,
     however the two are set. A clock that was wrong when it was made may leave an issuing CA that is not valid yet: that
     one is replaced too, but at most every ten minutes by the clock that cannot jump, so that a clock that goes to and
     fro does not make a flood of CAs.
     """
 
-    def __init__(self, issuing_ttl: timedelta, longest_leaf: timedelta) -> None:
+    def __init__(
+        self,
+        issuing_ttl: timedelta,
+        longest_leaf: timedelta,
+        renew_at: float = 0.5,
+        quiet: QuietHours | None = None,
+    ) -> None:
         self._issuing_ttl = issuing_ttl
         self._longest_leaf = longest_leaf
+        self._renew_at = renew_at
+        self._quiet = quiet or QuietHours()
         self._mended_at: float | None = None
 
     def is_due(self, issuing: Authority, root: Authority, now: datetime, ticks: float) -> bool:
@@ -74,7 +84,8 @@ class Renewal:
         gain = min(now + self._issuing_ttl, above.not_after) - certificate.not_after
         if gain < self._issuing_ttl / 20:
             return False  # the root ends: another one would hardly outlive this one
-        return left < max(life / 2, min(2 * self._longest_leaf, life * 0.9))
+        urgent = min(2 * self._longest_leaf, life * 0.9)
+        return left < urgent or (left < life * (1 - self._renew_at) and self._quiet.until(now) is None)
 
     def _may_mend(self, ticks: float) -> bool:
         return self._mended_at is None or ticks - self._mended_at >= _BETWEEN_MENDS

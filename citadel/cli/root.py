@@ -12,12 +12,12 @@ from typing import Annotated
 import typer
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
-from citadel.cli import root_view
+from citadel.cli import root_plan, root_view
 from citadel.cli.client import Client, connect
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
 from citadel.cli.output import Format, FormatOption, show_list, show_one
-from citadel.cli.root_follow import follow, newest, plans
+from citadel.cli.root_follow import follow, newest, planned_next, plans
 from citadel.cli.run import printable, say
 from citadel.cli.steps import DryRunOption, ReasonOption, show_step
 from citadel.errors import FailedPrecondition
@@ -27,6 +27,7 @@ app = typer.Typer(help="Rotation of the root.", no_args_is_help=True, rich_marku
 ForceOption = Annotated[
     bool, typer.Option("--force", help="Do it although somebody is left behind; says whom, and asks.")
 ]
+HookOption = Annotated[bool, typer.Option("--force", help="Do it although a hook says no (rotation.hooks).")]
 FollowOption = Annotated[
     float | None, typer.Option("--timeout", help="Follow for at most so long.", min=0, metavar="SECONDS")
 ]
@@ -61,6 +62,7 @@ def rotate(
     timeout: FollowOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
     to: ToOption = None,
+    force: HookOption = False,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     socket: SocketOption = None,
@@ -72,7 +74,9 @@ def rotate(
 
     Each step is taken when those who are alive have acknowledged the one before. Ctrl-C stops nothing but the showing.
     """
-    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=True, replace=replace, to=to or "")
+    request = pb.PrepareRootRequest(
+        reason=reason, dry_run=dry_run, automatic=True, replace=replace, to=to or "", force=force
+    )
     with connect(config, socket) as client:
         step = client.call(client.rotation.PrepareRoot, request)
         if dry_run:
@@ -106,7 +110,7 @@ def root_status(
             if output is Format.TABLE:
                 now = datetime.now(UTC)
                 text = "\n\n".join("\n".join(root_view.lines(one, now)) for one in found)
-                print(text) if text else say("no rotation is under way")
+                print(text) if text else say(f"no rotation is under way; {planned_next(client, now)}")
             else:
                 show_list(found, [], output, empty="")
             if not watch:
@@ -120,6 +124,7 @@ def prepare(
     reason: ReasonOption = "",
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
     to: ToOption = None,
+    force: HookOption = False,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     socket: SocketOption = None,
@@ -129,7 +134,9 @@ def prepare(
 
     The next steps wait for their commands.
     """
-    request = pb.PrepareRootRequest(reason=reason, dry_run=dry_run, automatic=False, replace=replace, to=to or "")
+    request = pb.PrepareRootRequest(
+        reason=reason, dry_run=dry_run, automatic=False, replace=replace, to=to or "", force=force
+    )
     with connect(config, socket) as client:
         show_step(client.call(client.rotation.PrepareRoot, request), output)
 
@@ -244,6 +251,12 @@ def abandon(
     with connect(config, socket) as client:
         request = pb.RotationCommand(reason=reason, dry_run=dry_run)
         _do(client, client.rotation.AbandonRoot, request, output, yes=True)
+
+
+app.command(epilog=examples("citadel root plan", "citadel root plan --days 90", "citadel root plan -o json"))(
+    root_plan.plan
+)
+app.command(epilog=examples("citadel root approve --reason 'change 4711'"))(root_plan.approve)
 
 
 def _do(

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
-from citadel.cli import root_view
+from citadel.cli import root_plan, root_view
 from citadel.cli.client import Client
 from citadel.cli.documents import Document
 from citadel.errors import NotFound, Unavailable
@@ -23,6 +23,13 @@ _OUTAGE_SECONDS = 60.0
 def plans(client: Client, *, all_of_them: bool = False) -> list[Document]:
     answer = client.call(client.rotation.ListRotations, pb.ListRotationsRequest(all=all_of_them))
     return [root_view.document(plan) for plan in answer.plans]
+
+
+def planned_next(client: Client, now: datetime) -> str:
+    """What is planned next, in a sentence."""
+    answer = client.call(client.rotation.ListRotations, pb.ListRotationsRequest())
+    found = root_plan.planned_document(answer.planned) if answer.HasField("planned") else None
+    return root_plan.next_line(found, now)
 
 
 def newest(client: Client) -> Document:

@@ -42,6 +42,8 @@ def document(plan: pb.RotationPlan) -> Document:
             "opens_at": time(gate.opens_at),
             "why": list(gate.why),
         },
+        "planned": plan.planned,
+        "held": list(plan.held),
         "left_behind": list(plan.left_behind),
         "next": next_step(plan),
         "back": way_back(plan),
@@ -112,11 +114,16 @@ def lines(one: Document, now: datetime) -> list[str]:
     found += _names("excused", gate["excused"], now)
     found += [f"left behind   {text}" for text in one["left_behind"]]
     found += [f"waits for     {text}" for text in gate["why"] if not text.startswith(_BEHIND)]
+    found += [f"held up by    {text}" for text in one["held"]]
     if one["next"]:
         found.append(f"next          {one['next']}")
     if one["back"]:
         found.append(f"to go back    {one['back']}")
     return [printable(line) for line in found]
+
+
+def _held(one: Document) -> list[str]:
+    return [f"held up by {text}" for text in one["held"]]
 
 
 def _because(one: Document) -> str:
@@ -126,6 +133,7 @@ def _because(one: Document) -> str:
 def _marks(one: Document) -> str:
     marks = [name for name in ("emergency", "asks") if one[name]]
     marks += ["rolled back"] if one["rolled_back"] else []
+    marks += ["planned"] if one["planned"] else []
     marks += [] if one["automatic"] else ["step by step"]
     return f" ({', '.join(marks)})" if marks else ""
 
@@ -151,10 +159,10 @@ def progress(one: Document) -> str:
             behind = ", ".join(f"{b['client']} {b['standing']}" for b in gate["behind"][:5])
             text = f"distributing: {gate['acknowledged']} of {gate['expected']} clients acknowledged"
             first = [f"waits for {behind}"] if behind else []
-            return "; ".join([text, *first, *(why for why in gate["why"] if not why.startswith(_BEHIND))])
+            others = [*(why for why in gate["why"] if not why.startswith(_BEHIND)), *_held(one)]
+            return "; ".join([text, *first, *others])
         case "retiring":
             text = f"retiring: {gate['certificates_left']} certificates in use chain to the old root"
-            waits = "; ".join(why for why in gate["why"] if "chain to it" not in why)
-            return text + (f"; {waits}" if waits else "")
+            return "; ".join([text, *(why for why in gate["why"] if "chain to it" not in why), *_held(one)])
         case phase:
             return str(phase)

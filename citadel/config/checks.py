@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from citadel.config.durations import format_duration
 from citadel.config.settings import Settings
 from citadel.config.values import TransitKey
+from citadel.quiet_hours import QuietHours
 
 Field = tuple[str, ...]
 
@@ -35,6 +36,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _store(settings)
     yield from _policies(settings)
     yield from _authzen(settings)
+    yield from _rotation(settings)
 
 
 def _lifetimes(settings: Settings) -> Iterator[Conflict]:
@@ -206,6 +208,25 @@ def _signer(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (("signer", "vault_mount"), ("keys", "kek")), f"{kek.mount} is that of keys.kek too; use one for each"
         )
+
+
+def _rotation(settings: Settings) -> Iterator[Conflict]:
+    at, hooks = settings.rotation.schedule, settings.rotation.hooks
+    quiet, issuing = ("rotation", "schedule", "quiet_hours"), ("rotation", "schedule", "issuing_at")
+    if QuietHours(at.quiet_hours).always:
+        yield Conflict((quiet,), "they leave no minute of the week, so that no planned rotation ever begins")
+    if 0 < at.root_at < 0.1:
+        yield Conflict((("rotation", "schedule", "root_at"),), "it must be 0, or at least 10%")
+    if not 0.1 <= at.issuing_at <= 0.95:
+        yield Conflict((issuing,), "it must be from 10% to 95%")
+    timeout, again = ("rotation", "hooks", "timeout"), ("rotation", "hooks", "again")
+    if not timedelta(seconds=0.1) <= hooks.timeout <= timedelta(seconds=20):
+        yield Conflict((timeout,), "it must be from 100ms to 20s: a command waits for it")
+    if hooks.again < timedelta(seconds=1):
+        yield Conflict((again,), "it must be at least 1s")
+    for name in ("webhook_secret", "webhook_ca"):
+        if getattr(hooks, name) and not hooks.webhook:
+            yield Conflict((("rotation", "hooks", name), ("rotation", "hooks", "webhook")), "there is no webhook")
 
 
 def _store(settings: Settings) -> Iterator[Conflict]:

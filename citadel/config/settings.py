@@ -10,6 +10,7 @@ from citadel.config.providers import ExtensionProviders
 from citadel.config.values import (
     AbsolutePath,
     Callers,
+    Command,
     Duration,
     FileMode,
     Groups,
@@ -27,15 +28,20 @@ from citadel.config.values import (
     OptionalSecret,
     OptionalSocketPath,
     OptionalSpiffeId,
+    Part,
     Paths,
+    Quiet,
     Size,
     SocketPath,
     SpiffeIds,
+    Steps,
+    TimeZone,
     TrustDomainName,
     TrustDomainNames,
     Urls,
     Users,
     VaultPath,
+    WebhookUrl,
 )
 
 
@@ -246,6 +252,41 @@ class SignerSettings(Section):
     vault_role: VaultPath = setting("", "For `vault-pki`: the role by which certificates are made.")
 
 
+class ScheduleSettings(Section):
+    """Planned rotation: what Citadel replaces by itself, and when. `citadel root plan` shows what comes of it."""
+
+    root_at: Part = setting("80%", "At which part of its life the root is replaced. 0: never by itself.")
+    issuing_at: Part = setting("50%", "At which part of its life an issuing CA is replaced.")
+    approval: bool = setting(True, "Whether a planned rotation of the root waits for `citadel root approve` to begin.")
+    quiet_hours: Quiet = setting(
+        [],
+        "When no planned step is taken: `Mon-Fri 08:00-18:00`, `Sat,Sun 00:00-24:00`, `22:00-06:00`. What an operator "
+        "asks for, an emergency, and an issuing CA that is about to end, do not wait for them.",
+    )
+    time_zone: TimeZone = setting("UTC", "By whose clocks: a name such as `Europe/Berlin`.")
+
+
+class HookSettings(Section):
+    """Checks of your own that a rotation has to pass: before a root is prepared, before it signs, before the old one is
+    removed. A no holds the step (`citadel root status`); `--force` overrides it. An emergency asks nobody."""
+
+    command: Command = setting(
+        [],
+        "A program and its arguments, run without a shell: it reads JSON on its standard input, and exit status 0 lets "
+        "the rotation pass. Empty: none.",
+    )
+    webhook: WebhookUrl = setting(
+        "", "An HTTPS address that the same JSON is posted to: an answer of 2xx lets the rotation pass. Empty: none."
+    )
+    webhook_secret: OptionalSecret = setting(
+        "", "The key that signs what is posted (standard-webhooks.com): `file:PATH` (mode 0600) or `credential:NAME`."
+    )
+    webhook_ca: OptionalPath = setting("", "PEM file of the CAs of the webhook's certificate. Empty: the system's.")
+    steps: Steps = setting(["prepare", "activate", "remove"], "The steps that are asked about.")
+    timeout: Duration = setting("10s", "How long an answer may take.")
+    again: Duration = setting("1m", "After a no, how long until it is asked again.")
+
+
 class RotationSettings(Section):
     """Rotation of the root: for whom it waits, and for how long. See docs/rotation.md."""
 
@@ -276,6 +317,8 @@ class RotationSettings(Section):
         "Whether a root that was plugged in waits for `citadel root rotate`, or a rotation to it begins by itself.",
     )
     check: Duration = setting("1s", "How often a rotation is looked at, besides whenever something changes.")
+    schedule: ScheduleSettings
+    hooks: HookSettings
 
 
 class SvidSettings(Section):
@@ -333,6 +376,7 @@ class JobsSettings(Section):
     renew_ca: Duration = setting("1m", "Looks whether the issuing CA is to be renewed.")
     plugged_ca: Duration = setting("10s", "Looks for changed files in `root.cacerts_dir`.")
     expire_entries: Duration = setting("5s", "Deletes registration entries whose time is over.")
+    planned_rotation: Duration = setting("1m", "Looks whether a planned rotation is due.")
     prune: Duration = setting("1h", "Deletes what is older than `[retention]` says.")
     audit_checkpoint: Duration = setting("5m", "Signs how far the audit log goes, if there is anything new in it.")
 

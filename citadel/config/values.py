@@ -11,10 +11,11 @@ import ipaddress
 import os
 import pwd
 import re
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from pydantic import BeforeValidator, ByteSize, PlainSerializer, PlainValidator,
 
 from citadel.config.durations import format_duration, parse_duration
 from citadel.errors import CitadelError
+from citadel.quiet_hours import QuietRange, time_zone
 from citadel.spiffe import SpiffeId, TrustDomain
 
 DATA_DIR = "DATA_DIR"
@@ -31,6 +33,8 @@ MAX_SOCKET_PATH = 107  # sockaddr_un.sun_path holds 108 bytes with its final zer
 
 #: Kinds of key, in SPIRE's names; the same as ca.keys.KeyType.
 KeyTypeName = Literal["ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]
+
+_STEPS = ("prepare", "activate", "remove")  # the same as ca.rotation.hooks.Checked
 
 
 class Places(TypedDict):
@@ -232,6 +236,58 @@ def _url(item: Any) -> str:
     if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
         raise ValueError(f"{item!r} would send secrets in the clear; use https")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _webhook(value: Any) -> str:
+    """`https://host[:port]/path`; without TLS only on this machine."""
+    if not value:
+        return ""
+    parts = None
+    if isinstance(value, str):
+        with suppress(ValueError):
+            parts = urlsplit(value)
+            _ = parts.port
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{value!r} is not an address such as https://gate.example.org/rotation")
+    if "@" in parts.netloc:
+        raise ValueError("an address in a configuration file holds no password; use webhook_secret")
+    if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+        raise ValueError(f"{value!r} would be asked in the clear, and anybody on the way could answer; use https")
+    return str(value)
+
+
+def _command(value: Any) -> tuple[str, ...]:
+    """A program's absolute path, and its arguments. Text is split as a shell would, and run without one."""
+    items = shlex.split(value) if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) and "\0" not in item for item in items):
+        raise ValueError(f"expected a list of a program and its arguments, not {value!r}")
+    if items and not items[0].startswith("/"):
+        raise ValueError(f"{items[0]!r} is not the absolute path of a program")
+    return tuple(items)
+
+
+def _part(value: Any) -> float:
+    """A part of a life, in percent (`80%`) or as a number from 0 to 1."""
+    text = value.strip() if isinstance(value, str) else value
+    try:
+        if isinstance(text, bool):
+            raise ValueError
+        part = float(text.removesuffix("%")) / 100 if isinstance(text, str) and text.endswith("%") else float(text)
+    except (TypeError, ValueError):
+        raise ValueError(f"{value!r} is not a part of a life; write it as 80%") from None
+    if not 0 <= part <= 1:
+        raise ValueError(f"{value!r} is not a part of a life: it goes from 0% to 100%")
+    return part
+
+
+def _step(text: str) -> str:
+    if text not in _STEPS:
+        raise ValueError(f"{text!r} is no step that is asked about; expected {', '.join(_STEPS)}")
+    return text
+
+
+def _write_part(part: float) -> str:
+    return f"{part * 100:g}%"
 
 
 def _vault_path(value: Any) -> str:
@@ -452,6 +508,20 @@ OptionalListen = Annotated[
     ListenAddress | None, PlainValidator(_from_text(_optional_listen, ListenAddress, type(None))), _AS_TEXT
 ]
 Urls = Annotated[tuple[str, ...], PlainValidator(_urls), PlainSerializer(list, return_type=list)]
+WebhookUrl = Annotated[str, PlainValidator(_webhook)]
+Command = Annotated[tuple[str, ...], PlainValidator(_command), PlainSerializer(list, return_type=list)]
+Part = Annotated[float, PlainValidator(_part), PlainSerializer(_write_part, return_type=str)]
+Quiet = Annotated[
+    tuple[QuietRange, ...],
+    PlainValidator(_several(QuietRange.parse, "quiet hours", QuietRange)),
+    PlainSerializer(_write_texts, return_type=list),
+]
+Steps = Annotated[
+    tuple[str, ...],
+    PlainValidator(_several(_step, "steps", tuple)),
+    PlainSerializer(list, return_type=list),
+]
+TimeZone = Annotated[tzinfo, PlainValidator(_from_text(time_zone, tzinfo)), _AS_TEXT]
 VaultPath = Annotated[str, PlainValidator(_vault_path)]
 Users = Annotated[tuple[int, ...], BeforeValidator(_ids(_user, "user"))]
 OptionalGroup = Annotated[int | None, PlainValidator(_optional_group), _AS_TEXT]

@@ -49,10 +49,20 @@ class Leases(Protocol):
 class RotationMeter(Protocol):
     """Shows how rotations stand. Implementation: telemetry.metrics. Never blocks, never raises."""
 
-    def rotation(self, phases: Mapping[str, float], laggards: Mapping[str, int], *, leaves: int, asks: bool) -> None:
+    def rotation(
+        self, phases: Mapping[str, float], laggards: Mapping[str, int], *, leaves: int, asks: bool, held: bool = False
+    ) -> None:
         """`phases`: those that a rotation is in now, each with the seconds since the longest waiting one entered it;
         `laggards`: clients behind, by standing; `leaves`: in use under roots on their way out; `asks`: an emergency
-        waits for an operator's word."""
+        waits for an operator's word; `held`: a hook holds one up."""
+
+
+class PlanMeter(Protocol):
+    """Shows when the root is to be replaced. Implementation: telemetry.metrics. Never blocks, never raises."""
+
+    def planned(self, at: datetime | None, waits: str) -> None:
+        """`at`: when the next planned rotation is, or was, due (None: none is planned); `waits`: what it waits for
+        (ca.rotation.schedule.Waits)."""
 
 
 class JobMeter(Protocol):

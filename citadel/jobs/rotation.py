@@ -11,11 +11,15 @@ from typing import Protocol
 import structlog
 
 from citadel.ca.rotation.progress import Progress
+from citadel.ca.rotation.schedule import Planned, Waits
 from citadel.changes import Changes, Topic
+from citadel.clock import Clock
 from citadel.errors import CitadelError
-from citadel.jobs.ports import RotationMeter
+from citadel.jobs.model import Every, Job
+from citadel.jobs.ports import Leases, PlanMeter, RotationMeter
 
 _PAUSE_SECONDS = 0.1  # many acknowledgements at once are one look
+_BEGIN_TIMEOUT = timedelta(minutes=1)
 _SHARE = 4.0  # with very many clients a look takes long: then at most a fifth of the time goes into looking
 log = structlog.get_logger("citadel.jobs")
 
@@ -27,6 +31,39 @@ class RunsRotation(Protocol):
 
     async def run_due(self) -> list[str]:
         """Carry out what is due; a sentence for each step."""
+
+
+class PlansRotation(Protocol):
+    async def look(self) -> Planned | None:
+        """What is planned next, and what it waits for."""
+
+    async def begin(self) -> str:
+        """Begin what is due; what was done, or what it waits for."""
+
+
+def planned_rotation(
+    planner: PlansRotation, leases: Leases, server: str, clock: Clock, meter: PlanMeter, every: timedelta
+) -> Job:
+    """Begin a planned rotation when it is due, also one that was missed while nobody ran. Every server looks, so that
+    each can tell; of several, one begins it."""
+
+    async def begin() -> str:
+        if not await leases.acquire("planned-rotation", server, clock.now(), 2 * _BEGIN_TIMEOUT):
+            return "another server begins it"
+        try:
+            return await planner.begin()
+        finally:
+            await leases.release("planned-rotation", server)
+
+    async def run() -> str:
+        found = await planner.look()
+        is_due = found is not None and found.waits is not Waits.TIME
+        done = await begin() if is_due else ""
+        now = await planner.look() if is_due else found
+        meter.planned(now.at if now else None, str(now.waits) if now else "")
+        return done
+
+    return Job("planned-rotation", Every(every), run, timeout=_BEGIN_TIMEOUT)
 
 
 class RotationRunner:
@@ -56,7 +93,7 @@ class RotationRunner:
             await self._rotations.run_due()
             self.fault = ""
             now = self._rotations.progress
-            self._meter.rotation(now.phases, now.laggards, leaves=now.leaves, asks=now.asks)
+            self._meter.rotation(now.phases, now.laggards, leaves=now.leaves, asks=now.asks, held=now.held)
         except CitadelError as error:
             if error.message != self.fault:
                 log.warning("the rotation cannot go on now", error=error.sentence())

@@ -57,7 +57,15 @@ async def admin_socket(server: Server, private: Path, point: DecisionPoint, mesh
     stored = stored_policies(settings, server.store, server.clock)
     decisions = Lookup(server.decision_log.files, server.policy_set, stored)
     parts = AdminParts(
-        cases, gate, server.issuer, server.rotations, server.rekeying, stored, server.followed, decisions
+        cases,
+        gate,
+        server.issuer,
+        server.rotations,
+        server.rekeying,
+        stored,
+        server.followed,
+        decisions,
+        planner=server.planner,
     )
     healthy = add_services(grpc_server, parts)
     CheckService(point, Operators(gate, mesh.find, mesh.trust_domains)).add_to(grpc_server)

@@ -12,10 +12,12 @@ from citadel.ca.keys import KeyType
 from citadel.ca.model import KeySource
 from citadel.ca.roots import CacertsRoot, DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import RootKind
+from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.signers import KeyPlaces, SealedKeys
 from citadel.clock import Clock
 from citadel.config import Settings
+from citadel.server.planning import checks, planner
 from citadel.server.told import authority_policy, rotation_policy
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
@@ -27,6 +29,7 @@ from citadel.vault_parts import vault_keys, vault_leaf_issuer, vault_root
 class AuthorityParts:
     authorities: Authorities
     rotations: Rotations
+    planner: Planner
 
 
 def authority_parts(
@@ -82,5 +85,6 @@ def authority_parts(
         longest_leaf=settings.svid.max_ttl,
         changed=authorities.refresh,
         kind=RootKind(settings.root.kind),
+        checks=checks(settings, store, clock),
     )
-    return AuthorityParts(authorities, rotations)
+    return AuthorityParts(authorities, rotations, planner(settings, rotations, store, clock))

@@ -24,7 +24,7 @@ from citadel.errors import CitadelError
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
 from citadel.jobs.folder import EntryFolder
-from citadel.jobs.rotation import RotationRunner
+from citadel.jobs.rotation import RotationRunner, planned_rotation
 from citadel.registry import Directory, Registry
 from citadel.server import checks, told
 from citadel.server.authority import authority_parts
@@ -68,7 +68,7 @@ class Server:
         self.vault = vault
         self.node_id = SpiffeId.of(settings.trust_domain, "spire", "agent", settings.node_name)
         ca = authority_parts(settings, store, kek, clock, metrics, vault)
-        self.authorities, self.rotations = ca.authorities, ca.rotations
+        self.authorities, self.rotations, self.planner = ca.authorities, ca.rotations, ca.planner
         self.late = LateStart(self.authorities.ensure, waits_for_vault=vault is not None)
         self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check, self.metrics)
         self.issuer = Issuer(
@@ -158,6 +158,14 @@ class Server:
         every = self.settings.jobs
         jobs = [
             standard_jobs.renew_ca(self.authorities, every.renew_ca),
+            planned_rotation(
+                self.planner,
+                self.store.leases,
+                self.settings.audit.writer,
+                self.clock,
+                self.metrics,
+                every.planned_rotation,
+            ),
             standard_jobs.expire_entries(self.registry, every.expire_entries),
             standard_jobs.prune(
                 self.store.issuance, self.store.clients, self.notary, self.clock, self.retention, every.prune

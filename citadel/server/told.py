@@ -13,6 +13,7 @@ from citadel.ca.rotation import RotationPolicy
 from citadel.config import Settings
 from citadel.config.providers import ProviderSettings
 from citadel.jobs import standard as standard_jobs
+from citadel.quiet_hours import QuietHours
 from citadel.registry import RegistryPolicy
 
 
@@ -23,6 +24,8 @@ def authority_policy(settings: Settings) -> AuthorityPolicy:
         settings.svid.max_ttl,
         KeyType(settings.ca.key_type),
         int(settings.bundle.refresh_hint.total_seconds()),
+        renew_at=settings.rotation.schedule.issuing_at,
+        quiet=QuietHours(settings.rotation.schedule.quiet_hours, settings.rotation.schedule.time_zone),
     )
 
 
@@ -48,6 +51,7 @@ def rotation_policy(settings: Settings) -> RotationPolicy:
         clock_skew=keep.clock_skew,
         approval=keep.approval,
         plugged_by_itself=keep.plugged == "automatic",
+        quiet=QuietHours(keep.schedule.quiet_hours, keep.schedule.time_zone),
     )
 
 

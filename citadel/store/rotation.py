@@ -8,20 +8,24 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
+from citadel.audit import AuditEvent
 from citadel.ca.model import AuthorityKind, AuthorityState, KeySource, Outcome, Skid
-from citadel.ca.rotation import Excused, LeafGroup, Phase, Plan, Step
+from citadel.ca.rotation import Excused, Hold, LeafGroup, Phase, Plan, Step
+from citadel.ca.rotation.schedule import Approval
 from citadel.changes import Topic
 from citadel.errors import Aborted
 from citadel.failpoints import passing
 from citadel.store.authorities import SqlAuthorityStore
 from citadel.store.ledger import Ledger, Transaction
-from citadel.store.tables import AuthorityRow, IssuanceRow, RotationRow, from_micros, to_micros
+from citadel.store.tables import AuthorityRow, IssuanceRow, MetaRow, RotationRow, from_micros, to_micros
 
 _R: Any = RotationRow.__table__  # type: ignore[attr-defined]  # SQLModel makes it
 _A: Any = AuthorityRow.__table__  # type: ignore[attr-defined]  # as above
 _I: Any = IssuanceRow.__table__  # type: ignore[attr-defined]  # as above
+_M: Any = MetaRow.__table__  # type: ignore[attr-defined]  # as above
+_APPROVED = "rotation:approved:"  # keys of `meta`, each with the root's SKID
 _AGENTS = "/spire/agent/"
 
 
@@ -62,6 +66,19 @@ class SqlRotationStore:
             key = (row.requester, row.entry_id)
             last[key] = max(last.get(key, (0, "")), (row.newest, row.authority))
         return [_group(row, last.get((row.requester, row.entry_id), (0, ""))) for row in groups]
+
+    async def approvals(self) -> list[Approval]:
+        async with self._ledger.reading() as transaction:
+            rows = await transaction.all(select(_M.c.key, _M.c.value).where(_M.c.key.startswith(_APPROVED)))
+        return [_approval(row.key.removeprefix(_APPROVED), row.value) for row in rows]
+
+    async def approve(self, approval: Approval, audit: AuditEvent) -> None:
+        key = f"{_APPROVED}{approval.root.hex}"
+        value = json.dumps([approval.actor, to_micros(approval.at), approval.reason])
+        async with self._ledger.writing(audit, topics=[Topic.ROTATION]) as transaction:
+            await transaction.one_at_a_time("authorities")
+            await transaction.connection.execute(delete(_M).where(_M.c.key == key))
+            await transaction.connection.execute(insert(_M).values(key=key, value=value))
 
     async def carry_out(self, step: Step) -> None:
         topics = {Topic.ROTATION}
@@ -124,6 +141,11 @@ def _group(row: Any, last: tuple[int, str]) -> LeafGroup:
     )
 
 
+def _approval(root: str, value: str) -> Approval:
+    actor, at, reason = json.loads(value)
+    return Approval(Skid(root), actor, from_micros(at), reason)
+
+
 _TIMES = ("started_at", "phase_at", "replaced_at")
 
 
@@ -132,6 +154,7 @@ def _body(plan: Plan) -> str:
     values["incoming"], values["outgoing"] = plan.incoming.hex, plan.outgoing.hex
     for name in _TIMES:
         values[name] = None if values[name] is None else to_micros(values[name])
+    values["hold"] = plan.hold and [plan.hold.step, plan.hold.why, to_micros(plan.hold.since)]
     values["excused"] = [[e.node, e.client, to_micros(e.since), to_micros(e.at)] for e in plan.excused]
     return json.dumps(values, separators=(",", ":"))
 
@@ -143,6 +166,9 @@ def _plan(body: str) -> Plan:
     values["incoming"], values["outgoing"] = Skid(values["incoming"]), Skid(values["outgoing"])
     values["phase"] = Phase(values["phase"])
     values["excused"] = tuple(_excused(e) for e in values["excused"])
+    if values.get("hold"):
+        step, why, since = values["hold"]
+        values["hold"] = Hold(step, why, from_micros(since))
     values["left_behind"] = tuple(values["left_behind"])
     return Plan(**values)
 

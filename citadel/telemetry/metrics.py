@@ -32,6 +32,7 @@ _SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 What = Literal["root", "issuing_ca", "leaf"]
 _PHASES = ("distributing", "retiring")
 _MOST_RULES = 2_000  # that have series of their own
+_PLAN_WAITS = ("time", "approval", "quiet-hours", "another-root", "another-rotation", "check")
 _STANDINGS = ("silent", "nacked", "gone", "elsewhere")
 
 
@@ -125,6 +126,15 @@ class Metrics:
             "rotation_reissues_left", "Certificates in use under roots that are to be removed."
         )
         self._rotation_asks = self._gauge("rotation_asks", "1 while an emergency waits for an operator's word.")
+        self._rotation_held = self._gauge("rotation_held", "1 while a hook holds up a rotation.")
+        self._planned = self._gauge(
+            "rotation_planned_timestamp_seconds", "When the root that signs is to be replaced by itself; 0: never."
+        )
+        self._planned_waits = self._gauge(
+            "rotation_planned_waits", "1 for what the next planned rotation waits for.", "what"
+        )
+        for waits in _PLAN_WAITS:
+            self._planned_waits.labels(waits).set(0)
         for phase in _PHASES:
             self._rotation_phase.labels(phase).set(0)
             self._rotation_seconds.labels(phase).set(0)
@@ -250,7 +260,9 @@ class Metrics:
             self._job_success.labels(name).set_to_current_time()
 
     # --- rotation
-    def rotation(self, phases: Mapping[str, float], laggards: Mapping[str, int], *, leaves: int, asks: bool) -> None:
+    def rotation(
+        self, phases: Mapping[str, float], laggards: Mapping[str, int], *, leaves: int, asks: bool, held: bool = False
+    ) -> None:
         """jobs.ports.RotationMeter."""
         for phase in _PHASES:
             self._rotation_phase.labels(phase).set(1 if phase in phases else 0)
@@ -259,6 +271,13 @@ class Metrics:
             self._rotation_laggards.labels(standing).set(laggards.get(standing, 0))
         self._rotation_leaves.set(leaves)
         self._rotation_asks.set(1 if asks else 0)
+        self._rotation_held.set(1 if held else 0)
+
+    def planned(self, at: datetime | None, waits: str) -> None:
+        """jobs.ports.PlanMeter."""
+        self._planned.set(at.timestamp() if at else 0)
+        for one in _PLAN_WAITS:
+            self._planned_waits.labels(one).set(1 if one == waits else 0)
 
     # --- authz: authz.sources.SourceMeter, authz.doors.DoorMeter
     def policies(self, version: str, documents: int) -> None:

@@ -22,10 +22,14 @@ from citadel.ca.keys import KeyType
 from citadel.ca.model import AuthorityKind, AuthorityState, IssuanceIntent, IssuanceOutcome, Outcome, Skid
 from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import Phase, RootKind, RotationPolicy, Step, commands
+from citadel.ca.rotation.calendar import Lifetimes
 from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.hooks import Checks, Held, Question, Verdict
+from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
+from citadel.ca.rotation.schedule import Schedule, Waits
 from citadel.ca.signers import SealedKeys
-from citadel.errors import Aborted, FailedPrecondition
+from citadel.errors import Aborted, FailedPrecondition, InvalidInput
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store import Store
 from citadel.workload.upstream import AckKind, AckReport
@@ -56,6 +60,18 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return await postgres.new_database(base.render_as_string(hide_password=False))
 
 
+class Gatekeeper:
+    """A hook that says what it is told to."""
+
+    def __init__(self) -> None:
+        self.answer = Verdict(True)
+        self.asked: list[str] = []
+
+    async def ask(self, question: Question) -> Verdict:
+        self.asked.append(question.step)
+        return self.answer
+
+
 @dataclass
 class Site:
     """One server, without a network: its store, its authorities, its rotations."""
@@ -64,6 +80,8 @@ class Site:
     clock: ManualClock
     authorities: Authorities
     rotations: Rotations
+    planner: Planner
+    hook: Gatekeeper
 
     async def reports(self, *reports: AckReport) -> None:
         await self.store.clients.record(NODE, reports)
@@ -106,6 +124,7 @@ async def sites(url: str) -> AsyncIterator[list[Site]]:
     """One site on SQLite; two on one PostgreSQL."""
     clock = ManualClock()
     kek = LocalKek(secrets.token_bytes(32))
+    hook = Gatekeeper()
     async with AsyncExitStack() as stack:
         made = []
         for name in ("one", "two") if url.startswith("postgres") else ("one",):
@@ -129,8 +148,11 @@ async def sites(url: str) -> AsyncIterator[list[Site]]:
                 POLICY,
                 longest_leaf=LEAF,
                 changed=authorities.refresh,
+                checks=Checks([hook], clock),
             )
-            made.append(Site(store, clock, authorities, rotations))
+            lives = Lifetimes(timedelta(days=3650), timedelta(days=7), LEAF, 50)
+            planner = Planner(rotations, store.rotation, clock, Schedule(), lives, RootKind.DISK)
+            made.append(Site(store, clock, authorities, rotations, planner, hook))
         yield made
 
 
@@ -230,3 +252,105 @@ async def test_a_leaf_that_was_only_intended_replaces_nothing(sites: list[Site])
     assert groups[old].replaced
     assert not groups[Skid("ab")].replaced
     assert groups[old].by_node
+
+
+# --- planned ones
+
+
+async def test_a_planned_rotation_waits_for_its_time_and_for_a_word_and_begins_once(sites: list[Site]) -> None:
+    first, last = sites[0], sites[-1]
+    assert await first.planner.begin() == ""
+    assert "begins at 2034" in await first.planner.approve(Wish("uid:0", "change 7"), dry_run=True)
+    first.clock.advance(timedelta(days=3000))  # nobody ran meanwhile
+    for site in sites:
+        await site.authorities.renew_if_due()
+    assert "citadel root approve" in await last.planner.begin()
+    assert "begins now" in await first.planner.approve(Wish("uid:0", "change 7"))
+    with pytest.raises(FailedPrecondition, match="approved by uid:0 already"):
+        await last.planner.approve(Wish("uid:1"))
+    assert "is in the trust bundle" in await last.planner.begin()
+    assert await first.planner.begin() == ""
+    [plan] = await first.store.rotation.plans()
+    assert (plan.planned, plan.auto, plan.actor) == (True, True, "system:schedule")
+    assert "approved by uid:0" in plan.reason
+    assert await first.planner.look() is None
+    with pytest.raises(FailedPrecondition, match="no rotation is planned"):
+        await first.planner.approve(OPERATOR)
+
+
+async def test_the_calendar_is_made_of_what_is_written_down(sites: list[Site]) -> None:
+    found = await sites[0].planner.calendar(timedelta(days=3650))
+    assert found.findings == ()
+    assert {entry.event for entry in found.entries} >= {"prepare", "activate", "remove", "renew"}
+    with pytest.raises(InvalidInput, match="up to ten years"):
+        await sites[0].planner.calendar(timedelta(days=36500))
+
+
+# --- hooks
+
+
+async def test_a_hook_that_says_no_holds_the_step_is_written_down_and_asked_again_after_a_time(
+    sites: list[Site],
+) -> None:
+    first, last = sites[0], sites[-1]
+    await first.acknowledges("cart")
+    await first.rotations.prepare(OPERATOR)
+    await first.acknowledges("cart")
+    first.hook.answer, first.hook.asked = Verdict(False, "canary is red"), []
+    first.clock.advance(timedelta(seconds=6))
+    assert len(await last.rotations.run_due()) == 1
+    assert await last.rotations.run_due() == []
+    assert first.hook.asked == ["activate"]
+    [view] = await first.rotations.views()
+    assert "canary is red" in view.held[0]
+    with pytest.raises(Held, match="canary is red"):
+        await first.rotations.activate(OPERATOR)
+    with pytest.raises(Held, match="canary is red"):
+        await first.rotations.activate(OPERATOR, dry_run=True)
+    first.hook.answer = Verdict(True)
+    first.clock.advance(timedelta(seconds=61))
+    assert [one for one in await last.rotations.run_due() if "signs; certificates" in one]
+    [view] = await first.rotations.views()
+    assert view.held == ()
+
+
+async def test_a_hook_is_overridden_by_force_which_is_written_down(sites: list[Site]) -> None:
+    site = sites[0]
+    site.hook.answer = Verdict(False, "canary is red")
+    with pytest.raises(Held, match="does not let it prepare: canary is red"):
+        await site.rotations.prepare(OPERATOR)
+    assert list((await site.roots()).values()) == [AuthorityState.ACTIVE]
+    await site.rotations.prepare(replace(OPERATOR, force=True))
+    site.clock.advance(timedelta(minutes=6))
+    await site.rotations.run_due()
+    await site.rotations.activate(replace(OPERATOR, force=True))
+    [plan] = await site.store.rotation.plans()
+    assert plan.left_behind == ("a hook that did not let it activate: canary is red",)
+
+
+async def test_an_emergency_asks_no_hook_and_what_is_still_being_asked_is_not_written_down(sites: list[Site]) -> None:
+    site = sites[0]
+    site.hook.answer = Verdict(False, "another server asks it now", pending=True)
+    await site.rotations.prepare(replace(OPERATOR, force=True))
+    site.clock.advance(timedelta(minutes=6))
+    assert await site.rotations.run_due() == []
+    [plan] = await site.store.rotation.plans()
+    assert plan.hold is None
+    site.hook.asked.clear()
+    await site.rotations.taint(site.authorities.current().authority.root_skid, OPERATOR)
+    assert [one for one in await site.rotations.run_due() if "signs; certificates" in one]
+    assert site.hook.asked == []
+
+
+async def test_a_planned_rotation_that_a_hook_holds_is_tried_again(sites: list[Site]) -> None:
+    site = sites[0]
+    await site.planner.approve(OPERATOR)
+    site.clock.advance(timedelta(days=3000))
+    await site.authorities.renew_if_due()
+    site.hook.answer = Verdict(False, "canary is red")
+    assert "canary is red" in await site.planner.begin()
+    found = await site.planner.look()
+    assert found is not None
+    assert found.waits is Waits.CHECK
+    site.hook.answer = Verdict(True)
+    assert "is in the trust bundle" in await site.planner.begin()

@@ -1,4 +1,4 @@
-"""Issuing CAs by command: another one signs; a stolen one stops, and takes its root with it."""
+"""Issuing CAs by command: another one signs; a stolen one stops, and takes its root with it. And a planned rotation."""
 
 from __future__ import annotations
 
@@ -41,3 +41,42 @@ def test_rotated_then_tainted(tmp_path: Path) -> None:
         found = {one["skid"]: one["state"] for one in desk.authorities(up)}
         assert (found[root], found[second], found[first]) == ("revoked", "revoked", "revoked")
         assert active(up, "root") != root
+
+
+#: A root that is due at once: at a tenth of its life, and it is backdated by five minutes.
+PLANNED = """
+[root]
+ttl = "40m"
+[ca]
+ttl = "20m"
+[jobs]
+planned_rotation = "1s"
+[rotation.schedule]
+root_at = "10%"
+[rotation.hooks]
+steps = ["activate"]
+again = "1s"
+command = ["/bin/sh", "-c", "test -e {ok} || {{ echo canary is red; exit 3; }}"]
+"""
+
+
+@pytest.mark.timeout(300)
+def test_a_planned_rotation_waits_for_a_word_then_for_a_hook_and_goes_to_its_end(tmp_path: Path) -> None:
+    ok = tmp_path / "ok"
+    short = QUICK.replace('min_ttl = "1s"', 'min_ttl = "1s"\ndefault_ttl = "1m"\nmax_ttl = "2m"')
+    with running(tmp_path / "c", short + SETTINGS + PLANNED.format(ok=ok)) as up:
+        old = active(up, "root")
+        plan = up.json("root", "plan", "--days", 1)
+        assert {entry["event"] for entry in plan["entries"]} == {"prepare", "activate", "remove", "renew"}
+        assert plan["planned"]["waits_for"] == "approval"
+        assert "it waits for your word" in up.run("root", "status").stderr
+        up.run("root", "approve", "--reason", "change 4711")
+        held = wait_for("a hook that holds it", lambda: [p["held"] for p in desk.rotations(up) if p["held"]], 60)
+        assert "canary is red" in held[0][0]
+        assert active(up, "root") == old
+        assert "canary is red" in up.run("root", "activate", check=False).stderr
+        ok.touch()
+        wait_for("the end of it", lambda: ("root", "removed") in states(up), 60)
+        assert active(up, "root") != old
+        actions = {one["action"] for one in up.json("audit", "list", "--limit", 1000)}
+        assert {"root.approve", "root.hold"} <= actions

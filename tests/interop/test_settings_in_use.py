@@ -74,6 +74,7 @@ def _settings(folder: Path, **more: Any) -> Settings:
         "http": {"socket": str(folder / "run" / "http.sock")},
     }
     tables["files"] = {"enabled": True, "directories": ["/nonexistent/certificates"]}
+    tables["rotation"] = {"hooks": _hooks(folder)}
     return config.parse(tables | {"apply": {"directory": str(entries)}} | more, base=folder)
 
 
@@ -94,6 +95,18 @@ def _authzen(folder: Path) -> dict[str, Any]:
         "client_ca": str(certificate),
         "allow": ["uid:0"],
         "entities": str(folder / "entities.yaml"),
+    }
+
+
+def _hooks(folder: Path) -> dict[str, Any]:
+    secret, (certificate, _) = folder / "webhook-secret", Ca("gate").issue(folder / "gate")
+    secret.write_text("s")
+    secret.chmod(0o600)
+    return {
+        "command": ["/bin/true"],
+        "webhook": "https://gate.test/",
+        "webhook_secret": f"file:{secret}",
+        "webhook_ca": str(certificate),
     }
 
 

@@ -10,7 +10,7 @@ from math import prod
 from prometheus_client.parser import text_string_to_metric_families
 
 _COMPARE = {"<": operator.lt, ">": operator.gt, "==": operator.eq}
-_SELECTOR = re.compile(r'(?P<name>[a-z_]+)(?:\{(?P<label>[a-z_]+)="(?P<value>[^"]*)"\})?')
+_SELECTOR = re.compile(r'(?P<name>[a-z_]+)(?:\{(?P<label>[a-z_]+)(?P<how>=~?)"(?P<value>[^"]*)"\})?')
 _CALL = re.compile(r"(?P<function>sum|increase)\((?P<selector>[^\[\]()]+)(?:\[\d+m\])?\)")
 _RULE = re.compile(r"(?P<left>.+) (?P<compare><|>|==) (?P<right>[\d* ]+)")
 
@@ -28,7 +28,10 @@ class Scrape:
         assert asked, f"not understood: {selector}"
         samples = [s for family in text_string_to_metric_families(self.text) for s in family.samples]
         named = [s for s in samples if s.name == asked["name"]]
-        wanted = [s for s in named if asked["label"] is None or s.labels.get(asked["label"]) == asked["value"]]
+        value = (
+            re.compile(asked["value"] or "") if asked["how"] == "=~" else re.compile(re.escape(asked["value"] or ""))
+        )
+        wanted = [s for s in named if asked["label"] is None or value.fullmatch(s.labels.get(asked["label"], ""))]
         return {frozenset(s.labels.items()): s.value for s in wanted}
 
 

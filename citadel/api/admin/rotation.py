@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
-from citadel.api.admin import convert
+from citadel.api.admin import convert, schedule
 from citadel.api.admin.access import Gate as Door
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
 from citadel.api.proto.citadel.v1 import rotation_pb2_grpc
@@ -13,31 +14,37 @@ from citadel.api.status import answering
 from citadel.ca.model import AuthorityKind, Skid
 from citadel.ca.rotation import Behind, Gate, RootKind
 from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.progress import PlanView
 from citadel.ca.rotation.rotations import Rotations
 from citadel.errors import InvalidInput, NotFound
 
 _LONGEST_REASON = 1000
+_TWO_YEARS = timedelta(days=730)
 
 
 class RotationService(rotation_pb2_grpc.RotationServicer):
     """Each call names its caller, then is a use case of Rotations."""
 
-    def __init__(self, rotations: Rotations, door: Door) -> None:
+    def __init__(self, rotations: Rotations, planner: Planner, door: Door) -> None:
         self._rotations = rotations
+        self._planner = planner
         self._door = door
 
     async def ListRotations(self, request: pb.ListRotationsRequest, context: Any) -> Any:
         async def answer(_: str) -> pb.ListRotationsResponse:
             views = await self._rotations.views()
-            return pb.ListRotationsResponse(plans=[_plan(v) for v in views if request.all or v.plan.is_open])
+            return pb.ListRotationsResponse(
+                plans=[_plan(v) for v in views if request.all or v.plan.is_open],
+                planned=schedule.planned(await self._planner.look()),
+            )
 
         return await self._answer(context, answer)
 
     async def PrepareRoot(self, request: pb.PrepareRootRequest, context: Any) -> Any:
         async def answer(actor: str) -> pb.RotationStep:
             done = await self._rotations.prepare(
-                Wish(actor, _reason(request.reason)),
+                Wish(actor, _reason(request.reason), request.force),
                 auto=request.automatic,
                 replace=request.replace,
                 to=_kind(request.to),
@@ -46,6 +53,16 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
             return pb.RotationStep(sentence=done, dry_run=request.dry_run)
 
         return await self._answer(context, answer)
+
+    async def GetSchedule(self, request: pb.GetScheduleRequest, context: Any) -> Any:
+        async def answer(_: str) -> pb.Schedule:
+            length = timedelta(days=request.days) if request.days else _TWO_YEARS
+            return schedule.schedule(await self._planner.calendar(length), self._planner.quiet)
+
+        return await self._answer(context, answer)
+
+    async def ApproveRotation(self, request: pb.RotationCommand, context: Any) -> Any:
+        return await self._command(request, context, self._planner.approve)
 
     async def ActivateRoot(self, request: pb.RotationCommand, context: Any) -> Any:
         return await self._command(request, context, self._rotations.activate)
@@ -159,6 +176,8 @@ def _plan(view: PlanView) -> pb.RotationPlan:
         gate=_gate(view.gate),
         left_behind=plan.left_behind,
         sequence=plan.sequence,
+        planned=plan.planned,
+        held=view.held,
     )
 
 

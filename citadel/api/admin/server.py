@@ -41,6 +41,7 @@ from citadel.authz.decision_log import Lookup
 from citadel.authz.stored import StoredPolicies
 from citadel.ca.issuer import Issuer
 from citadel.ca.rekeying import Rekeying
+from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
 
 
@@ -54,6 +55,7 @@ class AdminParts:
     policies: StoredPolicies
     followed: FollowedPolicies
     decisions: Lookup
+    planner: Planner
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -116,7 +118,8 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     """Register everything on `server`; the health service comes back, to be told how we are."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts.cases, parts.gate), server)
-    rotation_pb2_grpc.add_RotationServicer_to_server(RotationService(parts.rotations, parts.gate), server)
+    rotation = RotationService(parts.rotations, parts.planner, parts.gate)
+    rotation_pb2_grpc.add_RotationServicer_to_server(rotation, server)
     keys_pb2_grpc.add_KeysServicer_to_server(KeysService(parts.rekeying, parts.gate), server)
     policies = PolicyStoreService(parts.policies, parts.followed, parts.gate)
     policies_pb2_grpc.add_PolicyStoreServicer_to_server(policies, server)

@@ -9,7 +9,7 @@ from citadel.ca.rotation.clients import Behind, Client, Holding, Standing
 from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
 from citadel.ca.rotation.leaves import LeafGroup
 from citadel.ca.rotation.leaving import leaving
-from citadel.ca.rotation.plan import Excused, Phase, Plan
+from citadel.ca.rotation.plan import Excused, Hold, Phase, Plan
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.step import Move, NewAuthority, Step
 from citadel.ca.rotation.world import World
@@ -19,6 +19,7 @@ __all__ = [
     "Client",
     "Excused",
     "Gate",
+    "Hold",
     "Holding",
     "LeafGroup",
     "Move",

@@ -58,6 +58,7 @@ def prepare(
     emergency: bool = False,
     unasked: bool = False,
     replace: bool = False,
+    planned: bool = False,
 ) -> Step:
     """Begin: the prepared root `skid` goes into the bundle; `issuing` is to sign under it (None: it lies ready).
 
@@ -81,6 +82,7 @@ def prepare(
         auto=auto,
         emergency=emergency,
         unasked=unasked,
+        planned=planned,
     )
     return transitions.begin(plan, issuing, world, replaces=replaced)
 
@@ -94,7 +96,7 @@ def activate(world: World, policy: RotationPolicy, wish: Wish) -> Step:
     _check_gate(
         gate, wish, f"root {plan.incoming} cannot sign yet", "wait for them, or add --force to leave them behind"
     )
-    behind = [b.sentence for b in gate.behind]
+    behind = [*(b.sentence for b in gate.behind), *_overridden(plan, wish)]
     return transitions.activate(plan, world, actor=wish.actor, reason=wish.reason, left_behind=behind)
 
 
@@ -108,7 +110,7 @@ def remove(world: World, policy: RotationPolicy, skid: Skid, wish: Wish) -> Step
         )
     gate = removal_gate(plan, world, policy)
     _check_gate(gate, wish, f"root {skid} is still needed", "wait, or add --force to cut them off")
-    left = [f"{g.count} certificates of {g.spiffe_id}" for g in gate.leaves]
+    left = [*(f"{g.count} certificates of {g.spiffe_id}" for g in gate.leaves), *_overridden(plan, wish)]
     return transitions.take_out(plan, world, actor=wish.actor, reason=wish.reason, left_behind=left)
 
 
@@ -205,6 +207,11 @@ def _check_new(world: World, root: Authority, longest_leaf: timedelta) -> None:
 def _check_gate(gate: Gate, wish: Wish, what: str, mend: str) -> None:
     if not gate.open and not wish.force:
         raise FailedPrecondition(f"{what}: {'; '.join(gate.why)}", mend=mend)
+
+
+def _overridden(plan: Plan, wish: Wish) -> list[str]:
+    """What is written down of a hook that was not listened to."""
+    return [f"a hook that did not let it {plan.hold.step}: {plan.hold.why}"] if plan.hold and wish.force else []
 
 
 def _root(world: World, skid: Skid) -> Authority:

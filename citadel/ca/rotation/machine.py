@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
+
 from citadel.ca.rotation import plugged, transitions
 from citadel.ca.rotation.clients import Behind, Standing, stand
 from citadel.ca.rotation.gates import activation_gate, removal_gate
-from citadel.ca.rotation.plan import Excused, Phase, Plan
+from citadel.ca.rotation.plan import Excused, Hold, Phase, Plan
 from citadel.ca.rotation.policy import RotationPolicy
 from citadel.ca.rotation.step import Step, changed, compose
 from citadel.ca.rotation.world import World
@@ -13,21 +16,33 @@ from citadel.ca.rotation.world import World
 ACTOR = "system:rotation"
 
 
-def tick(world: World, policy: RotationPolicy) -> Step | None:
-    """The next step that is due, or None. Carry it out, read the world again, and call again."""
+def tick(world: World, policy: RotationPolicy, *, held: Collection[str] = ()) -> Step | None:
+    """The next step that is due, or None. Carry it out, read the world again, and call again.
+
+    `held`: plans whose root neither signs nor leaves the bundle now, since a hook says no.
+    """
     if (adopted := plugged.adopt(world, policy, ACTOR)) is not None:
         return adopted
     for plan in world.open_plans():
-        step = _redated(plan, world) or _next(plan, world, policy)
+        step = _redated(plan, world) or _next(plan, world, policy, plan.id in held)
         if step is not None:
             return step
     return None
 
 
-def _next(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:
+def _next(plan: Plan, world: World, policy: RotationPolicy, held: bool) -> Step | None:
     if plan.phase is Phase.DISTRIBUTING:
-        return _excuse(plan, world, policy) or _activate(plan, world, policy)
-    return _note_replaced(plan, world, policy) or _take_out(plan, world, policy)
+        return _excuse(plan, world, policy) or (None if held else _activate(plan, world, policy))
+    return _note_replaced(plan, world, policy) or (None if held else _take_out(plan, world, policy))
+
+
+def note_hold(plan: Plan, world: World, step: str, why: str) -> Step | None:
+    """Write down what a hook said; None: it is written down already."""
+    if plan.hold is not None and (plan.hold.step, plan.hold.why) == (step, why):
+        return None
+    since = plan.hold.since if plan.hold is not None and plan.hold.step == step else world.now
+    held = changed(plan, world.now, hold=Hold(step, why, since))
+    return _note(held, world, "root.hold", f"a hook does not let it {step}: {why}")
 
 
 def _redated(plan: Plan, world: World) -> Step | None:
@@ -62,7 +77,7 @@ def _grace_is_over(behind: Behind, plan: Plan, world: World, policy: RotationPol
 
 
 def _activate(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:
-    if not plan.auto or (policy.approval and not plan.emergency):
+    if not plan.auto or (policy.approval and not plan.emergency) or quiet_until(plan, world, policy) is not None:
         return None
     gate = activation_gate(plan, world, policy)
     if gate.open:
@@ -71,6 +86,11 @@ def _activate(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:
         behind = [b.sentence for b in gate.behind]
         return transitions.activate(plan, world, actor=ACTOR, left_behind=behind)
     return None
+
+
+def quiet_until(plan: Plan, world: World, policy: RotationPolicy) -> datetime | None:
+    """When the quiet hours end that hold it up; None: none do. What an operator began, or an emergency, is not held."""
+    return policy.quiet.until(world.now) if plan.planned and not plan.emergency else None
 
 
 def _note_replaced(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:
@@ -84,7 +104,7 @@ def _note_replaced(plan: Plan, world: World, policy: RotationPolicy) -> Step | N
 
 
 def _take_out(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:
-    if plan.auto and removal_gate(plan, world, policy).open:
+    if plan.auto and quiet_until(plan, world, policy) is None and removal_gate(plan, world, policy).open:
         return transitions.take_out(plan, world, actor=ACTOR)
     return None
 

@@ -31,6 +31,15 @@ class Excused:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A hook that said no to the next step: what it said, and since when."""
+
+    step: str
+    why: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One rotation. `revision` counts its changes, from 1: a change names the one that it starts from.
 
@@ -53,6 +62,8 @@ class Plan:
     rolled_back: bool = False  # `incoming` had signed before; `outgoing` is the one that was to take its place
     excused: tuple[Excused, ...] = ()
     left_behind: tuple[str, ...] = ()  # who had not acknowledged when somebody forced a step
+    planned: bool = False  # begun by the schedule: it takes no step in quiet hours
+    hold: Hold | None = None  # what a hook said to the next step, while it says no
     replaced_at: datetime | None = None  # when no leaf in use chained to `outgoing` any more
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+
+from citadel.quiet_hours import QuietHours
 
 
 class RootKind(StrEnum):
@@ -34,3 +36,4 @@ class RotationPolicy:
     clock_skew: timedelta = timedelta(seconds=60)
     approval: bool = False  # activation waits for an operator even where the gate is open
     plugged_by_itself: bool = False  # a root that was plugged in is rotated to without a command
+    quiet: QuietHours = field(default_factory=QuietHours)  # in which a planned rotation takes no step

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
+from citadel.audit import AuditEvent
 from citadel.ca.model import Authority
 from citadel.ca.rotation.clients import Holding
 from citadel.ca.rotation.leaves import LeafGroup
 from citadel.ca.rotation.plan import Plan
 from citadel.ca.rotation.policy import RootKind
+from citadel.ca.rotation.schedule import Approval
 from citadel.ca.rotation.step import NewAuthority, Step
 
 
@@ -21,6 +23,12 @@ class RotationStore(Protocol):
 
     async def leaves(self, at: datetime) -> list[LeafGroup]:
         """All leaves that are unexpired at `at` and were not recorded as failed, grouped."""
+
+    async def approvals(self) -> list[Approval]:
+        """Every approval of a planned rotation that was given, the newest of each root."""
+
+    async def approve(self, approval: Approval, audit: AuditEvent) -> None:
+        """Write it down, in the place of one of the same root, in one transaction with its audit record."""
 
     async def carry_out(self, step: Step) -> None:
         """Everything in `step`, with its audit record, in one transaction; returns when it would survive the loss of

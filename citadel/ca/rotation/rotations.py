@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -13,7 +14,8 @@ from citadel.ca.ports import AuthorityStore
 from citadel.ca.rotation import commands, issuing, plugged
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
-from citadel.ca.rotation.machine import ACTOR, tick
+from citadel.ca.rotation.hooks import Checked, Checks, Held, Question, Verdict, question
+from citadel.ca.rotation.machine import ACTOR, note_hold, quiet_until, tick
 from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.ports import ClientRecord, RootMaker, RotationStore
@@ -69,6 +71,7 @@ class Rotations:
         changed: Callable[[], Awaitable[None]],
         kind: RootKind = RootKind.DISK,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:12],
+        checks: Checks | None = None,
     ) -> None:
         """`changed` is called after each step, so that who signs is read again at once. `kind`: of the roots that a
         rotation goes to, unless it is told."""
@@ -82,18 +85,22 @@ class Rotations:
         self._changed = changed
         self._new_id = new_id
         self._kind = kind
+        self._checks = checks or Checks((), clock)
         self._run = _RunTime(clock, policy.clock_skew)
         self.policy = policy
         self.progress = Progress()  # as run_due last saw it
 
-    async def world(self) -> World:
-        """Everything, as it is written down now. The bundle is read before the authorities (see Records.publish)."""
+    async def world(self, *, whole: bool = False) -> World:
+        """Everything, as it is written down now; what clients hold only if a rotation is under way, or `whole`.
+
+        The bundle is read before the authorities (see Records.publish).
+        """
         self._run.look()
         now = self._clock.now()
         bundle = await self._authorities.bundle(self._trust_domain)
         plans = await self._store.plans()
         authorities = await self._authorities.authorities()
-        under_way = any(plan.is_open for plan in plans)
+        under_way = whole or any(plan.is_open for plan in plans)
         return World(
             now=now,
             running_since=self._run.since,
@@ -112,12 +119,17 @@ class Rotations:
     async def run_due(self) -> list[str]:
         """Carry out all that is due; a sentence for each step. Raises Unavailable, FailedPrecondition."""
         done: list[str] = []
+        held: set[str] = set()
         if await self._nothing_to_do():  # mostly: then the rest need not be read
             self.progress = Progress()
             return done
         while len(done) < _STEPS_AT_ONCE:
             world = await self.world()
-            step = tick(world, self.policy)
+            step = tick(world, self.policy, held=held)
+            if step is not None and (checked := self._checks.concerns(step)) is not None:
+                step = await self._checked(checked, step, world, held)
+                if step is None:
+                    continue
             if step is None:
                 self.progress = progress((self._view(plan, world) for plan in world.open_plans()), world.now)
                 break
@@ -138,6 +150,7 @@ class Rotations:
         replace: bool = False,
         dry_run: bool = False,
         to: RootKind | None = None,
+        planned: bool = False,
     ) -> str:
         """Make a root, or take the one that was plugged in, and begin to distribute it; what was done, as a sentence,
         or with `dry_run` would be.
@@ -150,6 +163,11 @@ class Rotations:
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
             return f"{_taken(kind, world)} go into the trust bundle{instead}"
+        if not emergency and not wish.force:
+            asked = Question(
+                Checked.PREPARE, self._trust_domain.name, actor=wish.actor, reason=wish.reason, planned=planned
+            )
+            _let_pass(Checked.PREPARE, await self._checks.ask(asked))
         if kind is RootKind.CACERTS:
             root, under = _plugged(world), None
         else:
@@ -170,15 +188,20 @@ class Rotations:
                 emergency=emergency,
                 unasked=unasked,
                 replace=replace,
+                planned=planned,
             ),
             dry_run=dry_run,
         )
 
     async def activate(self, wish: Wish, *, dry_run: bool = False) -> str:
-        return await self._command(lambda world: commands.activate(world, self.policy, wish), dry_run=dry_run)
+        return await self._command(
+            lambda world: commands.activate(world, self.policy, wish), dry_run=dry_run, force=wish.force
+        )
 
     async def remove(self, skid: Skid, wish: Wish, *, dry_run: bool = False) -> str:
-        return await self._command(lambda world: commands.remove(world, self.policy, skid, wish), dry_run=dry_run)
+        return await self._command(
+            lambda world: commands.remove(world, self.policy, skid, wish), dry_run=dry_run, force=wish.force
+        )
 
     async def revoke(self, skid: Skid, wish: Wish, *, dry_run: bool = False) -> str:
         return await self._command(lambda world: commands.revoke(world, self.policy, skid, wish), dry_run=dry_run)
@@ -251,17 +274,52 @@ class Rotations:
 
     # --- steps
 
-    async def _command(self, decide: Callable[[World], Step], *, dry_run: bool) -> str:
+    async def _command(self, decide: Callable[[World], Step], *, dry_run: bool, force: bool = False) -> str:
+        """With hooks: what they say is remembered by the plan; nobody asks them about what is forced."""
         for _ in range(_ATTEMPTS):
-            step = decide(await self.world())
+            world = await self.world()
+            step = decide(world)
+            checked = None if force else self._checks.concerns(step)
             if dry_run:
+                if checked is not None and (hold := _planned_by(step, world).hold) is not None:
+                    _let_pass(checked, Verdict(False, hold.why))
                 return step.sentence
+            if checked is not None:
+                verdict = await self._ask(checked, step, world)
+                if not verdict.passed:
+                    if not verdict.pending:
+                        await self._write_hold(checked, step, world, verdict.why)
+                    _let_pass(checked, verdict)
             try:
                 await self._carry_out(step)
                 return step.sentence
             except Aborted:  # the world changed between reading and writing: decide again
                 continue
         raise Unavailable("the authorities keep being changed by another server", mend="try again in a minute")
+
+    async def _checked(self, checked: Checked, step: Step, world: World, held: set[str]) -> Step | None:
+        """The step, if the hooks let it pass; else what is to be written down of it; None: nothing, and its plan is
+        held for now."""
+        plan = _planned_by(step, world)
+        held.add(plan.id)
+        if self._checks.is_too_soon(plan.id, checked):
+            return None
+        verdict = await self._ask(checked, step, world)
+        if verdict.passed:
+            held.discard(plan.id)
+            return step
+        return None if verdict.pending else note_hold(plan, world, checked, verdict.why)
+
+    async def _ask(self, checked: Checked, step: Step, world: World) -> Verdict:
+        plan = _planned_by(step, world)
+        asked = question(checked, plan, self._trust_domain.name, step.audit.actor, step.audit.reason)
+        return await self._checks.ask(asked)
+
+    async def _write_hold(self, checked: Checked, step: Step, world: World, why: str) -> None:
+        noted = note_hold(_planned_by(step, world), world, checked, why)
+        with suppress(Aborted):  # it has changed meanwhile: then that is what counts
+            if noted is not None:
+                await self._carry_out(noted)
 
     async def _carry_out(self, step: Step) -> None:
         passing("rotation.decided", step.audit.action)
@@ -277,10 +335,36 @@ class Rotations:
         if plan.phase is Phase.DISTRIBUTING:
             gate = activation_gate(plan, world, self.policy)
             over = world.now - plan.phase_at >= self.policy.emergency_gate
-            return PlanView(plan, gate, asks=plan.emergency and not plan.unasked and over and not gate.open)
+            asks = plan.emergency and not plan.unasked and over and not gate.open
+            return PlanView(plan, gate, asks, self._held(plan, gate, world))
         if plan.phase is Phase.RETIRING:
-            return PlanView(plan, removal_gate(plan, world, self.policy))
+            gate = removal_gate(plan, world, self.policy)
+            return PlanView(plan, gate, held=self._held(plan, gate, world))
         return PlanView(plan, Gate(open=False))
+
+    def _held(self, plan: Plan, gate: Gate, world: World) -> tuple[str, ...]:
+        held = []
+        if plan.hold is not None:
+            since = plan.hold.since.isoformat(timespec="seconds")
+            held.append(f"a hook, which since {since} does not let it {plan.hold.step}: {plan.hold.why}")
+        if plan.auto and (until := quiet_until(plan, world, self.policy)) is not None:
+            held.append(f"quiet hours until {until.isoformat(timespec='seconds')}")
+        if gate.open and plan.phase is Phase.DISTRIBUTING and self.policy.approval and plan.auto and not plan.emergency:
+            held.append("your word: citadel root activate")
+        return tuple(held)
+
+
+def _planned_by(step: Step, world: World) -> Plan:
+    """The plan that the step takes further, as it is now."""
+    return next(plan for plan in world.plans if plan.id == step.plans[0].id)
+
+
+def _let_pass(checked: Checked, verdict: Verdict) -> None:
+    if not verdict.passed:
+        raise Held(
+            f"a hook does not let it {checked}: {verdict.why}",
+            mend="mend what it says, and try again; or override it with --force, which is written down",
+        )
 
 
 def _done(step: Step | None) -> Step:

@@ -84,4 +84,5 @@ def changed(plan: Plan, at: datetime, **values: object) -> Plan:
     """The plan one revision further; entering another phase is dated."""
     if "phase" in values and values["phase"] is not plan.phase:
         values.setdefault("phase_at", at)
+        values.setdefault("hold", None)
     return replace(plan, revision=plan.revision + 1, **values)  # type: ignore[arg-type]  # names are checked by replace

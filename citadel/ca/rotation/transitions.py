@@ -68,6 +68,7 @@ def roll_back(plan: Plan, world: World, *, actor: str, reason: str = "") -> Step
         rolled_back=not plan.rolled_back,
         replaced_at=None,
         phase_at=world.now,
+        hold=None,
     )
     return compose(
         world,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -37,10 +38,19 @@ def vault(*, up: bool = True, minutes: float | None = None) -> Callable[[Metrics
     return lambda m: m.vault(up=up, sealed=False, standby=False, token_ends=token_ends)
 
 
+def held(metrics: Metrics) -> None:
+    metrics.rotation({"distributing": 5}, QUIET, leaves=0, asks=False, held=True)
+
+
+def due(days_ago: float, waits: str) -> Callable[[Metrics], None]:
+    return lambda m: m.planned(NOW - timedelta(days=days_ago), waits)
+
+
 def well(metrics: Metrics) -> None:
     for what in ("root", "issuing_ca", "leaf"):
         metrics.expires(what, NOW + timedelta(days=3650))
     metrics.rotation({}, QUIET, leaves=0, asks=False)
+    metrics.planned(None, "")
     metrics.job_run("renew-ca", True, 0.1)
     metrics.health_check("store", True)
     metrics.response("ack")
@@ -65,6 +75,13 @@ def well(metrics: Metrics) -> None:
         (vault(up=False), {"CitadelVaultDown"}),
         (vault(minutes=3), set()),
         (vault(minutes=1), {"CitadelVaultTokenEnds"}),
+        (held, {"CitadelRotationHeld"}),
+        (due(-1, "time"), set()),
+        (due(1, "quiet-hours"), set()),
+        (due(1, "approval"), {"CitadelPlannedRotationWaits"}),
+        (due(1, "another-root"), {"CitadelPlannedRotationWaits"}),
+        (due(8, "check"), {"CitadelPlannedRotationWaits", "CitadelPlannedRotationOverdue"}),
+        (due(8, "quiet-hours"), {"CitadelPlannedRotationOverdue"}),
         (lambda m: m.job_run("prune", False, 0.1), {"CitadelJobFails"}),
         (lambda m: m._job_success.labels("renew-ca").set(NOW.timestamp() - 3700), {"CitadelRenewalStuck"}),
         (lambda m: m.health_check("audit-log", False), {"CitadelCheckFails"}),
@@ -93,6 +110,23 @@ def test_each_leads_to_its_section_of_a_runbook(name: str) -> None:
     if section:
         assert f"## {name}\n" in text
         assert section == name.lower()
+
+
+def test_the_dashboard_shows_metrics_that_there_are() -> None:
+    board = json.loads((HOME / "examples" / "grafana" / "citadel.json").read_text())
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    known = set(re.findall(r"`(citadel_[a-z_]+)`", Metrics("1").reference()))
+    known |= {f"{name}_bucket" for name in known}
+    for panel in panels:
+        assert panel["targets"], panel["title"]
+        for target in panel["targets"]:
+            asked = set(re.findall(r"citadel_[a-z_]+", target["expr"]))
+            assert asked, target
+            assert asked <= known, panel["title"]
+    shown = {name for panel in panels for t in panel["targets"] for name in re.findall(r"citadel_[a-z_]+", t["expr"])}
+    for rule in RULES.values():  # who is woken finds on it what the alert is about
+        assert set(re.findall(r"citadel_[a-z_]+", rule["expr"])) <= shown, rule["alert"]
 
 
 def test_prometheus_takes_them() -> None:

@@ -43,20 +43,184 @@ class ListRotationsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLANS_FIELD_NUMBER: _builtins.int
+    PLANNED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def plans(self) -> _containers.RepeatedCompositeFieldContainer[Global___RotationPlan]: ...
+    @_builtins.property
+    def planned(self) -> Global___PlannedRotation:
+        """The next planned rotation; not set: none is planned."""
+
     def __init__(
         self,
         *,
         plans: _abc.Iterable[Global___RotationPlan] | None = ...,
+        planned: Global___PlannedRotation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["planned", b"planned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plans", b"plans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["planned", b"planned", "plans", b"plans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRotationsResponse: _TypeAlias = ListRotationsResponse  # noqa: Y015
+
+@_typing.final
+class PlannedRotation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOT_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    WAITS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    APPROVED_AT_FIELD_NUMBER: _builtins.int
+    NEEDS_APPROVAL_FIELD_NUMBER: _builtins.int
+    root: _builtins.str
+    at: _builtins.int
+    waits: _builtins.str
+    """time, approval, quiet-hours, another-root, another-rotation, check; empty: it begins now."""
+    why: _builtins.str
+    approved_by: _builtins.str
+    approved_at: _builtins.int
+    needs_approval: _builtins.bool
+    def __init__(
+        self,
+        *,
+        root: _builtins.str = ...,
+        at: _builtins.int = ...,
+        waits: _builtins.str = ...,
+        why: _builtins.str = ...,
+        approved_by: _builtins.str = ...,
+        approved_at: _builtins.int = ...,
+        needs_approval: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_at", b"approved_at", "approved_by", b"approved_by", "at", b"at", "needs_approval", b"needs_approval", "root", b"root", "waits", b"waits", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedRotation: _TypeAlias = PlannedRotation  # noqa: Y015
+
+@_typing.final
+class GetScheduleRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DAYS_FIELD_NUMBER: _builtins.int
+    days: _builtins.int
+    """How far to look; 0: two years."""
+    def __init__(
+        self,
+        *,
+        days: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["days", b"days"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetScheduleRequest: _TypeAlias = GetScheduleRequest  # noqa: Y015
+
+@_typing.final
+class Schedule(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEGINS_FIELD_NUMBER: _builtins.int
+    ENDS_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
+    PLANNED_FIELD_NUMBER: _builtins.int
+    QUIET_HOURS_FIELD_NUMBER: _builtins.int
+    begins: _builtins.int
+    ends: _builtins.int
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduleEntry]: ...
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScheduleFinding]: ...
+    @_builtins.property
+    def planned(self) -> Global___PlannedRotation: ...
+    @_builtins.property
+    def quiet_hours(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """As it is configured, for people: `Mon-Fri 08:00-18:00 Europe/Berlin`."""
+
+    def __init__(
+        self,
+        *,
+        begins: _builtins.int = ...,
+        ends: _builtins.int = ...,
+        entries: _abc.Iterable[Global___ScheduleEntry] | None = ...,
+        findings: _abc.Iterable[Global___ScheduleFinding] | None = ...,
+        planned: Global___PlannedRotation | None = ...,
+        quiet_hours: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["planned", b"planned"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["begins", b"begins", "ends", b"ends", "entries", b"entries", "findings", b"findings", "planned", b"planned", "quiet_hours", b"quiet_hours"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Schedule: _TypeAlias = Schedule  # noqa: Y015
+
+@_typing.final
+class ScheduleEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    at: _builtins.int
+    kind: _builtins.str
+    """root, issuing"""
+    event: _builtins.str
+    """prepare, activate, remove, renew, ends"""
+    authority: _builtins.str
+    """SKID, or for one that is still to be made: root 2, issuing CA 3."""
+    note: _builtins.str
+    def __init__(
+        self,
+        *,
+        at: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        event: _builtins.str = ...,
+        authority: _builtins.str = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "authority", b"authority", "event", b"event", "kind", b"kind", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleEntry: _TypeAlias = ScheduleEntry  # noqa: Y015
+
+@_typing.final
+class ScheduleFinding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    MEND_FIELD_NUMBER: _builtins.int
+    severity: _builtins.str
+    """error, warning"""
+    sentence: _builtins.str
+    mend: _builtins.str
+    def __init__(
+        self,
+        *,
+        severity: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+        mend: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mend", b"mend", "sentence", b"sentence", "severity", b"severity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScheduleFinding: _TypeAlias = ScheduleFinding  # noqa: Y015
 
 @_typing.final
 class RotationPlan(_message.Message):
@@ -77,6 +241,8 @@ class RotationPlan(_message.Message):
     GATE_FIELD_NUMBER: _builtins.int
     LEFT_BEHIND_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
+    PLANNED_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     phase: _builtins.str
     """distributing, retiring, done, abandoned"""
@@ -95,11 +261,17 @@ class RotationPlan(_message.Message):
     rolled_back: _builtins.bool
     sequence: _builtins.int
     """The sequence of the bundle that clients must have acknowledged."""
+    planned: _builtins.bool
+    """Begun by the schedule."""
     @_builtins.property
     def gate(self) -> Global___RotationGate: ...
     @_builtins.property
     def left_behind(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Whom a forced step left behind, in sentences."""
+
+    @_builtins.property
+    def held(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What holds it up besides its gate, in sentences: a hook, quiet hours, an approval."""
 
     def __init__(
         self,
@@ -119,10 +291,12 @@ class RotationPlan(_message.Message):
         gate: Global___RotationGate | None = ...,
         left_behind: _abc.Iterable[_builtins.str] | None = ...,
         sequence: _builtins.int = ...,
+        planned: _builtins.bool = ...,
+        held: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "asks", b"asks", "automatic", b"automatic", "emergency", b"emergency", "gate", b"gate", "id", b"id", "incoming", b"incoming", "left_behind", b"left_behind", "outgoing", b"outgoing", "phase", b"phase", "phase_at", b"phase_at", "reason", b"reason", "rolled_back", b"rolled_back", "sequence", b"sequence", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "asks", b"asks", "automatic", b"automatic", "emergency", b"emergency", "gate", b"gate", "held", b"held", "id", b"id", "incoming", b"incoming", "left_behind", b"left_behind", "outgoing", b"outgoing", "phase", b"phase", "phase_at", b"phase_at", "planned", b"planned", "reason", b"reason", "rolled_back", b"rolled_back", "sequence", b"sequence", "started_at", b"started_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,6 +401,7 @@ class PrepareRootRequest(_message.Message):
     AUTOMATIC_FIELD_NUMBER: _builtins.int
     REPLACE_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     dry_run: _builtins.bool
     automatic: _builtins.bool
@@ -235,6 +410,8 @@ class PrepareRootRequest(_message.Message):
     """Abandon the root that is on its way."""
     to: _builtins.str
     """disk: one that Citadel makes; cacerts: the one that was plugged in; empty: as it is configured."""
+    force: _builtins.bool
+    """Although a hook says no."""
     def __init__(
         self,
         *,
@@ -243,10 +420,11 @@ class PrepareRootRequest(_message.Message):
         automatic: _builtins.bool = ...,
         replace: _builtins.bool = ...,
         to: _builtins.str = ...,
+        force: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "dry_run", b"dry_run", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "dry_run", b"dry_run", "force", b"force", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,6 +74,16 @@ class RotationStub:
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
                 response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
                 _registered_method=True)
+        self.GetSchedule = channel.unary_unary(
+                '/citadel.v1.Rotation/GetSchedule',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.GetScheduleRequest.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.Schedule.FromString,
+                _registered_method=True)
+        self.ApproveRotation = channel.unary_unary(
+                '/citadel.v1.Rotation/ApproveRotation',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
+                _registered_method=True)
         self.RotateIssuing = channel.unary_unary(
                 '/citadel.v1.Rotation/RotateIssuing',
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
@@ -139,6 +149,20 @@ class RotationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSchedule(self, request, context):
+        """What the schedule will do, and what would break.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveRotation(self, request, context):
+        """The operator's word for the planned rotation that is next.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateIssuing(self, request, context):
         """Another issuing CA under the same root.
         """
@@ -193,6 +217,16 @@ def add_RotationServicer_to_server(servicer, server):
             ),
             'RollbackRoot': grpc.unary_unary_rpc_method_handler(
                     servicer.RollbackRoot,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.SerializeToString,
+            ),
+            'GetSchedule': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSchedule,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.GetScheduleRequest.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.Schedule.SerializeToString,
+            ),
+            'ApproveRotation': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveRotation,
                     request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.FromString,
                     response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.SerializeToString,
             ),
@@ -421,6 +455,60 @@ class Rotation:
             request,
             target,
             '/citadel.v1.Rotation/RollbackRoot',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSchedule(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Rotation/GetSchedule',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.GetScheduleRequest.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.Schedule.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveRotation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Rotation/ApproveRotation',
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
             options,

@@ -41,6 +41,10 @@ class RotationStub:
     RevokeRoot: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
     AbandonRoot: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
     RollbackRoot: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
+    GetSchedule: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.GetScheduleRequest, _rotation_pb2.Schedule]
+    """What the schedule will do, and what would break."""
+    ApproveRotation: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
+    """The operator's word for the planned rotation that is next."""
     RotateIssuing: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
     """Another issuing CA under the same root."""
     TaintIssuing: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.TaintRootRequest, _rotation_pb2.RotationStep]
@@ -59,6 +63,10 @@ class RotationAsyncStub(RotationStub):
     RevokeRoot: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
     AbandonRoot: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
     RollbackRoot: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
+    GetSchedule: _aio.UnaryUnaryMultiCallable[_rotation_pb2.GetScheduleRequest, _rotation_pb2.Schedule]  # type: ignore[assignment]
+    """What the schedule will do, and what would break."""
+    ApproveRotation: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
+    """The operator's word for the planned rotation that is next."""
     RotateIssuing: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
     """Another issuing CA under the same root."""
     TaintIssuing: _aio.UnaryUnaryMultiCallable[_rotation_pb2.TaintRootRequest, _rotation_pb2.RotationStep]  # type: ignore[assignment]
@@ -122,6 +130,22 @@ class RotationServicer(metaclass=_abc_1.ABCMeta):
         request: _rotation_pb2.RotationCommand,
         context: _ServicerContext,
     ) -> _typing.Union[_rotation_pb2.RotationStep, _abc.Awaitable[_rotation_pb2.RotationStep]]: ...
+
+    @_abc_1.abstractmethod
+    def GetSchedule(
+        self,
+        request: _rotation_pb2.GetScheduleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_pb2.Schedule, _abc.Awaitable[_rotation_pb2.Schedule]]:
+        """What the schedule will do, and what would break."""
+
+    @_abc_1.abstractmethod
+    def ApproveRotation(
+        self,
+        request: _rotation_pb2.RotationCommand,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_pb2.RotationStep, _abc.Awaitable[_rotation_pb2.RotationStep]]:
+        """The operator's word for the planned rotation that is next."""
 
     @_abc_1.abstractmethod
     def RotateIssuing(
