@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from citadel.sds.bootstrap import Address, Inbound, Plan, Protocol, Upstream, bo
 from citadel.spiffe import SpiffeId, TrustDomain
 from tests.support.envoys import Envoy, Mesh, mesh, wait_for
 from tests.support.raw_http import RawClient
+from tests.support.tokens import key_set, public_jwk, token
 
 pytestmark = pytest.mark.envoy
 
@@ -33,6 +37,25 @@ apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: no-tests, namespace: shop}
 spec: {action: DENY, rules: [{when: [{key: "request.headers[x-mode]", values: [test]}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: no-mallory, namespace: shop}
+spec: {action: DENY, rules: [{from: [{source: {requestPrincipals: ["https://issuer.example/mallory"]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: ask, namespace: shop}
+spec: {action: CUSTOM, provider: {name: somebody}, rules: [{to: [{operation: {paths: ["/cart/ask/*"]}}]}]}
+---
+apiVersion: security.istio.io/v1
+kind: RequestAuthentication
+metadata: {name: users, namespace: shop}
+spec:
+  jwtRules:
+  - issuer: https://issuer.example
+    jwksUri: http://localhost:PORT/keys
+    fromHeaders: [{name: authorization, prefix: "Bearer "}]
 """
 #: What stands behind the door is told by the filter's metadata in the access log.
 _LOG = "%REQ(:PATH)% " + " ".join(
@@ -46,6 +69,15 @@ policies = "../policies"
 [authorization.http]
 socket = "../authz.sock"
 xfcc_from = ["spiffe://example.org{CART}"]
+[authorization.keys]
+plain_http_hosts = ["localhost"]
+refused_networks = []
+[[authorization.providers]]
+name = "somebody"
+protocol = "http"
+host = "127.0.0.1"
+port = PORT
+path_prefix = "/check"
 """
 TD = TrustDomain("example.org")
 
@@ -55,11 +87,45 @@ _CONNECTION = (
 )
 
 
+class Somebody:
+    """An issuer's keys at `/keys`; below `/check` a provider, which allows what ends in `yes`."""
+
+    def __init__(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if self.path == "/keys":
+                    self._say(200, key_set(public_jwk("ES256")).encode())
+                else:
+                    self._say(200 if self.path.endswith("yes") else 418, b"")
+
+            def _say(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name)
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread.start()
+
+    def end(self) -> None:
+        """May be called again."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
 class Shop:
     """Cart, which asks the door, and two that call it: web, and other."""
 
-    def __init__(self, world: Mesh) -> None:
+    def __init__(self, world: Mesh, somebody: Somebody) -> None:
         self.world = world
+        self.somebody = somebody
+        self.text = POLICIES.replace("PORT", str(somebody.port))
         self.policies = world.folder / "policies" / "shop.yaml"
         folder = world.folder
         plan = {"trust_domain": TrustDomain.parse("example.org"), "socket": os.fspath(world.up.workload_socket)}
@@ -162,15 +228,19 @@ def _logged(document: dict[str, object], path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
-    with mesh(SETTINGS) as world:
-        (world.folder / "policies").mkdir()
-        (world.folder / "policies" / "shop.yaml").write_text(POLICIES)
-        found = Shop(world)
-        try:
-            wait_for("policies", lambda: world.up.json("status")["policies"]["version"])
-            yield found
-        finally:
-            found.end()
+    somebody = Somebody()
+    try:
+        with mesh(SETTINGS.replace("PORT", str(somebody.port))) as world:
+            (world.folder / "policies").mkdir()
+            (world.folder / "policies" / "shop.yaml").write_text(POLICIES.replace("PORT", str(somebody.port)))
+            found = Shop(world, somebody)
+            try:
+                wait_for("policies", lambda: world.up.json("status")["policies"]["version"])
+                yield found
+            finally:
+                found.end()
+    finally:
+        somebody.end()
 
 
 @pytest.mark.parametrize(
@@ -224,13 +294,35 @@ def test_the_id_in_the_access_log_tells_which_policy_denied_and_why(shop: Shop) 
     assert "hunter2" not in logged + shop.world.up.log.read_text()
 
 
+@pytest.mark.parametrize("over", ["", " over HTTP"])
+def test_tokens_are_verified_by_keys_that_were_fetched(shop: Shop, over: str) -> None:
+    def asked(**more: Any) -> int:
+        line = f"authorization: Bearer {token(**{'exp': time.time() + 300, **more})}"
+        return shop.asks(f"web{over}", b"/cart/7", line.encode())
+
+    assert asked(sub="alice") == 200
+    assert asked(sub="mallory") == 403
+    assert asked(sub="alice", exp=1) == asked(sub="alice", which=1, iss="https://other.example") == 401
+
+
+def test_the_provider_of_a_custom_policy_is_asked_and_when_it_is_gone_nobody_is_let_in(shop: Shop) -> None:
+    for over in ("", " over HTTP"):
+        assert shop.asks(f"web{over}", b"/cart/ask/yes") == 200
+        assert shop.asks(f"web{over}", b"/cart/ask/no") == 418
+        assert shop.asks(f"other{over}", b"/cart/ask/yes") == 403
+    shop.somebody.end()
+    assert shop.asks("web", b"/cart/ask/yes") == 503
+    assert shop.asks("web over HTTP", b"/cart/ask/yes") == 403  # a denial over HTTP is never a 5xx
+    assert shop.asks("web", b"/cart/7") == 200
+
+
 def test_a_changed_policy_is_in_force_without_a_restart(shop: Shop) -> None:
-    shop.policies.write_text(POLICIES.replace("/cart/*", "/basket/*"))
+    shop.policies.write_text(shop.text.replace("/cart/*", "/basket/*"))
     try:
         wait_for("the new policy", lambda: shop.asks("web", b"/basket/7") == 200)
         assert shop.asks("web", b"/cart/7") == 403
     finally:
-        shop.policies.write_text(POLICIES)
+        shop.policies.write_text(shop.text)
         wait_for("the old policy", lambda: shop.asks("web", b"/cart/7") == 200)
 
 
@@ -244,7 +336,7 @@ def test_an_emptied_folder_opens_nothing_until_it_is_confirmed(shop: Shop) -> No
         up.run("policy", "confirm", held["version"], "--yes")
         assert shop.asks("other", b"/cart/7") == 200
     finally:
-        shop.policies.write_text(POLICIES)
+        shop.policies.write_text(shop.text)
         wait_for("the policies", lambda: shop.asks("other", b"/cart/7") == 403)
 
 
@@ -268,5 +360,5 @@ def test_a_slow_door_and_a_dead_one_are_503_and_it_comes_back(shop: Shop) -> Non
     wait_for("the other door, too", lambda: shop.asks("web over HTTP", b"/cart/7") == 200)
     assert shop.asks("other", b"/cart/7") == shop.asks("other over HTTP", b"/cart/7") == 403
     wait_for("the mistake", lambda: "shop.yaml" in up.json("status")["policies"]["fault"])
-    shop.policies.write_text(POLICIES)
+    shop.policies.write_text(shop.text)
     wait_for("no mistake", lambda: not up.json("status")["policies"]["fault"])

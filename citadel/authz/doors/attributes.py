@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from envoy.config.core.v3 import address_pb2
@@ -157,12 +157,15 @@ def original_client(forwarded: tuple[str, ...], source: IpAddress | None, truste
     if not trusted_proxies:
         return source
     hops = [hop.strip() for value in forwarded for hop in value.split(",")]
-    if hops and source is not None and hops[-1] == str(source):
+    if hops and source is not None and _plain(_read_ip(hops[-1])) == _plain(source):
         hops.pop()
-    try:
-        return ip_address(hops[-trusted_proxies])
-    except (IndexError, ValueError):
-        return source
+    found = _read_ip(hops[-trusted_proxies]) if len(hops) >= trusted_proxies else None
+    return source if found is None else found
+
+
+def _plain(address: IpAddress | None) -> IpAddress | None:
+    """An IPv4 address as such, also where it came through a socket of both kinds."""
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
 
 
 def _metadata(attributes: attribute_context_pb2.AttributeContext) -> dict[str, dict[str, JsonValue]]:

@@ -275,6 +275,7 @@ def test_behind_a_normalising_listener_no_path_is_taken_that_it_cannot_have_left
         (0, "192.0.2.1", False),
         (1, "192.0.2.1", True),
         (1, "192.0.2.1,10.0.0.9", True),  # this Envoy has added the direct peer itself
+        (1, "192.0.2.1,::ffff:10.0.0.9", True),
         (1, "192.0.2.1,198.51.100.1", False),
         (2, "192.0.2.1,198.51.100.1", True),
         (2, "192.0.2.1", False),  # not as many: as Envoy, the direct peer

@@ -172,3 +172,30 @@ def test_what_a_client_puts_into_sni_is_nothing_but_sni() -> None:
     request = asked(door(), comes=[(CONNECTION[0], value), COMES[1]]).ruling.request
     assert request is not None
     assert (request.port, request.sni) == (80, "a;destination=10.0.0.1:443;sni=b")
+
+
+_NAMES = st.sampled_from(
+    [
+        "x-mode",
+        "host",
+        "x-citadel-connection",
+        "x-forwarded-client-cert",
+        "authorization",
+        "x-forwarded-for",
+        "cookie",
+        "",
+    ]
+)
+_VALUES = st.one_of(
+    st.text(max_size=30), st.sampled_from([COMES[0][1], COMES[1][1], "a,b", "Bearer a.b.c", "10.0.0.1"])
+)
+_NOISY = door(POLICIES + TOKENS, trusted_proxies=1)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.tuples(_NAMES, _VALUES), max_size=6), st.text(max_size=20), st.text("GETPOS", max_size=4))
+def test_whatever_comes_is_answered_and_is_no_defect(headers: list[tuple[str, str]], target: str, method: str) -> None:
+    given = Asked(method, target, headers)
+    answer = asyncio.run(_NOISY.check(given, caller(CART), began=0.0))
+    assert answer.status in (200, 400, 401, 403)
+    assert answer.ruling.decision.reason is not Reason.INTERNAL_ERROR
