@@ -32,6 +32,7 @@ from citadel.vault.wrapping import Wrapping
 _ATTEMPTS = 4
 _BETWEEN_LOGINS = 5.0  # seconds: a 403 does not make a flood of logins
 _SOONEST, _LONGEST_WAIT = 1.0, 60.0
+_PAUSE = 2.0  # seconds: after a call that no address answered, the next ones do not wait for the same
 _HEALTH = "sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200"
 _IDLE = 300.0  # seconds: how often a token without an end is looked at
 log = structlog.get_logger("citadel.vault")
@@ -124,6 +125,8 @@ class Session:
         self._held: Held | None = None
         self._logged_in_at = float("-inf")
         self._active = 0
+        self._away: CitadelError | None = None  # no address answered, a moment ago
+        self._away_until = 0.0
         self._fault = ""
         self._since = clock.now()
         self._last_fault, self._last_fault_at = "", clock.now()
@@ -361,6 +364,8 @@ class Session:
     async def _send(self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool) -> Reply:
         longest = self._access.timeout * (len(self._access.addresses) + 1)
         began = self._clock.monotonic()
+        if self._away is not None and began < self._away_until:
+            raise Unavailable(self._away.message, mend=self._away.mend, retry_after=LATER)
         try:
             async for attempt in stamina.retry_context(
                 on=TryAgain, attempts=_ATTEMPTS, timeout=longest, wait_initial=0.1, wait_max=2.0
@@ -369,6 +374,7 @@ class Session:
                     reply = await self._round(method, path, body, token, repeat)
         except TryAgain as caught:
             self._note(caught.error)
+            self._away, self._away_until = caught.error, self._clock.monotonic() + _PAUSE
             self._meter.vault_call("unavailable", self._clock.monotonic() - began)
             raise caught.error from None
         except CitadelError as error:
@@ -376,6 +382,7 @@ class Session:
             self._meter.vault_call(result, self._clock.monotonic() - began)
             raise
         self._note(None)
+        self._away = None
         self._meter.vault_call("ok", self._clock.monotonic() - began)
         return reply
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from citadel.vault import Need, hcl, pki_needs, session_needs, transit_kek_needs, transit_signer_needs
+from tests.support import desk
 from tests.support import up as ups
 from tests.support.vault import KINDS, Vault, running
 
@@ -68,7 +69,7 @@ def wait_for(look: Callable[[], Any], what: str, seconds: float = 30) -> Any:
 
 
 def vault_check(up: ups.Up) -> dict[str, Any]:
-    return next(one for one in up.json("status")["checks"] if one["name"] == "vault")
+    return next(one for one in desk.status(up)["checks"] if one["name"] == "vault")
 
 
 def is_served(up: ups.Up) -> bool:
@@ -77,11 +78,13 @@ def is_served(up: ups.Up) -> bool:
         return "spiffe://example.org/web" in workload.take()
 
 
-def test_the_root_is_vaults_and_the_least_policy_is_enough(vault: Vault, tmp_path: Path) -> None:
+def test_the_root_is_vaults_the_least_policy_is_enough_and_a_strangers_is_trusted_by_nobody(
+    vault: Vault, tmp_path: Path
+) -> None:
     mount = vault.mount("pki")
     issuer = vault.new_root(mount)
     with ups.running(tmp_path / "c", settings(vault, mount, issuer)) as up:
-        authorities = {one["kind"]: one for one in up.json("ca", "list")}
+        authorities = {one["kind"]: one for one in desk.authorities(up)}
         assert authorities["root"]["subject"] == "CN=mesh root"
         assert authorities["issuing"]["signed_by"] == authorities["root"]["skid"]
         assert vault_check(up)["ok"]
@@ -90,6 +93,10 @@ def test_the_root_is_vaults_and_the_least_policy_is_enough(vault: Vault, tmp_pat
         assert vault.root_token not in up.log.read_text()
         for secret in vault.folder.glob("secret-*"):
             assert secret.read_text().strip() not in up.log.read_text()
+        before = up.json("bundle", "show")  # another issuer comes into the mount: it is told, and trusted by nobody
+        stranger = vault.new_root(mount, "stranger")
+        wait_for(lambda: any(stranger in one for one in desk.status(up)["waiting"]), "the operator is told")
+        assert up.json("bundle", "show") == before
 
 
 def test_an_outage_stops_no_certificates_is_told_and_ends_without_a_restart(vault: Vault, tmp_path: Path) -> None:
@@ -98,10 +105,10 @@ def test_an_outage_stops_no_certificates_is_told_and_ends_without_a_restart(vaul
     configured = settings(vault, mount, issuer)
     vault.pause()
     with ups.running(tmp_path / "c", configured) as up:  # the very first start, without it: what can be is there
-        assert any("the start is not finished" in one for one in up.json("status")["waiting"])
+        assert any("the start is not finished" in one for one in desk.status(up)["waiting"])
         vault.resume()
-        wait_for(lambda: [one for one in up.json("ca", "list") if one["state"] == "active"], "the start is finished")
-        wait_for(lambda: all(one["ok"] for one in up.json("status")["checks"]), "all is well")
+        wait_for(lambda: [one for one in desk.authorities(up) if one["state"] == "active"], "the start is finished")
+        wait_for(lambda: all(one["ok"] for one in desk.status(up)["checks"]), "all is well")
         vault.pause()
         down = wait_for(lambda: not (one := vault_check(up))["ok"] and one, "the outage shows in status")
         assert "certificates are issued from what we hold until" in down["reason"]
@@ -113,16 +120,6 @@ def test_an_outage_stops_no_certificates_is_told_and_ends_without_a_restart(vaul
         assert is_served(up)
         vault.resume()
         wait_for(lambda: vault_check(up)["ok"], "it recovers by itself")
-
-
-def test_a_new_issuer_in_the_mount_is_told_and_trusted_by_nobody(vault: Vault, tmp_path: Path) -> None:
-    mount = vault.mount("pki")
-    issuer = vault.new_root(mount)
-    with ups.running(tmp_path / "c", settings(vault, mount, issuer)) as up:
-        before = up.json("bundle", "show")
-        stranger = vault.new_root(mount, "stranger")
-        wait_for(lambda: any(stranger in one for one in up.json("status")["waiting"]), "the operator is told")
-        assert up.json("bundle", "show") == before
 
 
 def test_check_names_what_is_missing_and_what_is_too_wide(vault: Vault, tmp_path: Path) -> None:
@@ -153,24 +150,24 @@ def test_from_disk_to_vault_is_a_rotation(vault: Vault, tmp_path: Path) -> None:
     mount = vault.mount("pki")
     issuer = vault.new_root(mount)
     with ups.running(tmp_path / "c", ups.QUICK + '[rotation]\nreconnect_window = "1s"\nassumed_after = "1s"\n') as up:
-        old = next(one for one in up.json("ca", "list") if one["kind"] == "root")
+        old = next(one for one in desk.authorities(up) if one["kind"] == "root")
         up.end()
         text = up.config.read_text()
         up.config.write_text(text + settings(vault, mount, issuer).replace(ups.QUICK, ""))
         up.start()
-        assert any("only by a rotation" in one for one in up.json("status")["waiting"])
+        assert any("only by a rotation" in one for one in desk.status(up)["waiting"])
         up.run("root", "prepare")
-        roots = {one["skid"]: one for one in up.json("ca", "list") if one["kind"] == "root"}
+        roots = {one["skid"]: one for one in desk.authorities(up) if one["kind"] == "root"}
         new = next(one for skid, one in roots.items() if skid != old["skid"])
         assert new["subject"] == "CN=mesh root"
         assert roots[old["skid"]]["state"] in ("active", "retiring")
-        wait_for(lambda: up.run("root", "activate", check=False).returncode == 0, "the gate opens")
-        issuing = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("issuing", "active")]
+        wait_for(lambda: desk.does(up, "activate"), "the gate opens")
+        issuing = [one for one in desk.authorities(up) if (one["kind"], one["state"]) == ("issuing", "active")]
         assert [one["signed_by"] for one in issuing] == [new["skid"]]
         wait_for(lambda: up.run("root", "remove", old["skid"], "--force", "--yes", check=False).returncode == 0, "gone")
         up.run("root", "prepare", "--to", "disk")  # and back, without touching the configuration
-        wait_for(lambda: up.run("root", "activate", check=False).returncode == 0, "the gate opens")
-        (now,) = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("root", "active")]
+        wait_for(lambda: desk.does(up, "activate"), "the gate opens")
+        (now,) = [one for one in desk.authorities(up) if (one["kind"], one["state"]) == ("root", "active")]
         assert (now["key_source"], now["skid"] == old["skid"]) == ("sealed", False)
 
 
@@ -182,7 +179,7 @@ def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Va
     )
     needs = [*transit_signer_needs(mount), *transit_kek_needs(keks, "citadel")]
     with ups.running(tmp_path / "c", signed_in(vault, needs, signer)) as up:
-        (issuing,) = [one for one in up.json("ca", "list") if one["kind"] == "issuing"]
+        (issuing,) = [one for one in desk.authorities(up) if one["kind"] == "issuing"]
         assert issuing["key_source"] == "vault"
         checked = up.json("vault", "check")
         assert {one["result"] for one in checked} == {"ok"}, checked
@@ -201,7 +198,7 @@ def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Va
             assert workload.nothing_comes(0.5)
             vault.resume()
             assert "spiffe://example.org/web" in workload.take()
-        standing = wait_for(lambda: not (one := up.json("vault", "status"))["fault"] and one["server_version"] and one,
+        standing = wait_for(lambda: not (one := desk.status(up)["vault"])["fault"] and one["server_version"] and one,
                             "status says so")  # fmt: skip
         assert (standing["sealed"], standing["standby"]) == (False, False)
         assert standing["token_until"]
@@ -209,26 +206,22 @@ def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Va
         wait_for(lambda: vault_check(up)["ok"], "it recovers by itself")
         before = issuing["skid"]
         up.run("ca", "rotate")
-        (now,) = [one for one in up.json("ca", "list") if (one["kind"], one["state"]) == ("issuing", "active")]
+        (now,) = [one for one in desk.authorities(up) if (one["kind"], one["state"]) == ("issuing", "active")]
         assert now["skid"] != before
         assert now["key_source"] == "vault"
 
 
-MODES = {
-    "transit": '[signer]\nkind = "vault-transit"\nvault_mount = "m2-{0}"\n',
-    "pki": root_in_vault("m1-{0}", "")
-    + '[signer]\nkind = "vault-pki"\nvault_mount = "m3-{0}"\nvault_role = "citadel"\n',
-}
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_setup_gives_a_vault_all_that_is_needed_and_nothing_more(mode: str, vault: Vault, tmp_path: Path) -> None:
+def test_setup_gives_a_vault_all_that_is_needed_and_nothing_more(vault: Vault, tmp_path: Path) -> None:
     own = secrets.token_hex(4)
     secret = tmp_path / "secret-id"
     up = ups.Up(
         tmp_path / "c",
         f"""
-{MODES[mode].replace("{0}", own)}
+{root_in_vault(f"m1-{own}", "")}
+[signer]
+kind = "vault-pki"
+vault_mount = "m2-{own}"
+vault_role = "citadel"
 [vault]
 addresses = ["{vault.address}"]
 timeout = "2s"
@@ -261,11 +254,10 @@ secret_id_file = "file:{secret}"
     try:
         up.register("/web", ups.me())
         assert is_served(up)
-        issuing = next(one for one in up.json("ca", "list") if one["kind"] == "issuing")
+        issuing = next(one for one in desk.authorities(up) if one["kind"] == "issuing")
         assert issuing["key_source"] == "vault"
-        if mode == "pki":
-            (leaf,) = up.json("svid", "list")
-            assert leaf["outcome"] == "issued"
-            assert leaf["authority"] == issuing["skid"]
+        (leaf,) = up.json("svid", "list")
+        assert leaf["outcome"] == "issued"
+        assert leaf["authority"] == issuing["skid"]
     finally:
         up.end()

@@ -96,6 +96,7 @@ class VaultDouble:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # as Vault; else each answer waits for the client's kernel to acknowledge
 
             def _answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
