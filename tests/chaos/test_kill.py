@@ -50,7 +50,7 @@ def recorded(up: Up) -> list[str]:
 @pytest.mark.envoy
 def test_killed_while_issuing_under_load(tmp_path: Path) -> None:
     with mesh() as one:
-        pairs = {v.value: one.pair(v.value, v, ttl="12s") for v in (Variant.SOTW, Variant.DELTA)}
+        pairs = {v.value: one.pair(v.value, v, ttl="24s") for v in (Variant.SOTW, Variant.DELTA)}
         envoys = [envoy for pair in pairs.values() for envoy in pair.both]
         listeners = {f"{name}/{way}": path for name, pair in pairs.items() for way, path in pair.listeners.items()}
         busy(one.up)
