@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from citadel import __version__
 from citadel.audit import ChainReport
+from citadel.backup import scratch
 from citadel.backup.container import open_container, seal_container
 from citadel.backup.manifest import Manifest, split
+from citadel.backup.origin import Seal, proved
 from citadel.backup.recipients import Opener, Recipient
 from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from citadel.store import snapshot
 
 _PIECE = 1 << 20
+_WHO = "run this as Citadel's user, or check data_dir"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +32,35 @@ class Verified:
 
     manifest: Manifest
     chains: Sequence[ChainReport]
+    origin_told: bool  # by the passphrase; else origin.refuse_unproved is to be asked
 
     @property
     def faults(self) -> list[str]:
         return [f"{chain.writer}: {fault}" for chain in self.chains for fault in chain.faults]
 
 
-def create(database: Path, target: Path, recipients: Sequence[Recipient], now: datetime, *, timeout: float) -> Manifest:
+def create(
+    database: Path,
+    target: Path,
+    recipients: Sequence[Recipient],
+    now: datetime,
+    *,
+    timeout: float,
+    seal: Seal | None = None,
+) -> Manifest:
     """Write a backup of the SQLite `database` to the new file `target` (mode 0600), durable on return.
 
-    The server may run. The key-encryption key is not in it. Raises AlreadyExists, NotFound, PermissionDenied,
-    FailedPrecondition, Unavailable; then there is no file.
+    The server may run. The key-encryption key is not in it; `seal` proves by it who made the backup. Raises
+    AlreadyExists, NotFound, PermissionDenied, FailedPrecondition, Unavailable; then there is no file.
     """
     if target.exists():
         raise AlreadyExists(f"{target} is there already", mend="give another name")
-    with _beside(target) as new, _folder(database.parent) as folder:
+    with _beside(target) as new, scratch.folder(database.parent, mend=_WHO) as folder:
         copy = folder / "snapshot.db"
         snapshot.take(database, copy, timeout=timeout)
         manifest = _manifest(copy, now)
+        if seal is not None:
+            manifest = proved(manifest, seal)
         with new.open("wb") as file:
             seal_container(file, _pieces(manifest, copy), recipients)
             file.flush()
@@ -56,7 +71,7 @@ def create(database: Path, target: Path, recipients: Sequence[Recipient], now: d
 
 def verify(source: Path, opener: Callable[[], Opener]) -> Verified:
     """Open a backup, and look whether all in it is whole. Raises as `unpack`."""
-    with _folder(None) as folder:
+    with scratch.folder(None, mend="set TMPDIR to a folder that can hold the database") as folder:
         return unpack(source, folder / "restored.db", opener)
 
 
@@ -65,6 +80,7 @@ def unpack(source: Path, database: Path, opener: Callable[[], Opener]) -> Verifi
 
     Raises NotFound, PermissionDenied, InvalidInput (no backup), FailedPrecondition (damaged, corrupt), NewerDatabase.
     """
+    opener = cache(opener)  # a passphrase is asked for once
     try:
         with source.open("rb") as file:
             manifest = _extract(file, database, opener)
@@ -86,21 +102,24 @@ def unpack(source: Path, database: Path, opener: Callable[[], Opener]) -> Verifi
     )
     if said != (found.trust_domain, found.database_id, found.bundle_sequence, found.serials, found.audit):
         raise FailedPrecondition(f"{source} does not hold what it says it holds", mend="take another backup")
-    return Verified(manifest, snapshot.verify_audit(database))
+    return Verified(manifest, snapshot.verify_audit(database), opener().tells_origin)
 
 
 def _extract(file: BinaryIO, database: Path, opener: Callable[[], Opener]) -> Manifest:
     content = open_container(file, opener)
     manifest, rest = split(content)
-    size = 0
+    size, digest = 0, hashlib.sha256()
     with os.fdopen(os.open(database, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as target:
         for piece in _behind(rest, content):
             size += len(piece)
+            digest.update(piece)
             target.write(piece)
         target.flush()
         os.fsync(target.fileno())
     if size != manifest.size:
         raise FailedPrecondition(f"it holds {size} bytes of a database of {manifest.size}", mend="take another backup")
+    if manifest.digest not in ("", digest.hexdigest()):
+        raise FailedPrecondition("it holds another database than it says it holds", mend="take another backup")
     return manifest
 
 
@@ -121,9 +140,15 @@ def _manifest(copy: Path, now: datetime) -> Manifest:
         found.serials,
         found.entries,
         copy.stat().st_size,
-        found.keks,
-        found.audit,
+        _sha256(copy),
+        keks=found.keks,
+        audit=found.audit,
     )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _pieces(manifest: Manifest, copy: Path) -> Iterator[bytes]:
@@ -136,32 +161,11 @@ def _pieces(manifest: Manifest, copy: Path) -> Iterator[bytes]:
 @contextmanager
 def _beside(target: Path) -> Iterator[Path]:
     """A file beside `target` that only we may read; gone on leaving."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise PermissionDenied(
-            f"{target.parent} cannot be written to: {error.strerror}", mend="check that it exists and who owns it"
-        ) from error
-    os.close(handle)
-    try:
-        yield Path(name)
-    except OSError as error:
-        raise FailedPrecondition(f"{target} cannot be written: {error.strerror}", mend="check the disk") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-@contextmanager
-def _folder(within: Path | None) -> Iterator[Path]:
-    """A folder that only we may enter; gone on leaving."""
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=".backup-", dir=within)
-    except OSError as error:
-        raise PermissionDenied(
-            f"{within} cannot be written to: {error.strerror}", mend="run this as Citadel's user, or check data_dir"
-        ) from error
-    with folder as name:
-        yield Path(name)
+    with scratch.file_beside(target, mend="check that it exists and who owns it") as new:
+        try:
+            yield new
+        except OSError as error:
+            raise FailedPrecondition(f"{target} cannot be written: {error.strerror}", mend="check the disk") from error
 
 
 def _publish(new: Path, target: Path) -> None:

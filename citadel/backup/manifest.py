@@ -15,7 +15,7 @@ _LONGEST = 1 << 20
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """`made_at` is RFC 3339 in UTC. `audit` has the last sequence number of each writer's chain. `keks`: names of the
-    key-encryption keys that its private keys need."""
+    key-encryption keys that its private keys need. `digest`: SHA-256 of the database, in hex. `proof`: see origin."""
 
     trust_domain: str
     database_id: str
@@ -26,6 +26,8 @@ class Manifest:
     serials: int
     entries: int
     size: int
+    digest: str = ""
+    proof: str = ""
     keks: tuple[str, ...] = ()
     audit: Mapping[str, int] = field(default_factory=dict)
 

@@ -40,6 +40,10 @@ class Recipient(Protocol):
 
 
 class Opener(Protocol):
+    @property
+    def tells_origin(self) -> bool:
+        """Whether only those can have sealed what it opens who could also open it."""
+
     def unwrap(self, stanza: Stanza) -> bytes | None:
         """The file's key, or None if the stanza is for somebody else. Raises InvalidInput if it asks for too much."""
 
@@ -55,6 +59,10 @@ class Passphrase:
             raise InvalidInput(
                 f"the passphrase has {len(self.text)} characters", mend=f"take at least {_SHORTEST}, better 5 words"
             )
+
+    @property
+    def tells_origin(self) -> bool:
+        return True
 
     def wrap(self, key: bytes) -> Stanza:
         salt = os.urandom(16)
@@ -92,6 +100,10 @@ class Identity:
     """Opener with a private key."""
 
     key: X25519PrivateKey = field(repr=False)
+
+    @property
+    def tells_origin(self) -> bool:
+        return False
 
     def unwrap(self, stanza: Stanza) -> bytes | None:
         if stanza.get("type") != "x25519":

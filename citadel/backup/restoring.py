@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from citadel.audit import AuditEvent, JsonScalar
+from citadel.backup import scratch
 from citadel.backup.making import Verified, unpack
+from citadel.backup.origin import Open, refuse_unproved
 from citadel.backup.recipients import Opener
 from citadel.clock import Clock
 from citadel.errors import AlreadyExists, FailedPrecondition
@@ -43,22 +44,34 @@ class Place:
 
 
 async def restore(
-    source: Path, place: Place, opener: Callable[[], Opener], clock: Clock, actor: str, *, accept_older: bool
+    source: Path,
+    place: Place,
+    opener: Callable[[], Opener],
+    clock: Clock,
+    actor: str,
+    *,
+    accept_older: bool,
+    opened: Open | None,
+    accept_unproved: bool = False,
 ) -> tuple[Verified, str]:
     """Put the database of a backup in its place, durable on return; what it is behind in, if that was accepted.
+    `opened` opens proofs of origin, if the key-encryption key is there.
 
     Raises AlreadyExists (there is a database), FailedPrecondition (a server runs, another trust domain, another
-    database than before, older than what clients have seen, an audit log that is not intact), and as `unpack`; then
-    nothing has changed.
+    database than before, older than what clients have seen, an audit log that is not intact, no proof of origin, a
+    folder of another user), and as `unpack`; then nothing has changed.
     """
     _refuse_present(place)
+    _refuse_foreign(place.data_dir)
     known, mark = remembered(place.id), read_mark(place.mark)
     prepare_folder(place.database)
     lock = DirectoryLock(place.database.parent / "lock")
     try:
-        with tempfile.TemporaryDirectory(prefix=".restore-", dir=place.database.parent) as name:
-            staged = Path(name) / "citadel.db"
+        with scratch.folder(place.database.parent, mend="run this as Citadel's user, or check data_dir") as folder:
+            staged = folder / "citadel.db"
             verified = unpack(source, staged, opener)
+            if not (verified.origin_told or accept_unproved):
+                await refuse_unproved(verified.manifest, opened)
             behind = _judge(verified, place, known, mark, accept_older=accept_older)
             if behind and mark is not None:
                 mark = await accept(f"sqlite:///{staged}", place, mark, behind, clock, actor)
@@ -97,8 +110,20 @@ async def accept(url: str, place: Place, mark: HighWater, behind: str, clock: Cl
         detail: dict[str, JsonScalar] = {"behind": behind, "bundle_sequence": mark.bundle_sequence + 1}
         event = AuditEvent(clock.now(), actor, "backup.accept_older", place.trust_domain.name, detail)
         sequence = await store.authorities.raise_sequence(place.trust_domain, mark.bundle_sequence + 1, event)
+        detail = {"bundle_sequence": sequence}
+        again = AuditEvent(clock.now(), actor, "backup.acknowledge_again", place.trust_domain.name, detail)
+        await store.rotation.acknowledge_again(sequence, again)
         tip = store.audit.tip()
         return HighWater(mark.database_id, sequence, place.writer, tip[0] if tip else 0)
+
+
+def _refuse_foreign(data_dir: Path) -> None:
+    owner = data_dir.stat().st_uid if data_dir.exists() else os.geteuid()
+    if owner != os.geteuid():
+        raise FailedPrecondition(
+            f"{data_dir} belongs to the user {owner}, who could not open what user {os.geteuid()} puts there",
+            mend=f"run it as Citadel's user: sudo -u '#{owner}' citadel backup restore ...",
+        )
 
 
 def _refuse_present(place: Place) -> None:

@@ -6,8 +6,8 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,10 +15,12 @@ from urllib.parse import urlsplit
 import typer
 
 from citadel import config as configuration
-from citadel.backup import Manifest, Passphrase, making, read_identity, read_public_key, restoring
+from citadel.backup import Manifest, Passphrase, making, origin, read_identity, read_public_key, restoring
+from citadel.backup.origin import Seal
 from citadel.backup.recipients import Opener, Recipient
 from citadel.ca.files import read_secret
-from citadel.ca.kek import credential_kek, file_kek
+from citadel.ca.kek_place import CredentialPlace, FilePlace
+from citadel.ca.kek_ring import KekRing
 from citadel.cli.documents import Document
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, YesOption, confirm, examples, load_config
@@ -74,9 +76,11 @@ def create(
         raise InvalidInput("a backup is sealed to public keys or to a passphrase, not to both", mend="give one of them")
     if not recipients:
         recipients = [_passphrase(passphrase_file, passphrase_credential, twice=True)]
-    timeout = settings.store.timeout.total_seconds()
-    made = making.create(database, Path(file).absolute(), recipients, datetime.now(UTC), timeout=timeout)
+    timeout, seal = settings.store.timeout.total_seconds(), _seal(settings)
+    made = making.create(database, Path(file).absolute(), recipients, datetime.now(UTC), timeout=timeout, seal=seal)
     show_one(_document(made), _ROWS, output)
+    if seal is None and recipient:
+        say("nothing in it proves who made it: the key-encryption key is not to be had here; see docs/backup.md")
 
 
 @app.command(epilog=examples("citadel backup verify /backup/citadel-monday --identity backup.key"))
@@ -107,6 +111,10 @@ def restore(
         bool,
         typer.Option("--accept-older", help="Restore it although it is older than what clients have seen; asks."),
     ] = False,
+    accept_unproved: Annotated[
+        bool,
+        typer.Option("--accept-unproved", help="Restore it although nothing proves who made it; asks."),
+    ] = False,
     identity: IdentityOption = None,
     passphrase_file: PassphraseFileOption = None,
     passphrase_credential: CredentialOption = "",
@@ -122,9 +130,20 @@ def restore(
     place = restoring.Place(settings.data_dir, _database(settings), settings.trust_domain, settings.audit.writer)
     if accept_older:
         confirm("Certificates issued and steps of rotations since the backup are forgotten. Go on?", yes=yes)
-    opener = _opener(identity, passphrase_file, passphrase_credential)
+    if accept_unproved:
+        confirm("Whoever made the backup decides whom the whole mesh trusts. Go on?", yes=yes)
+    opener, kek = _opener(identity, passphrase_file, passphrase_credential), _kek(settings)
     found, behind = asyncio.run(
-        restoring.restore(Path(file), place, opener, SystemClock(), f"uid:{os.getuid()}", accept_older=accept_older)
+        restoring.restore(
+            Path(file),
+            place,
+            opener,
+            SystemClock(),
+            f"uid:{os.getuid()}",
+            accept_older=accept_older,
+            opened=None if kek is None else partial(kek.open, context=origin.CONTEXT),
+            accept_unproved=accept_unproved,
+        )
     )
     show_one(_document(found.manifest) | {"audit_intact": True}, [*_ROWS, _INTACT], output)
     if behind:
@@ -194,18 +213,32 @@ def _read(path: Path, *, group_reads: bool) -> Passphrase:
         raise InvalidInput(f"{path} is not text in UTF-8", mend="write the passphrase into it") from None
 
 
+def _kek(settings: configuration.Settings) -> KekRing | None:
+    """What is there of the key-encryption key: None if it cannot be had, or Vault keeps it."""
+    source = settings.keys.kek
+    if not isinstance(source, SecretSource):
+        return None
+    try:
+        if source.kind == "file":
+            return FilePlace(Path(source.where)).load()
+        return CredentialPlace(source.where, os.environ.get("CREDENTIALS_DIRECTORY")).load()
+    except CitadelError:
+        return None
+
+
+def _seal(settings: configuration.Settings) -> Seal | None:
+    kek = _kek(settings)
+    return None if kek is None else lambda digest: asyncio.run(kek.seal(digest, origin.CONTEXT))
+
+
 def _warn_of_key(settings: configuration.Settings, manifest: Manifest) -> None:
     source = settings.keys.kek
     if not isinstance(source, SecretSource):
         return  # kept by Vault: the server says at start whether it is the right one
-    with suppress(CitadelError):
-        if source.kind == "file":
-            held = file_kek(Path(source.where))
-        else:
-            held = credential_kek(source.where, os.environ.get("CREDENTIALS_DIRECTORY"))
-        if not set(manifest.keks) - {held.id}:
-            return
-    say(f"its private keys need the key-encryption key {', '.join(manifest.keks)}: put it at {source} before you start")
+    held = _kek(settings)
+    if held is None or not all(map(held.holds, manifest.keks)):
+        needed = ", ".join(manifest.keks)
+        say(f"its private keys need the key-encryption key {needed}: put it at {source} before you start")
 
 
 def _document(manifest: Manifest) -> Document:
@@ -219,6 +252,7 @@ def _document(manifest: Manifest) -> Document:
         "entries": manifest.entries,
         "audit": dict(manifest.audit),
         "keks": list(manifest.keks),
+        "proof_of_origin": bool(manifest.proof),
         "size": manifest.size,
     }
 
@@ -233,6 +267,7 @@ _ROWS = [
     field("entries", "entries"),
     Column("audit records", lambda d: as_cell([f"{writer}: {last}" for writer, last in d["audit"].items()])),
     Column("needs key", lambda d: as_cell(d["keks"])),
+    Column("proof of origin", lambda d: "yes, restore checks it" if d["proof_of_origin"] else "no"),
     field("bytes", "size"),
 ]
 _INTACT = field("audit intact", "audit_intact")

@@ -122,6 +122,8 @@ class Subscription:
         self._subscribe(request)
         if len(self._names) > self._max_names:
             return [*actions, End(_too_many(self._max_names))]
+        if isinstance(request, DeltaRequest) and request.known:
+            actions += self._confirmed(request.known, catalog)
         return actions + self._push(catalog)
 
     def changed(self, catalog: Catalog) -> list[Action]:
@@ -148,6 +150,13 @@ class Subscription:
         for resource in sent.resources:
             self._rejected[resource.name] = resource.version
         return [Nacked(sent.resources, request.error[:_MAX_DETAIL])]
+
+    def _confirmed(self, known: Mapping[str, str], catalog: Catalog) -> list[Action]:
+        """Whoever comes back with what there is now has it in use. We may not know: we were killed before we had
+        written its answer down, or our database went back."""
+        found = [catalog(name) for name in known if name in self._names]
+        held = tuple(one for one in found if one is not None and one.version == known[one.name])
+        return [Acked(held)] if held else []
 
     def _subscribe(self, request: SotwRequest | DeltaRequest) -> None:
         if isinstance(request, SotwRequest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -98,6 +98,19 @@ class SqlRotationStore:
                 await self._authorities.write_bundle(transaction, step.bundle)
             passing("rotation.written", step.audit.action)
         passing("rotation.committed", step.audit.action)
+
+    async def acknowledge_again(self, sequence: int, audit: AuditEvent) -> None:
+        """The database went back: what is on record as acknowledged was of another bundle than `sequence`, which
+        clients get from now on. Plans under way wait for that one, and excuse nobody yet."""
+        if not any(plan.is_open for plan in await self.plans()):
+            return
+        async with self._ledger.writing(audit, topics=[Topic.ROTATION]) as transaction:
+            await transaction.one_at_a_time("authorities")
+            for row in await transaction.all(select(_R.c.body)):
+                plan = _plan(row.body)
+                if plan.is_open:
+                    again = replace(plan, sequence=sequence, phase_at=audit.at, excused=(), replaced_at=None)
+                    await _write_plan(transaction, replace(again, revision=plan.revision + 1))
 
     async def _move(self, transaction: Transaction, step: Step) -> None:
         """Those that stop signing first: at no moment are there two."""

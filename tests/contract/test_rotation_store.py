@@ -184,6 +184,23 @@ async def test_a_whole_rotation_from_prepare_to_remove_by_whichever_server_looks
     assert len(bundle.roots) == 1
 
 
+async def test_after_going_back_to_an_older_database_what_was_acknowledged_counts_no_more(sites: list[Site]) -> None:
+    site = sites[0]
+    await site.acknowledges("cart")
+    await site.rotations.prepare(OPERATOR, auto=False)
+    await site.acknowledges("cart")
+    site.clock.advance(timedelta(seconds=6))
+    (view,) = await site.rotations.views()
+    assert view.gate.open
+    sequence = await site.store.authorities.raise_sequence(TD, view.plan.sequence + 5, event(site.clock.now()))
+    await site.store.rotation.acknowledge_again(sequence, event(site.clock.now()))
+    site.clock.advance(timedelta(seconds=6))
+    with pytest.raises(FailedPrecondition, match="not acknowledged by cart"):
+        await site.rotations.activate(OPERATOR)
+    await site.acknowledges("cart")
+    await site.rotations.activate(OPERATOR)
+
+
 async def test_of_two_that_take_one_step_at_once_one_is_refused_and_nothing_is_half_done(sites: list[Site]) -> None:
     site = sites[0]
     await site.rotations.prepare(OPERATOR, auto=False)

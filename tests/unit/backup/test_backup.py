@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from citadel.audit.notary import Notary
-from citadel.backup import Identity, Manifest, PublicKey, making
+from citadel.backup import Identity, Manifest, Passphrase, PublicKey, making
 from citadel.backup.keeper import HighWaterKeeper
+from citadel.backup.origin import CONTEXT, refuse_unproved
 from citadel.backup.restoring import Place, accept_present, restore
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.kek import LocalKek
@@ -71,11 +78,16 @@ class Site:
 
     def backup(self, name: str = "backup") -> Path:
         file = self.place.data_dir / name
-        making.create(self.place.database, file, TO, NOW, timeout=5)
+        making.create(self.place.database, file, TO, NOW, timeout=5, seal=self.seal)
         return file
 
-    async def restore(self, file: Path, *, accept_older: bool = False) -> str:
-        return (await restore(file, self.place, opener, self.clock, "uid:0", accept_older=accept_older))[1]
+    def seal(self, digest: bytes) -> bytes:
+        with ThreadPoolExecutor(1) as elsewhere:  # a loop may run here
+            return elsewhere.submit(asyncio.run, self.kek.seal(digest, CONTEXT)).result()
+
+    async def restore(self, file: Path, *, accept_older: bool = False, **more: Any) -> str:
+        how = {"opened": partial(self.kek.open, context=CONTEXT), **more}
+        return (await restore(file, self.place, opener, self.clock, "uid:0", accept_older=accept_older, **how))[1]
 
     def lose_database(self) -> None:
         for path in self.place.database.parent.glob("citadel.db*"):
@@ -323,3 +335,78 @@ async def test_what_is_no_backup_or_damaged_is_named_and_leaves_nothing(site: Si
 def test_a_manifest_that_is_none_is_refused(body: bytes) -> None:
     with pytest.raises(FailedPrecondition):
         Manifest.decode(body)
+
+
+async def test_a_backup_that_nobody_of_us_made_is_not_restored_until_that_is_accepted(
+    site: Site, tmp_path: Path
+) -> None:
+    """Whoever has the public key can seal a store with roots of their own to it."""
+    async with site.running():
+        pass
+    forger = Site(tmp_path / "forger")
+    forger.kek = LocalKek(b"f" * 32)
+    shutil.copytree(site.place.database.parent, forger.place.database.parent)
+    unproved = tmp_path / "unproved"
+    making.create(site.place.database, unproved, TO, NOW, timeout=5)
+    site.lose_database()
+    before = site.files()
+    for file, why in ((forger.backup(), "not of the key-encryption key that is here"), (unproved, "no proof")):
+        with pytest.raises(FailedPrecondition, match=why):
+            await site.restore(file)
+    with pytest.raises(FailedPrecondition, match="key that could tell is not here"):
+        await site.restore(forger.backup("again"), opened=None)
+    assert site.files() == before
+    await site.restore(unproved, accept_unproved=True)
+
+
+async def test_a_proof_is_of_one_backup_and_of_no_other(site: Site) -> None:
+    async with site.running() as store:
+        old = making.verify(site.backup("old"), opener).manifest
+        await issue(store, 1)
+        new = making.verify(site.backup("new"), opener).manifest
+    with pytest.raises(FailedPrecondition, match="of something else"):
+        await refuse_unproved(replace(new, proof=old.proof), partial(site.kek.open, context=CONTEXT))
+    await refuse_unproved(new, partial(site.kek.open, context=CONTEXT))
+
+
+async def test_what_a_passphrase_opens_needs_no_proof(site: Site) -> None:
+    async with site.running():
+        pass
+    file, words = site.place.data_dir / "b", Passphrase("correct horse battery")
+    making.create(site.place.database, file, [words], NOW, timeout=5)
+    site.lose_database()
+    await restore(file, site.place, lambda: words, site.clock, "uid:0", accept_older=False, opened=None)
+
+
+async def test_what_a_killed_run_left_is_cleared_by_the_next_but_nothing_that_is_in_use(site: Site) -> None:
+    async with site.running():
+        pass
+    folder = site.place.database.parent
+    names = [folder / ".citadel-backup-old", folder / ".citadel-backup-busy", folder / ".citadel-backup-new"]
+    for name in names:
+        name.mkdir()
+        (name / "snapshot.db").touch()
+    sealed = site.place.data_dir / ".citadel-backup-file"
+    sealed.touch()
+    for name in (*names[:2], sealed):
+        os.utime(name, (0, 0))
+    busy = os.open(names[1], os.O_RDONLY)
+    fcntl.flock(busy, fcntl.LOCK_EX)
+    try:
+        site.backup()
+    finally:
+        os.close(busy)
+    assert [name.exists() for name in (*names, sealed)] == [False, True, True, False]
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root, to be somebody else than the owner")
+async def test_root_is_told_to_restore_as_the_user_who_owns_the_folder(site: Site) -> None:
+    async with site.running():
+        pass
+    file = site.backup()
+    site.lose_database()
+    os.chown(site.place.data_dir, 4711, 4711)
+    with pytest.raises(FailedPrecondition, match="belongs to the user 4711") as caught:
+        await site.restore(file)
+    assert "sudo -u '#4711'" in caught.value.sentence()

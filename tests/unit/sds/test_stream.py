@@ -139,6 +139,16 @@ def test_delta_sends_only_what_a_reconnecting_client_lacks(subscription: Subscri
     assert sent(subscription.request(request, shelf)) == {"default": b"new"}
 
 
+def test_whoever_comes_back_with_what_there_is_now_has_acknowledged_it(subscription: Subscription) -> None:
+    """Its answer may have been lost: we were killed, or our database went back."""
+    shelf = Shelf(default="new", ROOTCA="root")
+    known = {"default": "v-old", "ROOTCA": "v-root", "another": "v-1"}
+    actions = subscription.request(DeltaRequest(SECRET_TYPE, subscribe=("default", "ROOTCA"), known=known), shelf)
+    [acked] = [action for action in actions if isinstance(action, Acked)]
+    assert [resource.name for resource in acked.resources] == ["ROOTCA"]
+    assert list(sent(actions)) == ["default"]
+
+
 def test_delta_sends_again_what_is_subscribed_again(subscription: Subscription) -> None:
     shelf = Shelf(default="one")
     first = subscription.request(DeltaRequest(SECRET_TYPE, subscribe=("default",)), shelf)
