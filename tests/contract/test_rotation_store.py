@@ -15,11 +15,12 @@ from sqlalchemy import make_url
 
 from citadel.api.holdings import Holdings
 from citadel.audit import AuditEvent
+from citadel.backup.restoring import Place, accept_present
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
-from citadel.ca.model import AuthorityKind, AuthorityState, IssuanceIntent, IssuanceOutcome, Outcome, Skid
+from citadel.ca.model import AuthorityKind, AuthorityState, IssuanceIntent, IssuanceOutcome, Outcome, Skid, TrustBundle
 from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import Phase, RootKind, RotationPolicy, Step, commands
 from citadel.ca.rotation.calendar import Lifetimes
@@ -32,8 +33,10 @@ from citadel.ca.signers import SealedKeys
 from citadel.errors import Aborted, FailedPrecondition, InvalidInput
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store import Store
+from citadel.store.high_water import HighWater, read_mark, write_mark
 from citadel.workload.upstream import AckKind, AckReport
 from tests.support import postgres
+from tests.support.cacerts import make_ca
 from tests.support.clock import ManualClock
 
 TD = TrustDomain.parse("example.org")
@@ -199,6 +202,23 @@ async def test_after_going_back_to_an_older_database_what_was_acknowledged_count
         await site.rotations.activate(OPERATOR)
     await site.acknowledges("cart")
     await site.rotations.activate(OPERATOR)
+
+
+async def test_a_database_that_went_back_is_accepted_by_raising_its_bundle_past_what_was_seen(
+    url: str, tmp_path: Path
+) -> None:
+    place = Place(tmp_path, Path("/"), TD, "one")
+    async with Store.open(url, writer="one") as store:
+        database_id = await store.recognise(place.id)
+        await store.authorities.put_bundle(TrustBundle(TD, (make_ca("root").der,), 1, 300), event(ManualClock().now()))
+    write_mark(place.mark, HighWater(database_id, 9, "one", 1000))
+    assert "sequence 1, and clients have seen 9" in await accept_present(url, place, ManualClock(), "uid:0")
+    async with Store.open(url, writer="one") as store:
+        bundle = await store.authorities.bundle(TD)
+    mark = read_mark(place.mark)
+    assert bundle is not None
+    assert mark is not None
+    assert bundle.sequence == mark.bundle_sequence == 10
 
 
 async def test_of_two_that_take_one_step_at_once_one_is_refused_and_nothing_is_half_done(sites: list[Site]) -> None:
