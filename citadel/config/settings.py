@@ -488,6 +488,12 @@ class ExtAuthzSettings(Section):
     )
     max_connections: int = setting(4096, "Connections of all clients together.", ge=1, le=1_000_000)
     quota_connections_per_address: int = setting(256, "Connections from one address.", ge=1, le=1_000_000)
+    workers: int = setting(
+        0,
+        "How many processes of pyvoy serve it, where that is installed (the extra `pyvoy`). 0: this process does.",
+        ge=0,
+        le=64,
+    )
 
 
 class DecisionLogSettings(Section):

@@ -46,6 +46,10 @@ class Directory:
             raise Unavailable("the registration entries are not here yet")
         return sorted(self._roster.named(spiffe_id), key=_age)
 
+    def all(self) -> list[Entry]:
+        """The entries that are in force, the oldest first."""
+        return sorted(self._roster.entries.values(), key=_age)
+
     async def loaded(self) -> None:
         """Returns once everything was read for the first time."""
         await self._loaded.wait()

