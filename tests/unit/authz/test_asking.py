@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from citadel.authz import HttpRequest, MeshFacts, Request, Workload, load_text
 from citadel.authz.asking import MAX_LINE, Asked, Lines, decision_schema, request_schema
+from citadel.authz.decision_log.schema import record_schema
 from citadel.authz.policyset import compile_documents
 from citadel.authz.tables.table import table_schema
 from citadel.errors import InvalidInput
@@ -169,6 +170,7 @@ def test_a_line_without_end_is_refused(lines: Lines) -> None:
         ("authorization-request-v1", request_schema()),
         ("authorization-decision-v1", decision_schema()),
         ("policy-test-v1", table_schema()),
+        ("decision-log-v1", record_schema()),
     ],
 )
 def test_the_schema_files_are_current(name: str, schema: dict[str, Any]) -> None:

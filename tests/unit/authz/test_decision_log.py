@@ -17,6 +17,7 @@ from citadel.authz import HttpRequest, MeshFacts, PolicySet, Request, Workload, 
 from citadel.authz.decision import Decision, Outcome, Reason
 from citadel.authz.decision_log import DecisionLog, LogFiles, Lookup, Recorder, Share, decide_again
 from citadel.authz.decision_log.backlog import Backlog
+from citadel.authz.decision_log.schema import record_schema
 from citadel.authz.decision_point import Ruling
 from citadel.authz.request import JsonValue
 from citadel.errors import FailedPrecondition, NotFound, PermissionDenied
@@ -93,6 +94,7 @@ def test_what_came_to_no_question_is_a_record_too() -> None:
     denied = Decision(Outcome.DENY, Reason.UNKNOWN_WORKLOAD, detail="pid 1 has no registration entry")
     made = record(ruling(policies(), CART, None, decision=denied))
     assert (made["request"], made["reason"], made["policy"]) == (None, "unknown-workload", None)
+    assert made.keys() == record_schema()["properties"].keys()
     again = decide_again(made, policies())
     assert again.explanation is None
     assert "nobody knew whose policies were asked: pid 1 has" in again.notes[0]

@@ -46,8 +46,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "p"
 
 
-def test_the_sample_mesh_passes_its_tables_and_every_rule_is_met(citadel: CommandLine) -> None:
-    ended = citadel("policy", "test", ROOT / "policies", "--min-coverage", "100")
+def test_the_sample_mesh_passes_its_tables_and_every_rule_and_field_is_met(citadel: CommandLine) -> None:
+    ended = citadel("policy", "test", ROOT / "policies", "--min-coverage", "100", "--min-field-coverage", "100")
     assert ended.code == 0, ended.out
     assert " 0 failed" in ended.out
 
