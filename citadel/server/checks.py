@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from citadel.authz.sources import PolicySource
+from citadel.authz.tokens import CachedKeys
 from citadel.ca.authorities import Authorities
+from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.errors import FailedPrecondition, Unavailable
+from citadel.server.own_certificate import OwnCertificate
 from citadel.server.vault import lasts
 from citadel.telemetry.health import Health, Severity
 from citadel.vault import Session
 from citadel.workload.outage import Outage
+
+_TOLD = 3
 
 
 def authority_checks(health: Health, authorities: Authorities, outage: Callable[[], Outage | None]) -> None:
@@ -57,4 +62,25 @@ def policy_checks(health: Health, source: PolicySource) -> None:
     health.add("policy-source", follows, severity=Severity.WARNING)
 
 
-__all__ = ["authority_checks", "policy_checks", "vault_checks"]
+def token_key_check(health: Health, keys: CachedKeys) -> None:
+    """Whether the keys of all token issuers could be had: without them tokens are refused, or an old copy is used."""
+
+    async def had() -> None:
+        if problems := keys.problems():
+            told = "; ".join(f"{issuer}: {problem}" for issuer, problem in sorted(problems.items())[:_TOLD])
+            raise Unavailable(f"keys of token issuers could not be had: {told}")
+
+    health.add("token-keys", had, severity=Severity.WARNING)
+
+
+def certificate_check(health: Health, certificate: OwnCertificate, clock: Clock) -> None:
+    """Whether the server has a certificate to show, with some time left."""
+
+    async def valid() -> None:
+        if certificate.current is None or certificate.current.not_after <= clock.now():
+            raise Unavailable("there is no certificate to serve ext_authz over TCP with; the log says why")
+
+    health.add("server-certificate", valid, severity=Severity.WARNING)
+
+
+__all__ = ["authority_checks", "certificate_check", "policy_checks", "token_key_check", "vault_checks"]

@@ -13,6 +13,8 @@ from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.config.providers import ProviderSettings
 from citadel.errors import FailedPrecondition
+from citadel.server.checks import token_key_check
+from citadel.telemetry.health import Health
 
 
 @asynccontextmanager
@@ -23,6 +25,7 @@ async def decision_point(
     *,
     meter: DecisionMeter,
     observer: DecisionObserver | None = None,
+    health: Health | None = None,
 ) -> AsyncIterator[DecisionPoint]:
     """The decision point, usable inside the context; somebody must keep its `run` going.
 
@@ -35,6 +38,8 @@ async def decision_point(
         CachedKeys(fetch, clock) as keys,
         ProviderClients(tls) as providers,
     ):
+        if health is not None:
+            token_key_check(health, keys)
         yield DecisionPoint(policies, clock, keys, providers, meter=meter, observer=observer)
 
 

@@ -26,6 +26,7 @@ from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.registry import Directory
 from citadel.sds.service import SERVER_OPTIONS
+from citadel.server.checks import certificate_check
 from citadel.server.own_certificate import OwnCertificate
 from citadel.server.server import Server
 from citadel.spiffe import SpiffeId
@@ -165,6 +166,7 @@ def ext_authz_port(server: Server, point: DecisionPoint) -> TcpDoor | None:
     certificate = OwnCertificate(
         settings.trust_domain, told.dns_names, keys, server.issuer, server.upstream, server.clock
     )
+    certificate_check(server.health, certificate, server.clock)
     if told.workers:
         from citadel.server.workers.port import WorkerPort
 

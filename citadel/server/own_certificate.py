@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import structlog
 from cryptography import x509
@@ -30,6 +31,7 @@ class KeyAndChain:
     key: bytes = field(repr=False)
     chain: bytes
     authority: str
+    not_after: datetime
 
 
 class OwnCertificate:
@@ -102,7 +104,7 @@ class OwnCertificate:
             return
         self._renewal.obtained(now, svid.not_after, _chance())
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self.current = KeyAndChain(pem, b"".join(map(_pem, svid.chain)), svid.authority.hex)
+        self.current = KeyAndChain(pem, b"".join(map(_pem, svid.chain)), svid.authority.hex, svid.not_after)
         self.obtained.set()
 
 

@@ -84,7 +84,9 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             works["vault"] = vault.run
             works["vault watch"] = partial(vault.watch, settings.vault.check)
         point = server.point = await stack.enter_async_context(
-            decision_point(settings, clock, server.policy_set, meter=metrics, observer=server.decision_log)
+            decision_point(
+                settings, clock, server.policy_set, meter=metrics, observer=server.decision_log, health=server.health
+            )
         )
         works["decisions"] = point.run
         ext_authz = ext_authz_port(server, point)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from citadel.sds.bootstrap import Address, Inbound, Plan, Protocol, Upstream, bootstrap
 from citadel.spiffe import SpiffeId, TrustDomain
@@ -69,6 +72,8 @@ policies = "../policies"
 [authorization.http]
 socket = "../authz.sock"
 xfcc_from = ["spiffe://example.org{CART}"]
+[authorization.tcp]
+address = "127.0.0.1:FREE"
 [authorization.keys]
 plain_http_hosts = ["localhost"]
 refused_networks = []
@@ -109,6 +114,9 @@ class Somebody:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self._server.server_port
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.free: int = probe.getsockname()[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
 
@@ -137,31 +145,39 @@ class Shop:
         self.cart = Envoy(folder, "cart", document)
         world.up.register(CART, self.cart.selector, "--label", "app=cart")
         pinned = (SpiffeId.parse(f"spiffe://example.org{CART}"),)
-        self.envoys = [self.cart, self._basket()]
+        self.envoys = [
+            self.cart,
+            self._another("http", lambda document: _over_http(document, folder / "authz.sock")),
+            self._another("tcp", lambda document: _over_tcp(document, somebody.free)),
+        ]
         self.clients: dict[str, RawClient] = {}
         for name, path in (("web", WEB), ("other", OTHER)):
             listen = folder / f"{name}.sock"
             upstream = Upstream("cart", Address.unix(os.fspath(listen)), mtls, pinned, Protocol.HTTP1)
-            over_http = Address.unix(os.fspath(folder / f"{name}-http.sock"))
-            basket = Upstream("basket", over_http, self.over_http, pinned, Protocol.HTTP1)
-            envoy = Envoy(folder, name, _raw(bootstrap(Plan(node_id=name, upstreams=[upstream, basket], **plan))))  # type: ignore[arg-type]
+            ways = [upstream]
+            for way in ("http", "tcp"):
+                client = folder / f"{name}-{way}.sock"
+                to = Address.unix(os.fspath(folder / f"{way}.mtls"))
+                ways.append(Upstream(way, Address.unix(os.fspath(client)), to, pinned, Protocol.HTTP1))
+                self.clients[f"{name} over {way.upper()}"] = RawClient(client)
+            envoy = Envoy(folder, name, _raw(bootstrap(Plan(node_id=name, upstreams=ways, **plan))))  # type: ignore[arg-type]
             world.up.register(path, envoy.selector)
             self.envoys.append(envoy)
             self.clients[name] = RawClient(listen)
-            self.clients[f"{name} over HTTP"] = RawClient(folder / f"{name}-http.sock")
         for envoy in self.envoys:
             envoy.start()
         for envoy in self.envoys:
             wait_for(f"Envoy {envoy.name}", envoy.ready)
 
-    def _basket(self) -> Envoy:
-        """Another proxy that is registered as cart, and asks over HTTP."""
+    def _another(self, name: str, change: Callable[[dict[str, Any]], None]) -> Envoy:
+        """Another proxy that is registered as cart, and asks in another way."""
         folder = self.world.folder
-        self.over_http = Address.unix(os.fspath(folder / "basket.mtls"))
-        inbound = Inbound(self.over_http, Address.unix(os.fspath(folder / "app.sock")), authorize_seconds=1.0)
+        mtls = Address.unix(os.fspath(folder / f"{name}.mtls"))
+        inbound = Inbound(mtls, Address.unix(os.fspath(folder / "app.sock")), authorize_seconds=1.0)
         socket = os.fspath(self.world.up.workload_socket)
-        document = bootstrap(Plan(node_id="basket", trust_domain=TD, socket=socket, inbound=inbound))
-        envoy = Envoy(folder, "basket", _over_http(document, folder / "authz.sock"))
+        document = bootstrap(Plan(node_id=name, trust_domain=TD, socket=socket, inbound=inbound))
+        change(document)
+        envoy = Envoy(folder, name, document)
         self.world.up.register(CART, envoy.selector, "--label", "app=cart")
         return envoy
 
@@ -175,11 +191,27 @@ class Shop:
         return self.clients[who].get(path, *lines)[0]
 
 
-def _over_http(document: dict[str, Any], socket: Path) -> dict[str, Any]:
-    """As docs/authorization-doors.md says."""
+def _filter(document: dict[str, Any]) -> dict[str, Any]:
     (listener,) = document["static_resources"]["listeners"]
     filters = listener["filter_chains"][0]["filters"][0]["typed_config"]["http_filters"]
     (config,) = (one["typed_config"] for one in filters if one["name"] == "envoy.filters.http.ext_authz")
+    found: dict[str, Any] = config
+    return found
+
+
+def _over_tcp(document: dict[str, Any], port: int) -> None:
+    """With the cluster of docs/authorization-doors.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "authorization-doors.md").read_text()
+    blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (cluster,) = (one for one in blocks if one.startswith("name: citadel_authz"))
+    here = cluster.replace("citadel.internal", "127.0.0.1").replace("8477", str(port))
+    document["static_resources"]["clusters"].append(yaml.safe_load(here))
+    _filter(document)["grpc_service"]["envoy_grpc"]["cluster_name"] = "citadel_authz"
+
+
+def _over_http(document: dict[str, Any], socket: Path) -> None:
+    """As docs/authorization-doors.md says."""
+    config = _filter(document)
     del config["grpc_service"]
     config["allowed_headers"] = {"patterns": [{"safe_regex": {"regex": ".*"}}]}
     config["http_service"] = {
@@ -194,7 +226,6 @@ def _over_http(document: dict[str, Any], socket: Path) -> dict[str, Any]:
     assignment = {"cluster_name": "citadel_authz", "endpoints": [{"lb_endpoints": [endpoint]}]}
     cluster = {"name": "citadel_authz", "type": "STATIC", "load_assignment": assignment}
     document["static_resources"]["clusters"].append(cluster)
-    return document
 
 
 def _raw(document: dict[str, object]) -> dict[str, object]:
@@ -230,7 +261,7 @@ def _logged(document: dict[str, object], path: Path) -> None:
 def shop() -> Iterator[Shop]:
     somebody = Somebody()
     try:
-        with mesh(SETTINGS.replace("PORT", str(somebody.port))) as world:
+        with mesh(SETTINGS.replace("PORT", str(somebody.port)).replace("FREE", str(somebody.free))) as world:
             (world.folder / "policies").mkdir()
             (world.folder / "policies" / "shop.yaml").write_text(POLICIES.replace("PORT", str(somebody.port)))
             found = Shop(world, somebody)
@@ -259,11 +290,11 @@ def shop() -> Iterator[Shop]:
         ("web", b"/cart/7", (b"x-mode: a,test",), 200),
     ],
 )
-@pytest.mark.parametrize("over", ["", " over HTTP"])
+@pytest.mark.parametrize("over", ["", " over HTTP", " over TCP"])
 def test_envoy_lets_through_what_the_policies_allow(
     shop: Shop, who: str, path: bytes, lines: tuple[bytes, ...], status: int, over: str
 ) -> None:
-    if over and lines == (b"x-mode: a,test",):
+    if over == " over HTTP" and lines == (b"x-mode: a,test",):
         status = 403  # Envoy joins headers there: these may have been two
     assert shop.asks(who + over, path, *lines) == status
 
@@ -345,19 +376,20 @@ def test_a_slow_door_and_a_dead_one_are_503_and_it_comes_back(shop: Shop) -> Non
     up.process.send_signal(signal.SIGSTOP)
     try:
         assert shop.asks("web", b"/cart/7") == 503
-        assert shop.asks("web over HTTP", b"/cart/7") == 503
+        assert shop.asks("web over HTTP", b"/cart/7") == shop.asks("web over TCP", b"/cart/7") == 503
     finally:
         up.process.send_signal(signal.SIGCONT)
     wait_for("the door", lambda: shop.asks("web", b"/cart/7") == 200)
     up.end(signal.SIGKILL)
     try:
         assert shop.asks("web", b"/cart/7") == 503
-        assert shop.asks("web over HTTP", b"/cart/7") == 503
+        assert shop.asks("web over HTTP", b"/cart/7") == shop.asks("web over TCP", b"/cart/7") == 503
         shop.policies.write_text("no: policy")
     finally:
         up.start()
     wait_for("the door, by the last good set", lambda: shop.asks("web", b"/cart/7") == 200)
-    wait_for("the other door, too", lambda: shop.asks("web over HTTP", b"/cart/7") == 200)
+    for who in ("web over HTTP", "web over TCP"):
+        wait_for("the other doors, too", lambda who=who: shop.asks(who, b"/cart/7") == 200)  # type: ignore[misc]
     assert shop.asks("other", b"/cart/7") == shop.asks("other over HTTP", b"/cart/7") == 403
     wait_for("the mistake", lambda: "shop.yaml" in up.json("status")["policies"]["fault"])
     shop.policies.write_text(shop.text)
