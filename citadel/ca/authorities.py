@@ -205,6 +205,8 @@ class Authorities:
             self._remember("")  # it stays until a rotation
         elif in_force is None or in_force.key_source is KeySource.SEALED:
             await self._adoption.adopt(await self._disk.load())
+        elif in_force.key_source is KeySource.NONE and _is_ours(book.signer):
+            self._remember("")  # an offline root, under which a CA of ours signs
         else:
             self._remember(
                 f"the root in force is {in_force.skid}, plugged in earlier; "
@@ -315,3 +317,7 @@ class Authorities:
         root, issuing = book.active(AuthorityKind.ROOT), book.active(AuthorityKind.ISSUING)
         self._meter.expires("root", root.certificate.not_after if root else None)
         self._meter.expires("issuing_ca", issuing.certificate.not_after if issuing else None)
+
+
+def _is_ours(signer: Authority | None) -> bool:
+    return signer is not None and signer.key_source is KeySource.SEALED

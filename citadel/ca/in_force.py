@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 from citadel.ca.certificates import read_certificate
-from citadel.ca.model import Authority
+from citadel.ca.model import IN_BUNDLE, Authority
 from citadel.ca.ports import SigningAuthority
 from citadel.ca.records import Book
 from citadel.ca.roots.issuing import IssuingCas
@@ -50,7 +51,7 @@ class InForce:
             self._current, self._why_not = None, "there is no active issuing CA"
             return
         try:
-            self._current = await self._with_key(signer, *_validity(signer, book))
+            self._current = await self._with_key(_crossed(signer, book, self._clock.now()), *_validity(signer, book))
         except Unavailable as error:
             if self._current is None:
                 self._why_not = error.message
@@ -64,6 +65,18 @@ class InForce:
         if known is not None and (known.authority, known.begins, known.ends) == (issuing, begins, ends):
             return known
         return SigningAuthority(issuing, await self._issuing.signer(issuing), begins, ends)
+
+
+def _crossed(issuing: Authority, book: Book, now: datetime) -> Authority:
+    """Served with what another root of the bundle signed for the key of its own: who knows only that one verifies it
+    all the same. It is no part of the chain that must hold: when it ends, or that root leaves the bundle, it is left
+    out."""
+    root = book.find(issuing.root_skid)
+    if root is None or root.skid == issuing.skid:
+        return issuing
+    trusted = {one.skid for one in book.roots(*IN_BUNDLE)} - {root.skid}
+    cross = [c.der for c in root.certificates if c.issuer_skid in trusted and c.not_before <= now < c.not_after]
+    return replace(issuing, chain=(*issuing.chain, *cross)) if cross else issuing
 
 
 def _validity(issuing: Authority, book: Book) -> tuple[datetime, datetime]:

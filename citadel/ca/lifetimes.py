@@ -25,6 +25,14 @@ def endings(
                 f"the root {root.skid} ends at {end.isoformat()}, and everything under it ends with it; "
                 "everybody must know another root before"
             )
+    offline = root is not None and signer is not None and root.key_source is KeySource.NONE
+    if signer is not None and signer.key_source is not KeySource.FILES and offline:
+        end = signer.certificate.not_after
+        if end - now < (end - signer.certificate.not_before) / 2:
+            yield (
+                f"the CA {signer.skid}, which signs, ends at {end.isoformat()}, and its root is offline; have another "
+                "one signed: citadel root prepare --csr-out FILE"
+            )
     if signer is not None and signer.key_source is KeySource.FILES and signer != root:
         end = signer.certificate.not_after
         if end - now < (end - signer.certificate.not_before) / 4:

@@ -266,7 +266,12 @@ def _authority(
 
 def _authority_name(purpose: Purpose, trust_domain: TrustDomain, key: keys.SubjectKey) -> bytes:
     """`CN=example.org issuing CA 0a1b2c3d`: the trust domain (cut if need be), what it is, the SKID's first digits."""
+    return name_of_authority(purpose, trust_domain, key).public_bytes()
+
+
+def name_of_authority(purpose: Purpose, trust_domain: TrustDomain, key: keys.SubjectKey) -> x509.Name:
+    """As `_authority_name`, before it is encoded."""
     rest = f" {purpose} {key.key_id[:4].hex()}"
     room = _COMMON_NAME_LENGTH - len(rest)
     name = trust_domain.name if len(trust_domain.name) <= room else trust_domain.name[: room - 2] + ".."
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name + rest)]).public_bytes()
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name + rest)])

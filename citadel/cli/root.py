@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
-from citadel.cli import root_plan, root_view
+from citadel.cli import root_brought, root_plan, root_view
 from citadel.cli.client import Client, connect
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
 from citadel.cli.output import Format, FormatOption, show_list, show_one
-from citadel.cli.root_follow import follow, newest, planned_next, plans
+from citadel.cli.root_follow import follow, newest, planned_next, plans, waiting
 from citadel.cli.run import printable, say
 from citadel.cli.steps import DryRunOption, ReasonOption, show_step
 from citadel.errors import FailedPrecondition
@@ -28,6 +29,19 @@ ForceOption = Annotated[
     bool, typer.Option("--force", help="Do it although somebody is left behind; says whom, and asks.")
 ]
 HookOption = Annotated[bool, typer.Option("--force", help="Do it although a hook says no (rotation.hooks).")]
+CsrOutOption = Annotated[
+    Path | None, typer.Option("--csr-out", help="Write a request for an offline root to sign.", metavar="FILE")
+]
+CertInOption = Annotated[
+    Path | None, typer.Option("--cert-in", help="What it signed: PEM, with its chain and the root.", metavar="FILE")
+]
+CertOption = Annotated[Path | None, typer.Option("--cert", help="A root that is handed in: PEM.", metavar="FILE")]
+KeyOption = Annotated[
+    Path | None, typer.Option("--key", help="Its private key: PEM, mode 0600. It is sealed.", metavar="FILE")
+]
+CrossSignOption = Annotated[
+    bool, typer.Option("--cross-sign", help="The root that signs now certifies the new one too.")
+]
 FollowOption = Annotated[
     float | None, typer.Option("--timeout", help="Follow for at most so long.", min=0, metavar="SECONDS")
 ]
@@ -111,6 +125,8 @@ def root_status(
                 now = datetime.now(UTC)
                 text = "\n\n".join("\n".join(root_view.lines(one, now)) for one in found)
                 print(text) if text else say(f"no rotation is under way; {planned_next(client, now)}")
+                for one in waiting(client):
+                    print(printable(root_brought.line(one, now)))
             else:
                 show_list(found, [], output, empty="")
             if not watch:
@@ -119,23 +135,50 @@ def root_status(
             time.sleep(interval)
 
 
-@app.command(epilog=examples("citadel root prepare --reason 'step by step'"))
+@app.command(
+    epilog=examples(
+        "citadel root prepare --reason 'step by step'",
+        "citadel root prepare --csr-out ca.csr",
+        "citadel root prepare --cert-in signed.pem",
+        "citadel root prepare --cert root.pem --key root.key",
+    )
+)
 def prepare(
     reason: ReasonOption = "",
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
     to: ToOption = None,
+    csr_out: CsrOutOption = None,
+    cert_in: CertInOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
+    cross_sign: CrossSignOption = False,
     force: HookOption = False,
     dry_run: DryRunOption = False,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
-    """Make a root and add it to the trust bundle.
+    """Add a new root to the trust bundle.
 
-    The next steps wait for their commands.
+    One that is made, or one that is brought. The next steps wait for their commands.
+
+    For a root that is offline: --csr-out, have the request signed, --cert-in.
     """
+    files = root_brought.Files(csr_out, cert_in, cert, key, cross_sign)
+    if csr_out is not None:
+        with connect(config, socket) as client:
+            root_brought.request(client, csr_out, reason=reason, replace=replace, dry_run=dry_run, output=output)
+        return
     request = pb.PrepareRootRequest(
-        reason=reason, dry_run=dry_run, automatic=False, replace=replace, to=to or "", force=force
+        reason=reason,
+        dry_run=dry_run,
+        automatic=False,
+        replace=replace,
+        to=to or "",
+        force=force,
+        certificates=files.certificates(),
+        key=files.private_key(),
+        cross_sign=cross_sign,
     )
     with connect(config, socket) as client:
         show_step(client.call(client.rotation.PrepareRoot, request), output)

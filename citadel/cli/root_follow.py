@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
-from citadel.cli import root_plan, root_view
+from citadel.cli import root_brought, root_plan, root_view
 from citadel.cli.client import Client
 from citadel.cli.documents import Document
 from citadel.errors import NotFound, Unavailable
@@ -30,6 +30,12 @@ def planned_next(client: Client, now: datetime) -> str:
     answer = client.call(client.rotation.ListRotations, pb.ListRotationsRequest())
     found = root_plan.planned_document(answer.planned) if answer.HasField("planned") else None
     return root_plan.next_line(found, now)
+
+
+def waiting(client: Client) -> list[Document]:
+    """Issuing CAs that wait for their certificate."""
+    answer = client.call(client.rotation.ListRotations, pb.ListRotationsRequest())
+    return [root_brought.document(one) for one in answer.requests]
 
 
 def newest(client: Client) -> Document:

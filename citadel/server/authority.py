@@ -12,6 +12,7 @@ from citadel.ca.keys import KeyType
 from citadel.ca.model import KeySource
 from citadel.ca.roots import CacertsRoot, DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import RootKind
+from citadel.ca.rotation.brought import BroughtRoots
 from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.signers import KeyPlaces, SealedKeys
@@ -30,6 +31,7 @@ class AuthorityParts:
     authorities: Authorities
     rotations: Rotations
     planner: Planner
+    brought: BroughtRoots
 
 
 def authority_parts(
@@ -87,4 +89,7 @@ def authority_parts(
         kind=RootKind(settings.root.kind),
         checks=checks(settings, store, clock),
     )
-    return AuthorityParts(authorities, rotations, planner(settings, rotations, store, clock))
+    brought = BroughtRoots(
+        rotations, store.authorities, keyring, clock, settings.trust_domain, KeyType(settings.ca.key_type)
+    )
+    return AuthorityParts(authorities, rotations, planner(settings, rotations, store, clock), brought)

@@ -70,6 +70,7 @@ class Server:
         ca = authority_parts(settings, store, kek, clock, metrics, vault)
         self.authorities, self.rotations, self.planner = ca.authorities, ca.rotations, ca.planner
         self.late = LateStart(self.authorities.ensure, waits_for_vault=vault is not None)
+        self.brought = ca.brought
         self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check, self.metrics)
         self.issuer = Issuer(
             self.authorities, store.issuance, clock, told.issuance_policy(settings), meter=self.metrics

@@ -79,12 +79,7 @@ class SqlAuthorityStore:
     ) -> None:
         async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
             await transaction.one_at_a_time("authorities")
-            newest = await transaction.first(select(func.max(_C.c.ordinal)).where(_C.c.skid == skid.hex))
-            if newest is None or newest[0] is None:
-                raise NotFound(f"no authority has the SKID {skid}", mend="see: citadel ca list")
-            if await transaction.first(select(_C.c.skid).where(_C.c.fingerprint == certificate.fingerprint)):
-                raise AlreadyExists(f"the certificate {certificate.fingerprint} is known already")
-            await self._insert(transaction, skid, certificate, chain, newest[0] + 1)
+            await self.certify(transaction, skid, certificate, chain)
             changed = {"root_skid": root.hex if root else None, "key_ref": key_ref}
             if values := {name: value for name, value in changed.items() if value is not None}:
                 await transaction.connection.execute(update(_A).where(_A.c.skid == skid.hex).values(values))
@@ -164,6 +159,21 @@ class SqlAuthorityStore:
         """A new authority with its key. Raises AlreadyExists."""
         await self._refuse_known(transaction, authority.skid)
         await self._write(transaction, authority, key)
+
+    async def certify(
+        self, transaction: Transaction, skid: Skid, certificate: AuthorityCertificate, chain: Sequence[bytes]
+    ) -> None:
+        """A further certificate becomes the newest. Raises NotFound, AlreadyExists."""
+        newest = await transaction.first(select(func.max(_C.c.ordinal)).where(_C.c.skid == skid.hex))
+        if newest is None or newest[0] is None:
+            raise NotFound(f"no authority has the SKID {skid}", mend="see: citadel ca list")
+        if await transaction.first(select(_C.c.skid).where(_C.c.fingerprint == certificate.fingerprint)):
+            raise AlreadyExists(f"the certificate {certificate.fingerprint} is known already")
+        await self._insert(transaction, skid, certificate, chain, newest[0] + 1)
+
+    async def put_under(self, transaction: Transaction, skid: Skid, root: Skid) -> None:
+        """It chains to that root from now on."""
+        await transaction.connection.execute(update(_A).where(_A.c.skid == skid.hex).values(root_skid=root.hex))
 
     async def write_bundle(self, transaction: Transaction, bundle: TrustBundle) -> None:
         """Contract: put_bundle, but for the audit record."""

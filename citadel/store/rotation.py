@@ -88,6 +88,9 @@ class SqlRotationStore:
             # The same order everywhere (authorities, bundles), so that two servers never wait for one another.
             await transaction.one_at_a_time("authorities")
             await self._move(transaction, step)
+            for one in step.certified:
+                await self._authorities.certify(transaction, one.skid, one.certificate, one.chain)
+                await self._authorities.put_under(transaction, one.skid, one.root)
             for new in step.new:
                 await self._authorities.insert(transaction, new.authority, new.key)
             if step.moves or step.new:

@@ -26,11 +26,16 @@ _STEPS = {
     "set_back": ("root.redate",),
     "issuing_rotated": ("ca.rotate",),
     "issuing_tainted": ("ca.taint",),
+    "offline": ("root.prepare",),
+    "handed_in": (),
 }
 POINTS = [
     ("whole", "rotation.root_made"),
     ("whole", "rotation.issuing_made"),
     ("issuing_tainted", "rotation.issuing_tainted"),
+    ("offline", "rotation.requested"),
+    ("offline", "rotation.root_brought"),
+    ("handed_in", "rotation.root_brought"),
     *((drill, f"rotation.{place}:{step}") for drill, steps in _STEPS.items() for step in steps for place in _PLACES),
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.interop.test_rotation import SETTINGS
 from tests.support import desk
+from tests.support.cacerts import DAY, certified, make_ca
 from tests.support.envoys import wait_for
 from tests.support.up import QUICK, Up, running
 
@@ -41,6 +43,32 @@ def test_rotated_then_tainted(tmp_path: Path) -> None:
         found = {one["skid"]: one["state"] for one in desk.authorities(up)}
         assert (found[root], found[second], found[first]) == ("revoked", "revoked", "revoked")
         assert active(up, "root") != root
+        to_an_offline_root(up, tmp_path)
+
+
+def to_an_offline_root(up: Up, folder: Path) -> None:
+    """In two steps; then back to one that is handed in."""
+    offline, csr, signed = make_ca("offline", ends=99 * DAY), folder / "ca.csr", folder / "signed.pem"
+    up.run("root", "prepare", "--csr-out", csr)
+    assert "waits for its certificate from an offline root" in up.run("root", "status").stdout
+    signed.write_bytes(certified(csr.read_bytes(), offline, datetime.now(UTC)))
+    assert "would: the offline root" in up.run("root", "prepare", "--cert-in", signed, "--dry-run").stdout
+    up.run("root", "prepare", "--cert-in", signed)
+    old = active(up, "root")
+    wait_for("its activation", lambda: desk.does(up, "activate"), 60)
+    wait_for("the end of the old one", lambda: desk.does(up, "remove", old), 60)
+    (subject,) = [one["subject"] for one in desk.authorities(up) if (one["kind"], one["state"]) == ("root", "active")]
+    assert subject == "CN=offline"
+    mine, cert, key = make_ca("mine", ends=99 * DAY), folder / "root.pem", folder / "root.key"
+    cert.write_bytes(mine.pem)
+    key.write_bytes(mine.key_pem)
+    key.chmod(0o644)
+    assert "chmod 600" in up.run("root", "prepare", "--cert", cert, "--key", key, check=False).stderr
+    key.chmod(0o600)
+    assert "go together" in up.run("root", "prepare", "--cert", cert, check=False).stderr
+    up.run("root", "prepare", "--cert", cert, "--key", key)
+    assert "BEGIN" not in up.log.read_text()
+    up.run("root", "abandon")
 
 
 #: A root that is due at once: at a tenth of its life, and it is backdated by five minutes.

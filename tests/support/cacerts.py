@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat import asn1
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives.asymmetric import ec, padding
+from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
+from citadel.ca import der
 from citadel.spiffe import TrustDomain
 
 DAY = timedelta(days=1)
@@ -97,6 +99,33 @@ def make_ca(
         builder = builder.add_extension(extension, critical=critical)
     default = hashes.SHA256() if isinstance(signs, ec.EllipticCurvePrivateKey) or hasattr(signs, "decrypt") else None
     return Ca(builder.sign(signs, hash_ or default), key, issuer)
+
+
+def resigned_with_sha1(ca: Ca, root: Ca) -> Ca:
+    """The library does not write such a signature any more: it is put together by hand."""
+    sha1 = der.AlgorithmIdentifier(oid=SignatureAlgorithmOID.RSA_WITH_SHA1, parameters=asn1.Null())
+    sha256 = SignatureAlgorithmOID.RSA_WITH_SHA256
+    inside = ca.certificate.tbs_certificate_bytes.replace(asn1.encode_der(sha256), asn1.encode_der(sha1.oid))
+    signature = asn1.BitString(root.key.sign(inside, padding.PKCS1v15(), hashes.SHA1()), 0)
+    whole = asn1.encode_der(der.Certificate(tbs=der.tlv(inside), algorithm=sha1, signature=signature))
+    return Ca(x509.load_der_x509_certificate(whole), ca.key, ca.issuer)
+
+
+def certified(request: bytes, root: Ca, now: datetime, *, life: timedelta = 30 * DAY) -> bytes:
+    """What the holder of an offline root makes of a request (PKCS #10, PEM): its certificate, and the root behind."""
+    asked = x509.load_pem_x509_csr(request)
+    assert asked.is_signature_valid
+    builder = (
+        x509.CertificateBuilder(root.certificate.subject, asked.subject, asked.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=5))
+        .not_valid_after(now + life)
+    )
+    for extension in asked.extensions:
+        builder = builder.add_extension(extension.value, critical=extension.critical)
+    above = x509.AuthorityKeyIdentifier.from_issuer_public_key(root.key.public_key())
+    signed = builder.add_extension(above, critical=False).sign(root.key, hashes.SHA256())
+    return signed.public_bytes(_PEM) + root.pem
 
 
 def make_crl(

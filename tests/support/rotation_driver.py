@@ -28,11 +28,13 @@ from citadel.ca.keys import KeyType
 from citadel.ca.model import AuthorityKind, AuthorityState, Skid
 from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import Phase, Plan
+from citadel.ca.rotation.brought import BroughtRoots, How
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.signers import SealedKeys
 from citadel.store import Store
 from citadel.workload.upstream import AckKind, AckReport
+from tests.support.cacerts import DAY, certified, make_ca
 from tests.support.clock import ManualClock
 from tests.support.rotating import DOMAIN, POLICY
 
@@ -40,6 +42,9 @@ _MOST = 60
 _NODE = "spiffe://example.org/spire/agent/local"
 _OPERATOR = Wish("uid:0", "drill")
 _BACK = timedelta(minutes=3)  # how far the clock is set back
+#: Roots from outside, valid by any clock; they are the same in each life.
+OFFLINE = make_ca("offline", begins=-9999 * DAY, ends=9999 * DAY)
+HANDED_IN = make_ca("handed in", begins=-9999 * DAY, ends=9999 * DAY)
 _BEGUN, _DAY = 12.0, 24.0  # hours
 
 
@@ -48,7 +53,7 @@ class Drive:
 
     def __init__(self, store: Store, kek: LocalKek, clock: ManualClock) -> None:
         self.store, self.clock, self.domain = store, clock, DOMAIN
-        ring = Keyring(store.authorities, kek)
+        self.ring = ring = Keyring(store.authorities, kek)
         week = timedelta(days=7)
         root = DiskRoot(store.authorities, ring, clock, DOMAIN, ttl=timedelta(days=3650), issuing_ttl=week)
         leaf = timedelta(hours=1)
@@ -66,6 +71,7 @@ class Drive:
             longest_leaf=leaf,
             changed=self.authorities.refresh,
         )
+        self.brought = BroughtRoots(self.rotations, store.authorities, ring, clock, DOMAIN, KeyType.EC_P256)
 
     async def acknowledge(self, client: str = "cart") -> None:
         """One client takes the bundle and a leaf as they are."""
@@ -160,6 +166,19 @@ class Drive:
         stolen = tainted[0].skid if tainted else self.authorities.current().authority.skid
         if not await self.store.rotation.plans():
             await self.rotations.taint_issuing(stolen, _OPERATOR, unasked=True)
+        await self._to_its_end()
+
+    async def offline(self) -> None:
+        """A root that is offline signs our issuing CA."""
+        if not await self.store.rotation.plans():
+            request = await self.brought.request(_OPERATOR)
+            await self.brought.accept(certified(request.pem, OFFLINE, self.clock.now()), _OPERATOR, How())
+        await self._to_its_end()
+
+    async def handed_in(self) -> None:
+        """A root is handed in with its key."""
+        if not await self.store.rotation.plans():
+            await self.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, _OPERATOR, How())
         await self._to_its_end()
 
     # --- what they share

@@ -13,6 +13,7 @@ from citadel.api.proto.citadel.v1 import rotation_pb2_grpc
 from citadel.api.status import answering
 from citadel.ca.model import AuthorityKind, Skid
 from citadel.ca.rotation import Behind, Gate, RootKind
+from citadel.ca.rotation.brought import BroughtRoots, How, Request
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.progress import PlanView
@@ -20,14 +21,16 @@ from citadel.ca.rotation.rotations import Rotations
 from citadel.errors import InvalidInput, NotFound
 
 _LONGEST_REASON = 1000
+_LARGEST = 256 * 1024
 _TWO_YEARS = timedelta(days=730)
 
 
 class RotationService(rotation_pb2_grpc.RotationServicer):
     """Each call names its caller, then is a use case of Rotations."""
 
-    def __init__(self, rotations: Rotations, planner: Planner, door: Door) -> None:
+    def __init__(self, rotations: Rotations, planner: Planner, brought: BroughtRoots, door: Door) -> None:
         self._rotations = rotations
+        self._brought = brought
         self._planner = planner
         self._door = door
 
@@ -36,6 +39,7 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
             views = await self._rotations.views()
             return pb.ListRotationsResponse(
                 plans=[_plan(v) for v in views if request.all or v.plan.is_open],
+                requests=map(_request, await self._brought.requests()),
                 planned=schedule.planned(await self._planner.look()),
             )
 
@@ -43,6 +47,10 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
 
     async def PrepareRoot(self, request: pb.PrepareRootRequest, context: Any) -> Any:
         async def answer(actor: str) -> pb.RotationStep:
+            if request.certificates or request.key:
+                return await self._bring(request, Wish(actor, _reason(request.reason), request.force))
+            if request.cross_sign:
+                raise InvalidInput("only a root that is brought can be cross-signed", mend="see: docs/rotation.md")
             done = await self._rotations.prepare(
                 Wish(actor, _reason(request.reason), request.force),
                 auto=request.automatic,
@@ -51,6 +59,28 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
                 dry_run=request.dry_run,
             )
             return pb.RotationStep(sentence=done, dry_run=request.dry_run)
+
+        return await self._answer(context, answer)
+
+    async def _bring(self, request: pb.PrepareRootRequest, wish: Wish) -> pb.RotationStep:
+        how = How(
+            auto=request.automatic,
+            replace=request.replace,
+            cross_sign=request.cross_sign,
+            dry_run=request.dry_run,
+        )
+        if len(request.certificates) > _LARGEST or len(request.key) > _LARGEST:
+            raise InvalidInput(f"the files are larger than {_LARGEST} bytes")
+        if request.key:
+            done = await self._brought.hand_in(request.certificates, request.key, wish, how)
+        else:
+            done = await self._brought.accept(request.certificates, wish, how)
+        return pb.RotationStep(sentence=done, dry_run=request.dry_run)
+
+    async def RequestSigning(self, request: pb.RequestSigningRequest, context: Any) -> Any:
+        async def answer(actor: str) -> pb.SigningRequest:
+            wish = Wish(actor, _reason(request.reason))
+            return _request(await self._brought.request(wish, replace_it=request.replace, dry_run=request.dry_run))
 
         return await self._answer(context, answer)
 
@@ -143,6 +173,12 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
                 f"{len(fitting)} {what}s have a SKID that starts with {text[:80]!r}", mend="say more of it"
             )
         return fitting[0]
+
+
+def _request(one: Request) -> pb.SigningRequest:
+    return pb.SigningRequest(
+        skid=one.skid.hex, pem=one.pem, created_at=convert.seconds(one.created_at), sentence=one.sentence
+    )
 
 
 def _kind(text: str) -> RootKind | None:

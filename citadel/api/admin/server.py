@@ -41,6 +41,7 @@ from citadel.authz.decision_log import Lookup
 from citadel.authz.stored import StoredPolicies
 from citadel.ca.issuer import Issuer
 from citadel.ca.rekeying import Rekeying
+from citadel.ca.rotation.brought import BroughtRoots
 from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
 
@@ -56,6 +57,7 @@ class AdminParts:
     followed: FollowedPolicies
     decisions: Lookup
     planner: Planner
+    brought: BroughtRoots
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -118,7 +120,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     """Register everything on `server`; the health service comes back, to be told how we are."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts.cases, parts.gate), server)
-    rotation = RotationService(parts.rotations, parts.planner, parts.gate)
+    rotation = RotationService(parts.rotations, parts.planner, parts.brought, parts.gate)
     rotation_pb2_grpc.add_RotationServicer_to_server(rotation, server)
     keys_pb2_grpc.add_KeysServicer_to_server(KeysService(parts.rekeying, parts.gate), server)
     policies = PolicyStoreService(parts.policies, parts.followed, parts.gate)

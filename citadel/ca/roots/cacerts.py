@@ -94,7 +94,7 @@ def read_cacerts(folder: Path, trust_domain: TrustDomain, now: datetime) -> Plug
     """
     files = _Files(folder, _snapshot(folder))
     certificates = files.parse(CERTIFICATE, lambda content: parse_pem(content, most=_MOST_BETWEEN)) or []
-    key = files.parse(KEY, _private_key)
+    key = files.parse(KEY, private_key)
     pool = files.parse(CHAIN, lambda content: parse_pem(content, most=_MOST_BETWEEN)) or []
     roots = files.parse(ROOTS, lambda content: parse_pem(content, most=_MOST_ROOTS)) or []
     crls = files.parse(CRLS, parse_crls) or []
@@ -224,7 +224,7 @@ class _Files:
         return digest.hexdigest()
 
 
-def _private_key(content: bytes) -> keys.PrivateKey:
+def private_key(content: bytes) -> keys.PrivateKey:
     """The key in PEM. The messages of what cannot be read are left out: they might show it."""
     blocks = [
         (label, block)

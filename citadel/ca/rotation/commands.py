@@ -13,7 +13,7 @@ from citadel.ca.rotation import transitions
 from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
 from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.policy import RotationPolicy
-from citadel.ca.rotation.step import NewAuthority, Step, changed, compose
+from citadel.ca.rotation.step import Certified, NewAuthority, Step, changed, compose
 from citadel.ca.rotation.world import World
 from citadel.errors import FailedPrecondition, NotFound
 
@@ -59,6 +59,7 @@ def prepare(
     unasked: bool = False,
     replace: bool = False,
     planned: bool = False,
+    certified: Certified | None = None,
 ) -> Step:
     """Begin: the prepared root `skid` goes into the bundle; `issuing` is to sign under it (None: it lies ready).
 
@@ -84,7 +85,7 @@ def prepare(
         unasked=unasked,
         planned=planned,
     )
-    return transitions.begin(plan, issuing, world, replaces=replaced)
+    return transitions.begin(plan, issuing, world, replaces=replaced, certified=certified)
 
 
 def activate(world: World, policy: RotationPolicy, wish: Wish) -> Step:

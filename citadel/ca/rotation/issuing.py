@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.rotation.commands import Wish
-from citadel.ca.rotation.step import Move, NewAuthority, Step, compose
+from citadel.ca.rotation.step import Certified, Move, NewAuthority, Step, compose
 from citadel.ca.rotation.world import World
 from citadel.errors import FailedPrecondition, NotFound
 
@@ -24,8 +24,9 @@ def may_make(world: World) -> Authority:
         raise FailedPrecondition("no root is in force yet", mend="see: citadel status")
     if root.key_source not in (KeySource.SEALED, KeySource.VAULT):
         raise FailedPrecondition(
-            f"the root {root.skid} is plugged in: its issuing CA is yours to replace",
-            mend="put another CA into its folder (docs/cacerts.md), or: citadel root rotate --to disk",
+            f"the key of the root {root.skid} is not here: its issuing CA is yours to replace",
+            mend="plugged in: put another CA into its folder (docs/cacerts.md); offline: citadel root prepare "
+            "--csr-out FILE; or: citadel root rotate --to disk",
         )
     return root
 
@@ -33,6 +34,23 @@ def may_make(world: World) -> Authority:
 def rotate(world: World, issuing: NewAuthority, wish: Wish) -> Step:
     """`issuing`, under the root in force, signs from now on; the one before retires, and what it signed runs out."""
     return _replace(world, issuing, A.RETIRING, "ca.rotate", wish)
+
+
+def take_certificate(world: World, certified: Certified, wish: Wish) -> Step:
+    """The CA that waited for its certificate under the root in force has it, and signs; the one before retires."""
+    old = world.active(AuthorityKind.ISSUING)
+    if old is None or old.root_skid != certified.root:
+        raise FailedPrecondition("the root has changed meanwhile", mend="look at: citadel root status")
+    return compose(
+        world,
+        f"issuing CA {certified.skid} signs; certificates of {old.skid} run out by themselves",
+        actor=wish.actor,
+        action="ca.rotate",
+        subject=old.skid,
+        moves=[Move(old.skid, A.ACTIVE, A.RETIRING), Move(certified.skid, A.PREPARED, A.ACTIVE)],
+        certified=[certified],
+        reason=wish.reason,
+    )
 
 
 def taint(world: World, skid: Skid, issuing: NewAuthority | None, wish: Wish) -> Step | None:

@@ -20,10 +20,10 @@ from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.ports import ClientRecord, RootMaker, RotationStore
 from citadel.ca.rotation.progress import PlanView, Progress, progress
-from citadel.ca.rotation.step import Step
+from citadel.ca.rotation.step import Certified, Step
 from citadel.ca.rotation.world import World
 from citadel.clock import Clock
-from citadel.errors import Aborted, AlreadyExists, FailedPrecondition, Unavailable
+from citadel.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, Unavailable
 from citadel.failpoints import passing
 from citadel.spiffe import TrustDomain
 
@@ -81,7 +81,7 @@ class Rotations:
         self._maker = maker
         self._clock = clock
         self._trust_domain = trust_domain
-        self._longest_leaf = longest_leaf
+        self.longest_leaf = longest_leaf
         self._changed = changed
         self._new_id = new_id
         self._kind = kind
@@ -163,11 +163,8 @@ class Rotations:
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
             return f"{_taken(kind, world)} go into the trust bundle{instead}"
-        if not emergency and not wish.force:
-            asked = Question(
-                Checked.PREPARE, self._trust_domain.name, actor=wish.actor, reason=wish.reason, planned=planned
-            )
-            _let_pass(Checked.PREPARE, await self._checks.ask(asked))
+        if not emergency:
+            await self.let_prepare(wish, planned=planned)
         if kind is RootKind.CACERTS:
             root, under = _plugged(world), None
         else:
@@ -183,7 +180,7 @@ class Rotations:
                 under,
                 wish,
                 plan_id=plan_id,
-                longest_leaf=self._longest_leaf,
+                longest_leaf=self.longest_leaf,
                 auto=auto,
                 emergency=emergency,
                 unasked=unasked,
@@ -192,6 +189,50 @@ class Rotations:
             ),
             dry_run=dry_run,
         )
+
+    async def let_prepare(self, wish: Wish, *, planned: bool = False) -> None:
+        """Raises Held if a hook says no to a new root."""
+        if wish.force:
+            return
+        asked = Question(
+            Checked.PREPARE, self._trust_domain.name, actor=wish.actor, reason=wish.reason, planned=planned
+        )
+        _let_pass(Checked.PREPARE, await self._checks.ask(asked))
+
+    async def begin(
+        self,
+        root: Skid,
+        wish: Wish,
+        *,
+        certified: Certified | None = None,
+        auto: bool = True,
+        replace: bool = False,
+    ) -> str:
+        """Begin to distribute a root that was brought and written down; under it a CA of ours, made now, or one that
+        has its certificate now. Raises as prepare."""
+        found = (await self.world()).find(root)
+        if found is None:
+            raise NotFound(f"there is no root {root}", mend="see: citadel ca list")
+        under = None if certified else await self._maker.make_issuing(found)
+        plan_id = self._new_id()
+        return await self._command(
+            lambda world: commands.prepare(
+                world,
+                root,
+                under,
+                wish,
+                plan_id=plan_id,
+                longest_leaf=self.longest_leaf,
+                auto=auto,
+                replace=replace,
+                certified=certified,
+            ),
+            dry_run=False,
+        )
+
+    async def take_certificate(self, certified: Certified, wish: Wish) -> str:
+        """The CA that waited for its certificate under the root in force signs. Raises FailedPrecondition."""
+        return await self._command(lambda world: issuing.take_certificate(world, certified, wish), dry_run=False)
 
     async def activate(self, wish: Wish, *, dry_run: bool = False) -> str:
         return await self._command(
@@ -403,7 +444,7 @@ def orphans(world: World, kind: RootKind) -> list[Authority]:
         a
         for a in world.authorities
         if a.state is AuthorityState.PREPARED
-        and a.root_skid == a.skid
+        and a.kind is AuthorityKind.ROOT
         and a.skid not in known
         and not a.note
         and a.key_source is KeySource.SEALED

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from citadel.audit import AuditEvent, JsonScalar
 from citadel.ca.bundle import next_bundle
-from citadel.ca.model import Authority, AuthorityState, SealedKey, Skid, TrustBundle
+from citadel.ca.model import Authority, AuthorityCertificate, AuthorityState, SealedKey, Skid, TrustBundle
 from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.world import World
 from citadel.errors import InternalFault
@@ -33,6 +33,16 @@ class NewAuthority:
 
 
 @dataclass(frozen=True, slots=True)
+class Certified:
+    """A further certificate for the key of an authority, with the intermediates above it, under a root."""
+
+    skid: Skid
+    certificate: AuthorityCertificate
+    chain: tuple[bytes, ...]
+    root: Skid
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """`plans`: their new values, each one revision further than what is stored (1: new). `bundle`: to be put, if it
     changes; its sequence is one more than what is stored. `sentence` says what it does, for people."""
@@ -41,6 +51,7 @@ class Step:
     sentence: str
     moves: tuple[Move, ...] = ()
     new: tuple[NewAuthority, ...] = ()
+    certified: tuple[Certified, ...] = ()
     plans: tuple[Plan, ...] = ()
     bundle: TrustBundle | None = None
 
@@ -63,6 +74,7 @@ def compose(
     plans: Sequence[Plan] = (),
     moves: Sequence[Move] = (),
     new: Sequence[NewAuthority] = (),
+    certified: Sequence[Certified] = (),
     reason: str = "",
     detail: dict[str, JsonScalar] | None = None,
 ) -> Step:
@@ -74,10 +86,11 @@ def compose(
     sequence = bundle.sequence if bundle else world.bundle.sequence
     plans = [replace(p, sequence=sequence) if p.revision == 1 and p.phase is Phase.DISTRIBUTING else p for p in plans]
     told: dict[str, JsonScalar] = {f"{m.skid}": f"{m.expected} to {m.to}" for m in moves}
+    told |= {f"certificate of {c.skid}": c.certificate.fingerprint for c in certified}
     if bundle:
         told["bundle"] = bundle.sequence
     event = AuditEvent(world.now, actor, action, subject.hex, told | (detail or {}), reason)
-    return Step(event, sentence, tuple(moves), tuple(new), tuple(plans), bundle)
+    return Step(event, sentence, tuple(moves), tuple(new), tuple(certified), tuple(plans), bundle)
 
 
 def changed(plan: Plan, at: datetime, **values: object) -> Plan:

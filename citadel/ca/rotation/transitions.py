@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.rotation.plan import Phase, Plan
-from citadel.ca.rotation.step import Move, NewAuthority, Step, changed, compose
+from citadel.ca.rotation.step import Certified, Move, NewAuthority, Step, changed, compose
 from citadel.ca.rotation.world import World
 from citadel.errors import FailedPrecondition
 
@@ -14,9 +14,18 @@ A = AuthorityState
 _SIGNS_NEXT = (A.PREPARED, A.RETIRING)
 
 
-def begin(plan: Plan, issuing: NewAuthority | None, world: World, *, replaces: Plan | None) -> Step:
-    """The new root, which is durable with its key, goes into the bundle; an issuing CA waits under it."""
+def begin(
+    plan: Plan,
+    issuing: NewAuthority | None,
+    world: World,
+    *,
+    replaces: Plan | None,
+    certified: Certified | None = None,
+) -> Step:
+    """The new root, which is durable with its key, goes into the bundle; an issuing CA waits under it: one that was
+    made, or one that was prepared long before, and has its certificate now."""
     moves = [Move(plan.incoming, A.PREPARED, A.DISTRIBUTING)]
+    moves += [Move(certified.skid, A.PREPARED, A.PREPARED)] if certified else []
     plans = [plan]
     if replaces is not None:
         moves += _withdrawn(replaces, world, A.ABANDONED)
@@ -30,6 +39,7 @@ def begin(plan: Plan, issuing: NewAuthority | None, world: World, *, replaces: P
         plans=plans,
         moves=moves,
         new=[issuing] if issuing else [],
+        certified=[certified] if certified else [],
         reason=plan.reason,
         detail={"plan": plan.id, "emergency": plan.emergency},
     )

@@ -13,17 +13,16 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat import asn1
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier, SignatureAlgorithmOID
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
-from citadel.ca import der, files
+from citadel.ca import files
 from citadel.ca.roots import cacerts
 from citadel.ca.roots.cacerts import Plugged, read_cacerts
 from citadel.errors import BadFile, Unavailable
 from citadel.spiffe import TrustDomain
-from tests.support.cacerts import DAY, Ca, make_ca, make_crl, plug, private_pem
+from tests.support.cacerts import DAY, Ca, make_ca, make_crl, plug, private_pem, resigned_with_sha1
 
 TD = TrustDomain("example.org")
 ROOT = make_ca("root")
@@ -242,16 +241,6 @@ def test_sha_1_and_ed25519_are_refused(tmp_path: Path) -> None:
         assert "ca-key.pem" in found
         plug(tmp_path, make_ca("ca", make_ca("root", key=edwards, identifiers=identifiers)))
         assert "root-cert.pem" in faults(tmp_path)
-
-
-def resigned_with_sha1(ca: Ca, root: Ca) -> Ca:
-    """The library does not write such a signature any more: it is put together by hand."""
-    sha1 = der.AlgorithmIdentifier(oid=SignatureAlgorithmOID.RSA_WITH_SHA1, parameters=asn1.Null())
-    sha256 = SignatureAlgorithmOID.RSA_WITH_SHA256
-    inside = ca.certificate.tbs_certificate_bytes.replace(asn1.encode_der(sha256), asn1.encode_der(sha1.oid))
-    signature = asn1.BitString(root.key.sign(inside, padding.PKCS1v15(), hashes.SHA1()), 0)
-    whole = asn1.encode_der(der.Certificate(tbs=der.tlv(inside), algorithm=sha1, signature=signature))
-    return Ca(x509.load_der_x509_certificate(whole), ca.key, ca.issuer)
 
 
 def test_a_roots_own_signature_may_be_of_old_since_nobody_checks_it(tmp_path: Path) -> None:

@@ -43,9 +43,14 @@ class ListRotationsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLANS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
     PLANNED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def plans(self) -> _containers.RepeatedCompositeFieldContainer[Global___RotationPlan]: ...
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningRequest]:
+        """Issuing CAs that wait for their certificates from an offline root."""
+
     @_builtins.property
     def planned(self) -> Global___PlannedRotation:
         """The next planned rotation; not set: none is planned."""
@@ -54,15 +59,78 @@ class ListRotationsResponse(_message.Message):
         self,
         *,
         plans: _abc.Iterable[Global___RotationPlan] | None = ...,
+        requests: _abc.Iterable[Global___SigningRequest] | None = ...,
         planned: Global___PlannedRotation | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["planned", b"planned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["planned", b"planned", "plans", b"plans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["planned", b"planned", "plans", b"plans", "requests", b"requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRotationsResponse: _TypeAlias = ListRotationsResponse  # noqa: Y015
+
+@_typing.final
+class SigningRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SKID_FIELD_NUMBER: _builtins.int
+    PEM_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    skid: _builtins.str
+    pem: _builtins.bytes
+    """PKCS #10, PEM."""
+    created_at: _builtins.int
+    actor: _builtins.str
+    reason: _builtins.str
+    sentence: _builtins.str
+    """What RequestSigning did, or would."""
+    def __init__(
+        self,
+        *,
+        skid: _builtins.str = ...,
+        pem: _builtins.bytes = ...,
+        created_at: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "created_at", b"created_at", "pem", b"pem", "reason", b"reason", "sentence", b"sentence", "skid", b"skid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningRequest: _TypeAlias = SigningRequest  # noqa: Y015
+
+@_typing.final
+class RequestSigningRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    dry_run: _builtins.bool
+    replace: _builtins.bool
+    """Give up the request that waits, and its key."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        replace: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "reason", b"reason", "replace", b"replace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestSigningRequest: _TypeAlias = RequestSigningRequest  # noqa: Y015
 
 @_typing.final
 class PlannedRotation(_message.Message):
@@ -402,6 +470,9 @@ class PrepareRootRequest(_message.Message):
     REPLACE_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    CROSS_SIGN_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     dry_run: _builtins.bool
     automatic: _builtins.bool
@@ -412,6 +483,14 @@ class PrepareRootRequest(_message.Message):
     """disk: one that Citadel makes; cacerts: the one that was plugged in; empty: as it is configured."""
     force: _builtins.bool
     """Although a hook says no."""
+    certificates: _builtins.bytes
+    """PEM. With `key`: the root that is handed in. Without: what the holder of an offline root signed, with its chain and
+    root.
+    """
+    key: _builtins.bytes
+    """PEM: the private key of the root that is handed in. It is sealed, and kept nowhere else."""
+    cross_sign: _builtins.bool
+    """The root that signs now certifies the new one too, so that who knows only the old one verifies it."""
     def __init__(
         self,
         *,
@@ -421,10 +500,13 @@ class PrepareRootRequest(_message.Message):
         replace: _builtins.bool = ...,
         to: _builtins.str = ...,
         force: _builtins.bool = ...,
+        certificates: _builtins.bytes = ...,
+        key: _builtins.bytes = ...,
+        cross_sign: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "dry_run", b"dry_run", "force", b"force", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "certificates", b"certificates", "cross_sign", b"cross_sign", "dry_run", b"dry_run", "force", b"force", "key", b"key", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -84,6 +84,11 @@ class RotationStub:
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
                 response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
                 _registered_method=True)
+        self.RequestSigning = channel.unary_unary(
+                '/citadel.v1.Rotation/RequestSigning',
+                request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RequestSigningRequest.SerializeToString,
+                response_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.SigningRequest.FromString,
+                _registered_method=True)
         self.RotateIssuing = channel.unary_unary(
                 '/citadel.v1.Rotation/RotateIssuing',
                 request_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
@@ -163,6 +168,13 @@ class RotationServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequestSigning(self, request, context):
+        """A key for an issuing CA, and the PKCS #10 request that the holder of an offline root is to sign.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RotateIssuing(self, request, context):
         """Another issuing CA under the same root.
         """
@@ -229,6 +241,11 @@ def add_RotationServicer_to_server(servicer, server):
                     servicer.ApproveRotation,
                     request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.FromString,
                     response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.SerializeToString,
+            ),
+            'RequestSigning': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequestSigning,
+                    request_deserializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RequestSigningRequest.FromString,
+                    response_serializer=citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.SigningRequest.SerializeToString,
             ),
             'RotateIssuing': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateIssuing,
@@ -511,6 +528,33 @@ class Rotation:
             '/citadel.v1.Rotation/ApproveRotation',
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationCommand.SerializeToString,
             citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RotationStep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequestSigning(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/citadel.v1.Rotation/RequestSigning',
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.RequestSigningRequest.SerializeToString,
+            citadel_dot_api_dot_proto_dot_citadel_dot_v1_dot_rotation__pb2.SigningRequest.FromString,
             options,
             channel_credentials,
             insecure,

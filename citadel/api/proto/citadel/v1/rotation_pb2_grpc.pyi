@@ -45,6 +45,8 @@ class RotationStub:
     """What the schedule will do, and what would break."""
     ApproveRotation: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
     """The operator's word for the planned rotation that is next."""
+    RequestSigning: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RequestSigningRequest, _rotation_pb2.SigningRequest]
+    """A key for an issuing CA, and the PKCS #10 request that the holder of an offline root is to sign."""
     RotateIssuing: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]
     """Another issuing CA under the same root."""
     TaintIssuing: _grpc.UnaryUnaryMultiCallable[_rotation_pb2.TaintRootRequest, _rotation_pb2.RotationStep]
@@ -67,6 +69,8 @@ class RotationAsyncStub(RotationStub):
     """What the schedule will do, and what would break."""
     ApproveRotation: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
     """The operator's word for the planned rotation that is next."""
+    RequestSigning: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RequestSigningRequest, _rotation_pb2.SigningRequest]  # type: ignore[assignment]
+    """A key for an issuing CA, and the PKCS #10 request that the holder of an offline root is to sign."""
     RotateIssuing: _aio.UnaryUnaryMultiCallable[_rotation_pb2.RotationCommand, _rotation_pb2.RotationStep]  # type: ignore[assignment]
     """Another issuing CA under the same root."""
     TaintIssuing: _aio.UnaryUnaryMultiCallable[_rotation_pb2.TaintRootRequest, _rotation_pb2.RotationStep]  # type: ignore[assignment]
@@ -146,6 +150,14 @@ class RotationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_rotation_pb2.RotationStep, _abc.Awaitable[_rotation_pb2.RotationStep]]:
         """The operator's word for the planned rotation that is next."""
+
+    @_abc_1.abstractmethod
+    def RequestSigning(
+        self,
+        request: _rotation_pb2.RequestSigningRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_rotation_pb2.SigningRequest, _abc.Awaitable[_rotation_pb2.SigningRequest]]:
+        """A key for an issuing CA, and the PKCS #10 request that the holder of an offline root is to sign."""
 
     @_abc_1.abstractmethod
     def RotateIssuing(

@@ -1,0 +1,79 @@
+"""`citadel root prepare` with files: a root that is handed in, and the two steps of one that is offline."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
+from citadel.ca.files import read_public, read_secret
+from citadel.cli.client import Client
+from citadel.cli.documents import Document, shown, time
+from citadel.cli.output import Format, show_one
+from citadel.cli.run import printable, say
+from citadel.errors import InvalidInput, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What was named on the command line. Raises InvalidInput for what does not go together."""
+
+    csr_out: Path | None = None
+    cert_in: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    cross_sign: bool = False
+
+    def __post_init__(self) -> None:
+        ways = [self.csr_out is not None, self.cert_in is not None, self.cert is not None or self.key is not None]
+        if sum(ways) > 1:
+            raise InvalidInput("--csr-out, --cert-in, and --cert with --key are three ways: take one")
+        if (self.cert is None) != (self.key is None):
+            raise InvalidInput("--cert and --key go together: the root, and its private key")
+        if self.cross_sign and self.cert_in is None and self.cert is None:
+            raise InvalidInput("--cross-sign needs a root that is brought: --cert-in, or --cert with --key")
+
+    def certificates(self) -> bytes:
+        """What of them is public. Raises NotFound, PermissionDenied, BadFile."""
+        file = self.cert_in or self.cert
+        return read_public(file, what="file of certificates") if file is not None else b""
+
+    def private_key(self) -> bytes:
+        """Raises NotFound, PermissionDenied, BadFile; UnsafePermissions unless it is ours alone."""
+        return read_secret(self.key, what="private key") if self.key is not None else b""
+
+
+def request(client: Client, file: Path, *, reason: str, replace: bool, dry_run: bool, output: Format) -> None:
+    """Have a request made, or get the one that waits, and write it to `file` (`-`: standard output)."""
+    asked = pb.RequestSigningRequest(reason=reason, dry_run=dry_run, replace=replace)
+    found = client.call(client.rotation.RequestSigning, asked)
+    if dry_run:
+        say(printable(f"would: {found.sentence}"))
+        return
+    if str(file) == "-":
+        sys.stdout.write(found.pem.decode())
+        return
+    try:
+        file.write_bytes(found.pem)
+    except OSError as error:
+        raise Unavailable(
+            f"the request could not be written to {file}: {error.strerror}",
+            mend="it waits: run the same command again with another path",
+        ) from error
+    told = {"skid": found.skid, "file": str(file), "sentence": found.sentence}
+    if output is Format.TABLE:
+        print(printable(f"{found.sentence}; its request is in {file}"))
+        print("have it signed, put its chain and the root behind it, and: citadel root prepare --cert-in FILE")
+    else:
+        show_one(told, [], output)
+
+
+def document(one: pb.SigningRequest) -> Document:
+    return {"skid": one.skid, "created_at": time(one.created_at), "csr": one.pem.decode()}
+
+
+def line(one: Document, now: datetime) -> str:
+    since = shown(one["created_at"], now)
+    return f"issuing CA {one['skid']} waits for its certificate from an offline root, since {since}"

@@ -1,0 +1,183 @@
+"""Roots from outside over a real store: offline ones in two steps, ones that are handed in, cross-signed ones."""
+
+from __future__ import annotations
+
+import secrets
+import ssl
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from citadel.ca.kek import LocalKek
+from citadel.ca.model import AuthorityKind, AuthorityState, KeySource
+from citadel.ca.rotation import Phase
+from citadel.ca.rotation.brought import How
+from citadel.ca.rotation.commands import Wish
+from citadel.errors import FailedPrecondition, InvalidInput
+from citadel.store import Store
+from tests.support.cacerts import DAY, Ca, certified, make_ca
+from tests.support.clock import ManualClock
+from tests.support.issuance import pem
+from tests.support.rotation_driver import HANDED_IN, OFFLINE, Drive
+
+WISH = Wish("uid:0", "drill")
+A = AuthorityState
+
+
+@pytest.fixture
+async def drive(tmp_path: Path) -> AsyncIterator[Drive]:
+    async with Store.open(f"sqlite:///{tmp_path}/db/c.db", writer="one") as store:
+        made = Drive(store, LocalKek(secrets.token_bytes(32)), ManualClock(datetime.now(UTC)))
+        await made.authorities.ensure()
+        await made.acknowledge()
+        yield made
+
+
+async def states(drive: Drive, kind: AuthorityKind) -> list[str]:
+    return sorted(str(a.state) for a in await drive.authorities.all() if a.kind is kind)
+
+
+async def to_its_end(drive: Drive) -> None:
+    await drive._to_its_end()
+
+
+async def go_offline(drive: Drive, root: Ca = OFFLINE) -> None:
+    request = await drive.brought.request(WISH)
+    await drive.brought.accept(certified(request.pem, root, drive.clock.now()), WISH, How())
+    await to_its_end(drive)
+
+
+async def test_an_offline_root_is_rotated_to_in_two_steps_and_its_ca_renewed_in_two_more(drive: Drive) -> None:
+    before = drive.authorities.current().authority
+    request = await drive.brought.request(WISH)
+    assert (await drive.brought.request(WISH)).skid == request.skid
+    assert [one.skid for one in await drive.brought.requests()] == [request.skid]
+    assert drive.authorities.current().authority == before
+    signed = certified(request.pem, OFFLINE, drive.clock.now())
+    assert "would go into the trust bundle" in await drive.brought.accept(signed, WISH, How(dry_run=True))
+    await drive.brought.accept(signed, WISH, How())
+    assert await drive.brought.requests() == []
+    await to_its_end(drive)
+    now = drive.authorities.current().authority
+    assert now.skid == request.skid
+    assert now.certificate.subject.startswith("CN=example.org issuing CA ")
+    root = next(a for a in await drive.authorities.all() if a.skid == now.root_skid)
+    assert (root.certificate.der, root.state, root.key_source) == (OFFLINE.der, A.ACTIVE, KeySource.NONE)
+
+    await drive.authorities.ensure()  # a restart finds nothing to complain of
+    assert drive.authorities.waiting() == []
+    drive.clock.advance(timedelta(days=20))
+    assert not await drive.authorities.renew_if_due()
+    assert "--csr-out" in "".join(drive.authorities.waiting())
+    again = await drive.brought.request(WISH)
+    await drive.brought.accept(certified(again.pem, OFFLINE, drive.clock.now()), WISH, How())
+    assert drive.authorities.current().authority.skid == again.skid
+    assert len(await drive.store.rotation.plans()) == 1, "its root stays: no rotation"
+    assert await states(drive, AuthorityKind.ISSUING) == ["active", "removed", "retiring"]
+    assert "offline" in (await _refused(drive.rotations.rotate_issuing(WISH))).mend
+
+
+async def _refused(call: object) -> FailedPrecondition:
+    with pytest.raises(FailedPrecondition) as refused:
+        await call  # type: ignore[misc]  # a coroutine
+    return refused.value
+
+
+async def test_a_request_can_be_given_up_and_what_was_signed_for_it_is_refused(drive: Drive) -> None:
+    with pytest.raises(FailedPrecondition, match="no issuing CA waits for its certificate"):
+        await drive.brought.accept(OFFLINE.pem, WISH, How())
+    first = await drive.brought.request(WISH)
+    second = await drive.brought.request(WISH, replace_it=True)
+    assert first.skid != second.skid
+    assert [one.skid for one in await drive.brought.requests()] == [second.skid]
+    with pytest.raises(InvalidInput, match="0 of the 2 certificates are for the key of the request"):
+        await drive.brought.accept(certified(first.pem, OFFLINE, drive.clock.now()), WISH, How())
+    short = certified(second.pem, OFFLINE, drive.clock.now(), life=timedelta(hours=1))
+    with pytest.raises(InvalidInput, match="too soon for leaves"):
+        await drive.brought.accept(short, WISH, How())
+    assert await states(drive, AuthorityKind.ROOT) == ["active"]
+
+
+async def test_an_offline_root_that_was_abandoned_is_taken_again_and_one_that_was_removed_is_not(drive: Drive) -> None:
+    request = await drive.brought.request(WISH)
+    await drive.brought.accept(certified(request.pem, OFFLINE, drive.clock.now()), WISH, How())
+    await drive.rotations.abandon(WISH)
+    await go_offline(drive)
+    await drive.rotations.prepare(WISH)
+    await to_its_end(drive)
+    request = await drive.brought.request(WISH)
+    with pytest.raises(FailedPrecondition, match="is removed: it cannot be rotated to"):
+        await drive.brought.accept(certified(request.pem, OFFLINE, drive.clock.now()), WISH, How())
+
+
+async def test_a_root_that_is_handed_in_is_from_then_on_like_one_of_ours(drive: Drive) -> None:
+    assert "would go into" in await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(dry_run=True))
+    assert await states(drive, AuthorityKind.ROOT) == ["active"]
+    await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(auto=False))
+    (plan,) = await drive.store.rotation.plans()
+    assert (plan.phase, plan.auto) == (Phase.DISTRIBUTING, False)
+    with pytest.raises(FailedPrecondition, match="on its way already"):
+        await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How())
+    await drive.rotations.activate(Wish("uid:0", force=True))
+    await drive.acknowledge()
+    assert drive.authorities.current().authority.root_skid == plan.incoming
+    drive.clock.advance(timedelta(days=4))
+    assert await drive.authorities.renew_if_due(), "its key is here"
+    assert "PRIVATE KEY" not in str(await drive.store.audit.read("one", 0, 1000))
+
+
+async def test_the_root_that_signs_certifies_the_new_one_for_those_who_know_only_it(
+    drive: Drive, tmp_path: Path
+) -> None:
+    with pytest.raises(FailedPrecondition, match="path length 1"):  # as roots of ours have it
+        await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(cross_sign=True))
+    assert await states(drive, AuthorityKind.ROOT) == ["active"]
+    await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How())
+    await to_its_end(drive)
+    another = make_ca("another", ends=5000 * DAY)
+    await drive.brought.hand_in(another.pem, another.key_pem, WISH, How(cross_sign=True))
+    await drive._to_its_end(lambda plan: plan.phase is not Phase.DISTRIBUTING)
+    (cross,) = drive.authorities.current().authority.chain
+    assert x509.load_der_x509_certificate(cross).subject == another.certificate.subject
+    served = await leaf(drive, tmp_path)
+    assert trusts(another, served)
+    assert trusts(HANDED_IN, served)
+    assert not trusts(OFFLINE, served)
+    await to_its_end(drive)
+    assert drive.authorities.current().authority.chain == (), "the old root is gone, and nobody knows it"
+
+
+async def leaf(drive: Drive, folder: Path) -> Path:
+    """A file with a leaf of whoever signs now, what is served with it, and its key."""
+    signer = drive.authorities.current().authority
+    key = await drive.ring.open(signer.skid)
+    above = Ca(x509.load_der_x509_certificate(signer.certificate.der), key)
+    end = make_ca("leaf", above, ca=False, usage=None, begins=-timedelta(minutes=1), ends=DAY)
+    served = [end.der, signer.certificate.der, *signer.chain]
+    file = folder / "leaf.pem"
+    file.write_bytes(b"".join(map(pem, served)) + end.key_pem)
+    return file
+
+
+def trusts(root: Ca, file: Path) -> bool:
+    """Whether a TLS client that knows `root` alone (and not what else of it there is) takes that leaf. By OpenSSL."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.load_verify_locations(cadata=root.pem.decode())
+    ways = ssl.MemoryBIO(), ssl.MemoryBIO()
+    one = client.wrap_bio(ways[0], ways[1])
+    two = server.wrap_bio(ways[1], ways[0], server_side=True)
+    for _ in range(4):
+        for side in (one, two):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError:
+                return False
+    return one.getpeercert(binary_form=True) is not None
