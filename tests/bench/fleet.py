@@ -123,7 +123,7 @@ class FleetTable(PeerTable):
 class FleetCensus(Unwatched):
     """Contract: workload.census.Census. There are no processes whose end could be noticed."""
 
-    def __init__(self, ended: Callable[[str], None]) -> None: ...
+    def __init__(self, *_: Any) -> None: ...
 
     def remember(self, clients: Sequence[str]) -> None: ...
 
@@ -242,13 +242,14 @@ class Written:
     """Counts what is written into the table of clients."""
 
     def __init__(self, up: server.Server) -> None:
-        self.rows = self.transactions = 0
+        self.rows = self.transactions = self.executed = 0
         engine = up.store.clients._ledger.engine.sync_engine
         event.listen(engine, "before_cursor_execute", self._executing)
 
     def _executing(self, _: Any, __: Any, statement: str, parameters: Any, ___: Any, many: bool) -> None:
         if statement.startswith(("INSERT INTO clients", "UPDATE clients")):
             self.rows += len(parameters) if many else 1
+            self.executed += 1
         elif statement.startswith("SELECT") and "FROM clients" in statement and "IN (" in statement:
             self.transactions += 1
 
@@ -258,17 +259,22 @@ _HOLDING = "SELECT count(*) FROM clients WHERE resource = :r AND json_extract(bo
 _UNDER = "SELECT count(*) FROM clients WHERE resource = :r AND json_extract(body, '$.authority') = :v"
 
 
-async def _until(up: server.Server, wanted: int, query: str, resource: str, value: object = None) -> None:
-    """Asks the database, which costs little: what is on record counts."""
+async def _until(
+    up: server.Server, written: Written, wanted: int, query: str, resource: str, value: object = None
+) -> None:
+    """What is on record counts: asks the database, each time that something was written."""
     ledger = up.store.clients._ledger
     values = {"r": resource} if value is None else {"r": resource, "v": value}
+    seen = -1
     async with asyncio.timeout(_PATIENCE):
         while True:
+            while seen == written.executed:
+                await asyncio.sleep(0.05)
+            seen = written.executed
             async with ledger.reading() as transaction:
                 row = await transaction.first(text(query).bindparams(**values))
             if row is not None and row[0] >= wanted:
                 return
-            await asyncio.sleep(0.1)
 
 
 async def measure(count: int, folder: Path) -> Figures:
@@ -279,14 +285,14 @@ async def measure(count: int, folder: Path) -> Figures:
         fleet, written = Fleet(count), Written(up)
         cpu = time.process_time()
         async with _served(up, fleet.streams):
-            await _until(up, count, _SERVED, "default")
-            await _until(up, count, _SERVED, "ROOTCA")
+            await _until(up, written, count, _SERVED, "default")
+            await _until(up, written, count, _SERVED, "ROOTCA")
             joined = time.process_time() - cpu
             written.rows = written.transactions = 0
             sequence = await _sequence(up)
             wall, cpu = time.monotonic(), time.process_time()
             await up.rotations.prepare(Wish("bench"), auto=False)
-            await _until(up, len(fleet.can), _HOLDING, "ROOTCA", sequence + 1)
+            await _until(up, written, len(fleet.can), _HOLDING, "ROOTCA", sequence + 1)
             acknowledged, acknowledged_cpu = time.monotonic() - wall, time.process_time() - cpu
             await asyncio.sleep(3)  # what was only sent is written, too
             bundle_rows, bundle_transactions = written.rows, written.transactions
@@ -294,7 +300,7 @@ async def measure(count: int, folder: Path) -> Figures:
             wall, cpu = time.monotonic(), time.process_time()
             await up.rotations.activate(Wish("bench", force=True))
             (signing,) = [one.skid.hex for one in await up.store.authorities.authorities() if _signs(one)]
-            await _until(up, count, _UNDER, "default", signing)
+            await _until(up, written, count, _UNDER, "default", signing)
             reissued, reissued_cpu = time.monotonic() - wall, time.process_time() - cpu
         return Figures(
             count, joined, acknowledged, acknowledged_cpu, bundle_rows, bundle_transactions,
