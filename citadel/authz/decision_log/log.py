@@ -42,9 +42,13 @@ class Share:
     """Which rulings are logged: every denial, and of the allowed ones this share (0 to 1)."""
 
     allows: float = 0.0
+    unlogged: frozenset[str] = frozenset()
+    """Doors of which nothing is logged: nobody is refused by their answers."""
     chance: Callable[[], float] = random.random
 
     def takes(self, ruling: Ruling) -> bool:
+        if ruling.door in self.unlogged:
+            return False
         return not ruling.decision.allowed or (self.allows > 0 and self.chance() < self.allows)
 
 

@@ -42,6 +42,8 @@ from citadel.authz.tokens.locations import presented
 from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, NotFound, Unavailable
 
 DOOR = "authzen"
+SEARCH = "authzen_search"
+"""The door of what a search asks: nobody is refused by that, so that it is counted apart, and not logged."""
 MOST_LOOKED_AT = 5_000
 """Candidates that one page of a search goes through; its token goes on from there."""
 _TURN = 100  # candidates, then others have their turn
@@ -178,7 +180,7 @@ class AuthzenDoor:
         async for number, name, question in _in_turns(questions(place.after)):
             if len(found) == place.limit or number == MOST_LOOKED_AT:
                 return found, PageAnswer(next_token=place.token(last or ""), count=len(found))
-            if (await self._decided(question, asker)).decision.allowed:
+            if (await self._decided(question, asker, SEARCH)).decision.allowed:
                 found.append(name)
             last = name
         return found, PageAnswer(next_token="", count=len(found)) if search.page else None
@@ -189,10 +191,10 @@ class AuthzenDoor:
             raise Unavailable("the directory of entities could not be read yet")
         return directory
 
-    async def _decided(self, question: Evaluation, asker: Asker) -> Ruling:
+    async def _decided(self, question: Evaluation, asker: Asker, door: str = DOOR) -> Ruling:
         """Raises InvalidInput."""
         began = time.perf_counter()
-        refuse = partial(self._point.refuse, DOOR, asker.name, began=began)
+        refuse = partial(self._point.refuse, door, asker.name, began=began)
         directory = self._directory()
         if directory is None:  # what it would have said may be what denies
             return refuse(Reason.NOT_LOADED, "the directory of entities could not be read yet")
@@ -215,7 +217,7 @@ class AuthzenDoor:
         standing = self._point.standing()
         if one.token is not None and (wrong := _wrong_token(one, workload, standing)):
             return refuse(Reason.BAD_TOKEN, wrong, standing)
-        said = Question(DOOR, asker.name, workload, (one.request,), claims_stated=True, request_id=asker.request_id)
+        said = Question(door, asker.name, workload, (one.request,), claims_stated=True, request_id=asker.request_id)
         return await self._point.decide(said, standing, began=began)
 
     async def _workload(self, one: Asked) -> Workload:
