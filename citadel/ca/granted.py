@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from citadel.ca import keys
 from citadel.ca.profile import EMPTY_NAME, CertificateSpec
+from citadel.errors import InternalFault
 
-_SHA2 = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _MAX_SERIAL = 2**160 - 1  # RFC 5280, 4.1.2.2: 20 octets
 _OF_THE_PROFILE = {
     ExtensionOID.KEY_USAGE,
@@ -32,14 +30,12 @@ _HARMLESS = {ExtensionOID.AUTHORITY_INFORMATION_ACCESS, ExtensionOID.CRL_DISTRIB
 _BOTH_ENDS_OF_TLS = {ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH}
 
 
-def leaf_faults(
-    made: x509.Certificate, spec: CertificateSpec, issuer: x509.Certificate, now: datetime, *, skew: timedelta
-) -> list[str]:
+def leaf_faults(made: x509.Certificate, spec: CertificateSpec, now: datetime, *, skew: timedelta) -> list[str]:
     """What of `made` is not as `spec` means it, as sentences. Its serial may be any, its life shorter; `skew`: by how
     much the clock of whoever made it may be ahead."""
     try:
         return [
-            *_signature(made, issuer),
+            *_signature(made, spec),
             *_fields(made, spec),
             *_validity(made, spec, now, skew),
             *_extensions(made, spec),
@@ -48,12 +44,15 @@ def leaf_faults(
         return [f"it cannot be read: {' '.join(str(error).split())[:200]}"]
 
 
-def _signature(made: x509.Certificate, issuer: x509.Certificate) -> Iterator[str]:
+def _signature(made: x509.Certificate, spec: CertificateSpec) -> Iterator[str]:
+    """Of the parent's one algorithm (keys.signature_algorithm), and no other: as everything that we sign."""
+    key = spec.parent.public_key
+    if made.signature_algorithm_oid != keys.signature_algorithm(key).oid:
+        yield f"it is signed with {made.signature_algorithm_oid.dotted_string}"
+        return
     try:
-        made.verify_directly_issued_by(issuer)
-        if not isinstance(made.signature_hash_algorithm, _SHA2):
-            yield "it is not signed with SHA-2"
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        keys.verify(key, made.signature, made.tbs_certificate_bytes)
+    except InternalFault:
         yield "it is not signed by the issuing CA that was asked"
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from cryptography import x509
 
 from citadel.audit import AuditEvent
 from citadel.ca import csr, keys, profile
-from citadel.ca.certificates import read_certificate
 from citadel.ca.lint import lint
 from citadel.ca.model import IssuanceIntent, IssuanceOutcome, IssuedSvid, Outcome
 from citadel.ca.ports import Certifier, IssuanceLog, IssuanceMeter, Signer, SigningAuthorities, SigningAuthority
@@ -238,25 +238,26 @@ class Issuer:
         """Somebody else makes the certificate, and chooses its serial: on record before it is handed out."""
         try:
             certificate = await certifier.certify(spec, request.csr)
-            made = read_certificate(certificate)
-            outcome = IssuanceOutcome(spec.serial, Outcome.ISSUED, made.fingerprint)
+            made, fingerprint = x509.load_der_x509_certificate(certificate), keys.fingerprint(certificate)
+            serial = made.serial_number
+            outcome = IssuanceOutcome(spec.serial, Outcome.ISSUED, fingerprint)
             event = AuditEvent(
                 at=self._clock.now(),
                 actor=request.requester,
                 action="svid.certified",
                 subject=spec.spiffe_id.uri,
-                detail={"intent": f"{spec.serial:x}", "serial": f"{made.serial:x}", "fingerprint": made.fingerprint},
+                detail={"intent": f"{spec.serial:x}", "serial": f"{serial:x}", "fingerprint": fingerprint},
             )
-            await self._log.settle_as(outcome, made.serial, event)
+            await self._log.settle_as(outcome, serial, event)
         except BaseException as error:
             await self._settle_failed(spec, error)
             raise
         return IssuedSvid(
             spiffe_id=spec.spiffe_id,
             chain=(certificate, *signing.above),
-            serial=made.serial,
-            not_before=made.not_before,
-            not_after=made.not_after,
+            serial=serial,
+            not_before=made.not_valid_before_utc,
+            not_after=made.not_valid_after_utc,
             authority=signing.authority.authority.skid,
         )
 

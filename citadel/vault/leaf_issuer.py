@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import math
 import re
-import textwrap
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -136,7 +135,6 @@ class PkiCertifier:
         self._mount = PkiMount(session, where.mount)
         self._where = where
         self._role = role
-        self._issuer = issuer
         self._public: keys.PublicKey = key
         self._clock = clock
         self._cut = False
@@ -163,7 +161,7 @@ class PkiCertifier:
             raise
         except CitadelError as error:
             raise Unavailable(error.message, mend=error.mend, retry_after=LATER) from error
-        if faults := leaf_faults(made, spec, self._issuer, now, skew=_SKEW):
+        if faults := leaf_faults(made, spec, now, skew=_SKEW):
             raise InternalFault(
                 f"{self._where} made something else than was asked for with the role {self._role}: {'; '.join(faults)}",
                 mend="it was not handed out; compare the role: citadel vault check",
@@ -190,5 +188,5 @@ class PkiCertifier:
 def _pem(csr: bytes) -> str:
     if csr.lstrip().startswith(b"-----BEGIN"):
         return csr.decode("ascii")
-    lines = "\n".join(textwrap.wrap(base64.b64encode(csr).decode(), 64))
-    return f"-----BEGIN CERTIFICATE REQUEST-----\n{lines}\n-----END CERTIFICATE REQUEST-----\n"
+    lines = base64.encodebytes(csr).decode()
+    return f"-----BEGIN CERTIFICATE REQUEST-----\n{lines}-----END CERTIFICATE REQUEST-----\n"

@@ -31,6 +31,8 @@ from citadel.vault.pki import PkiMount, Signed
 _BACKDATE = timedelta(seconds=60)
 _SKEW = timedelta(seconds=60)  # by how much Vault's clock may be ahead
 _MARGIN = timedelta(seconds=5)
+# Warnings of what we ask for, or do not need.
+_EXPECTED = ("Max path length of the signed certificate is zero", "authority information access (AIA)")
 _SHORTEST_SHARE = 10  # of the lifetime asked for: less is too soon before the end
 log = structlog.get_logger("citadel.vault")
 
@@ -272,7 +274,7 @@ def _not_as_asked(
 
 def _granted(signed: Signed, now: datetime, asked: timedelta) -> Iterator[str]:
     """What the operator should know of a grant that is sound."""
-    yield from (f"Vault: {warning}" for warning in signed.warnings)
+    yield from (f"Vault: {one}" for one in signed.warnings if not any(known in one for known in _EXPECTED))
     got = signed.certificate.not_valid_after_utc - now
     if got < asked - _SKEW:
         hours = got.total_seconds() / 3600

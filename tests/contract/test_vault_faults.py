@@ -111,6 +111,27 @@ async def known(root: VaultRoot) -> Authority:
     return Authority(state.skid, AuthorityKind.ROOT, active, TRUST_DOMAIN, source, state.roots, state.skid, now, now)
 
 
+@pytest.mark.parametrize(
+    ("settings", "fits"),
+    [
+        ({"key_type": "rsa", "key_bits": 2048}, True),
+        ({"key_type": "ec", "key_bits": 384}, True),
+        ({"key_type": "ed25519"}, False),
+    ],
+)
+async def test_a_root_of_a_kind_of_key_that_fits_signs_and_another_is_refused(
+    world: World, settings: dict[str, object], fits: bool
+) -> None:
+    issuer = world.vault.new_root(world.mount, "other", **settings)
+    mount = PkiMount(world.vault.session(), world.mount)
+    root = VaultRoot(mount, issuer, TRUST_DOMAIN, SystemClock(), issuing_ttl=timedelta(days=1))
+    if fits:
+        await root.sign_issuing_ca(await known(root), keys.generate())
+        return
+    with pytest.raises(FailedPrecondition, match="its key"):
+        await root.load()
+
+
 async def test_an_issuer_that_leaves_no_room_or_time(world: World) -> None:
     def root(name: str, **settings: object) -> VaultRoot:
         issuer = world.vault.new_root(world.mount, name, **settings)

@@ -178,6 +178,26 @@ async def test_it_signs_in_by_jwt_which_is_read_again_each_time(vault: Vault, tm
     await session.close()
 
 
+async def test_it_signs_in_by_a_pods_token_at_kubernetes(tmp_path: Path) -> None:
+    """Over the double alone: a real one asks a Kubernetes whether the token is a pod's."""
+    with running("double", tmp_path) as vault:
+        mount = vault.auth("kubernetes", {"kubernetes_host": "https://kubernetes.example.org"})
+        vault.call("POST", f"auth/{mount}/role/citadel", {"token_policies": [vault.policy(NARROW)]})
+        token = tmp_path / "token"
+        token.write_text("a.pods.token\n")
+        session = vault.session(JwtSignIn("citadel", token, mount))
+        await session.call("get", "auth/token/lookup-self")
+        await session.close()
+        for sign_in, why in (
+            (JwtSignIn("nobody", token, mount), "could not be found"),
+            (JwtSignIn("citadel", tmp_path / "gone", mount), "there is no file|does not exist|gone"),
+        ):
+            session = vault.session(sign_in)
+            with pytest.raises(CitadelError, match=why):
+                await session.call("get", "auth/token/lookup-self")
+            await session.close()
+
+
 @pytest.fixture(params=KINDS)
 def on_tls(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Vault, Ca]]:
     clients = Ca("clients")

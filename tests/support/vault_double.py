@@ -24,7 +24,7 @@ import jwt
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -432,9 +432,13 @@ class VaultDouble:
         bits = int(body.get("key_bits") or 0)
         kind = body.get("key_type", "rsa")
         key: Any = (
-            ec.generate_private_key(ec.SECP384R1() if bits == 384 else ec.SECP256R1())
-            if kind == "ec"
-            else rsa.generate_private_key(65537, bits or 2048)
+            ed25519.Ed25519PrivateKey.generate()
+            if kind == "ed25519"
+            else (
+                ec.generate_private_key(ec.SECP384R1() if bits == 384 else ec.SECP256R1())
+                if kind == "ec"
+                else rsa.generate_private_key(65537, bits or 2048)
+            )
         )
         now = datetime.now(UTC)
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, body["common_name"])])
@@ -682,6 +686,8 @@ def _certificate(
     )
     if uris:
         builder = builder.add_extension(x509.SubjectAlternativeName(uris), False)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return builder.sign(key, None)
     return builder.sign(key, hashes.SHA384() if getattr(key, "key_size", 0) == 384 else hashes.SHA256())
 
 
