@@ -14,7 +14,8 @@ Headers = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """In this order: `set_headers` replace, `append_headers` add a value, `remove_headers`, `remove_params`."""
+    """In this order: `set_headers` replace, `append_headers` are joined to a header that is there and do nothing where
+    it is not (so does Envoy 1.40: measured), `remove_headers`, `remove_params`."""
 
     set_headers: Headers = ()
     append_headers: Headers = ()
@@ -51,8 +52,12 @@ class Changes:
         """The request's headers, changed."""
         replaced = {name for name, _ in self.set_headers}
         changed = {name: values for name, values in headers.items() if name not in replaced}
-        for name, value in (*self.set_headers, *self.append_headers):
+        for name, value in self.set_headers:
             changed[name] = (*changed.get(name, ()), value)
+        for name, value in self.append_headers:
+            if name in changed:
+                first, *others = changed[name]
+                changed[name] = (f"{first},{value}", *others)
         for name in self.remove_headers:
             changed.pop(name, None)
         return changed

@@ -78,10 +78,8 @@ def _write(options: Iterable[base_pb2.HeaderValueOption], headers: Iterable[tupl
 def _add(options: Iterable[base_pb2.HeaderValueOption], name: str, value: str) -> base_pb2.HeaderValueOption:
     option: base_pb2.HeaderValueOption = options.add()  # type: ignore[attr-defined]
     option.header.key = name
-    if value.isascii():
-        option.header.value = value
-    else:
-        option.header.raw_value = value.encode("utf-8", "surrogateescape")
+    # Envoy 1.40 does not look at raw_value
+    option.header.value = value if value.isascii() else value.encode("utf-8", "replace").decode()
     return option
 
 

@@ -354,6 +354,11 @@ async def test_a_question_goes_on_under_the_set_that_it_began_with() -> None:
     assert (ruling.decision.allowed, ruling.version) == (True, first.version)
 
 
+def test_what_is_appended_is_joined_to_what_is_there_and_to_nothing_else() -> None:
+    changes = Changes(append_headers=(("a", "2"), ("b", "2")))
+    assert changes.applied({"a": ("0", "1")}) == {"a": ("0,2", "1")}
+
+
 @pytest.mark.parametrize(
     ("first", "then", "both"),
     [

@@ -236,6 +236,16 @@ def test_a_token_is_verified_and_its_user_decided_on() -> None:
     assert (status(stale), stale.decision.reason) == (401, Reason.BAD_TOKEN)
 
 
+def test_a_claim_that_is_not_ascii_is_written_as_envoy_reads_it() -> None:
+    rule = "outputClaimToHeaders: [{header: x-user, claim: name}]}]}"
+    one = door(POLICIES + TOKENS.replace("}]}\n", f", {rule}\n"))
+    written = asked(one, message(headers={**bearer("alice", name="Zoë"), "x-user": "forged"}))
+    (option,) = written.response.ok_response.headers
+    assert (option.header.key, option.header.value) == ("x-user", "Zoë")
+    no_text = asked(one, message(headers={**bearer("alice", name="\ud800"), "x-user": "forged"}))
+    assert status(no_text) == 401
+
+
 def test_a_token_counts_alone_whatever_a_proxy_says_that_it_verified() -> None:
     one = door(POLICIES + TOKENS, DoorRules(claims_from=frozenset([CART.spiffe_id])))
     alice, mallory = {"iss": "issuer", "sub": "alice"}, {"iss": "issuer", "sub": "mallory"}

@@ -246,6 +246,18 @@ async def test_of_an_http_answer_only_the_configured_headers_go_on() -> None:
         assert (await asked(told)).refusal == refusal
 
 
+async def test_all_headers_of_an_answer_are_all_but_those_of_the_message_itself() -> None:
+    headers = ("x: 1", "x: 2", "connection: close", "X-Envoy-Auth-Headers-To-Remove: a, B")
+    async with http_provider(response("200 OK", *headers)) as provider:
+        reply = await asked(replace(provider, headers_to_upstream_on_allow=("*",)))
+        assert reply.changes == Changes((("x", "1"), ("x", "2")), remove_headers=("a", "b")), reply.why
+    async with http_provider(response("304 Unchanged", "x: 1", body=b"")) as provider:
+        reply = await asked(replace(provider, headers_to_downstream_on_deny=("*",)))
+        assert reply.refusal == Refusal(403, (("x", "1"),))
+    async with http_provider(response("200 OK", "X-Envoy-Auth-Headers-To-Remove: host")) as provider:
+        assert (await asked(provider)).answer is Answer.FAILED
+
+
 async def test_an_http_provider_that_is_slow_has_failed() -> None:
     async with http_provider(b"") as provider:
         assert (await asked(replace(provider, timeout=timedelta(seconds=0.2)))).answer is Answer.FAILED
