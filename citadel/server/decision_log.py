@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from citadel.authz.decision_log import DecisionLog, LogFiles, Recorder, Share
-from citadel.authz.doors.authzen.door import SEARCH
 from citadel.config import Settings
 from citadel.errors import FailedPrecondition
 from citadel.telemetry.health import Health, Severity
@@ -16,9 +15,7 @@ def decision_log(settings: Settings, health: Health, meter: Metrics) -> Decision
     files = None
     if told.path is not None:
         files = LogFiles(told.path, mode=told.mode, size=int(told.size), files=told.files)
-    log = DecisionLog(
-        Recorder(told.masked_headers), Share(told.allows, frozenset({SEARCH})), files, stream=told.stream, meter=meter
-    )
+    log = DecisionLog(Recorder(told.masked_headers), Share(told.allows), files, stream=told.stream, meter=meter)
 
     async def written() -> None:
         if log.fault:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # as in `record`
     from citadel.authz.decision_point import Ruling
 
 MOST_WAITING = 4096
+SEARCHES = frozenset({"authzen_search"})
+"""Doors by which it is only asked who could (doors.authzen.door.SEARCH, which is not imported where nobody uses it)."""
 PER_SECOND = 1000
 _BATCH = 100
 _TELL_AGAIN = 60.0  # seconds
@@ -42,7 +44,7 @@ class Share:
     """Which rulings are logged: every denial, and of the allowed ones this share (0 to 1)."""
 
     allows: float = 0.0
-    unlogged: frozenset[str] = frozenset()
+    unlogged: frozenset[str] = SEARCHES
     """Doors of which nothing is logged: nobody is refused by their answers."""
     chance: Callable[[], float] = random.random
 

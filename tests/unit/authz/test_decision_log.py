@@ -19,6 +19,7 @@ from citadel.authz.decision_log import DecisionLog, LogFiles, Lookup, Recorder, 
 from citadel.authz.decision_log.backlog import Backlog
 from citadel.authz.decision_log.schema import record_schema
 from citadel.authz.decision_point import Ruling
+from citadel.authz.doors.authzen.door import SEARCH
 from citadel.authz.request import JsonValue
 from citadel.errors import FailedPrecondition, NotFound, PermissionDenied
 from citadel.spiffe import SpiffeId, TrustDomain
@@ -147,11 +148,11 @@ def lines(path: Path) -> list[Any]:
 async def test_every_denial_is_written_and_of_allows_their_share(tmp_path: Path) -> None:
     meter, chances = Meter(), iter([0.1, 0.9, 0.1])
     files = LogFiles(tmp_path / "d" / "log.jsonl", mode=0o640)
-    share = Share(0.5, frozenset({"search"}), lambda: next(chances))
+    share = Share(0.5, chance=lambda: next(chances))
     async with running(DecisionLog(Recorder(), share, files, stream=False, meter=meter)) as log:
         for path in ("/no", "/a", "/b", "/c", "/no"):
             log.ruled(ruling(policies(), CART, request(path)))
-        log.ruled(replace(ruling(policies(), CART, request("/no")), door="search"))
+        log.ruled(replace(ruling(policies(), CART, request("/no")), door=SEARCH))
     written = lines(files.path)
     assert sorted(one["request"]["http"]["path"] for one in written) == ["/a", "/c", "/no", "/no"]
     assert meter.counted == {("deny", "written"): 2, ("allow", "written"): 2}
