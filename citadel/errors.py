@@ -36,6 +36,7 @@ class CitadelError(Exception):
      │    └── BadFile           a file with mistakes, all of them at once
      ├── NotFound               there is no such thing                               (404)
      ├── AlreadyExists          there is one already                                 (409)
+     │    └── Conflicts         of many things several, all of them at once
      ├── Unauthenticated        we do not know who you are                           (401)
      ├── PermissionDenied       we know, and the answer is no                        (403)
      ├── ResourceExhausted      a quota is used up                                   (429)
@@ -110,10 +111,11 @@ class Mistake:
 
 
 class BadFile(InvalidInput):
-    """A file, or several, with everything that is wrong with them."""
+    """A file, or several, with everything that is wrong with them. `unsafe`: that is, that others may touch it."""
 
-    def __init__(self, mistakes: Sequence[Mistake], *, mend: str = "") -> None:
+    def __init__(self, mistakes: Sequence[Mistake], *, mend: str = "", unsafe: bool = False) -> None:
         self.mistakes = tuple(mistakes)
+        self.unsafe = unsafe
         super().__init__("\n".join(str(m) for m in self.mistakes), mend=mend)
 
     def sentence(self) -> str:
@@ -126,6 +128,13 @@ class NotFound(CitadelError):
 
 class AlreadyExists(CitadelError):
     code, http, public = Code.ALREADY_EXISTS, 409, "already exists"
+
+
+class Conflicts(AlreadyExists):
+    """`message` has a line for each."""
+
+    def sentence(self) -> str:
+        return self.message
 
 
 class Unauthenticated(CitadelError):

@@ -289,6 +289,7 @@ class IssuanceQuery:
     live_at: datetime | None = None  # only what is unexpired then
     expires_before: datetime | None = None
     orphaned: bool = False  # only what belongs to no present entry, and is unexpired at `live_at`
+    serial_prefix: str = ""  # lower-case hex digits, with the zeros that lead to 32 digits
     limit: int = 100
     after: int | None = None  # a serial: continue behind it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,16 +12,16 @@ from citadel.api.proto.citadel.v1 import admin_pb2 as admin_pb
 from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2 as entry_api
 from citadel.cli import documents
 from citadel.cli import entry_options as options
-from citadel.cli.client import connect
+from citadel.cli.client import Client, connect
 from citadel.cli.completion import entry_ids
 from citadel.cli.entry_apply import apply
-from citadel.cli.entry_calls import all_entries, by_id, placed
+from citadel.cli.entry_calls import all_entries, by_beginning, by_id, placed, read_drafts
 from citadel.cli.entry_update import update
 from citadel.cli.entry_view import COLUMNS, rows
 from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm, examples
 from citadel.cli.output import Format, FormatOption, show_list, show_one
 from citadel.cli.run import say
-from citadel.config import read_entry_files
+from citadel.config import EntryDraft
 from citadel.errors import InvalidInput
 
 app = typer.Typer(help="Registration entries: who may be whom.", no_args_is_help=True, rich_markup_mode=None)
@@ -69,7 +70,7 @@ def create(
                   entry_id or None, admin, downstream, store_svid)  # fmt: skip
         if any(other is not None for other in others):
             raise InvalidInput("--file says everything itself", mend="leave the other options out, or --file")
-        drafts = read_entry_files([file])
+        drafts = read_drafts([file], config, socket, lambda client, some: _create(client, some, dry_run=True))
     else:
         drafts = [
             options.draft(
@@ -90,9 +91,14 @@ def create(
             )
         ]
     with connect(config, socket) as client, placed(drafts):
-        request = admin_pb.CreateEntriesRequest(entries=[documents.entry_message(draft) for draft in drafts])
-        created = [documents.entry(one) for one in client.call(client.admin.CreateEntries, request).entries]
+        created = [documents.entry(one) for one in _create(client, drafts)]
     show_list(created, COLUMNS, output, empty="the file has no entries")
+
+
+def _create(client: Client, drafts: Sequence[EntryDraft], *, dry_run: bool = False) -> Sequence[admin_pb.EntryDetails]:
+    messages = [documents.entry_message(draft) for draft in drafts]
+    request = admin_pb.CreateEntriesRequest(entries=messages, dry_run=dry_run)
+    return client.call(client.admin.CreateEntries, request).entries
 
 
 @app.command(
@@ -127,14 +133,17 @@ def list_entries(
 
 @app.command(epilog=examples("citadel entry show 5e946ae5-e26f-4325-910e-31fff3b8b201"))
 def show(
-    entry_id: options.IdArgument,
+    entry_id: Annotated[
+        str,
+        typer.Argument(help="Id, or its beginning.", metavar="ID", show_default=False, autocompletion=entry_ids),
+    ],
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Show one entry with all its fields."""
     with connect(config, socket) as client:
-        show_one(documents.entry(by_id(client, entry_id)), rows(options.now()), output)
+        show_one(documents.entry(by_beginning(client, entry_id)), rows(options.now()), output)
 
 
 @app.command(epilog=examples("citadel entry delete 5e946ae5-e26f-4325-910e-31fff3b8b201 --yes"))

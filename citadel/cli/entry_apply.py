@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +10,13 @@ import typer
 
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli import documents
-from citadel.cli.client import connect
+from citadel.cli.client import Client, connect
 from citadel.cli.documents import Document
-from citadel.cli.entry_calls import placed
+from citadel.cli.entry_calls import placed, read_drafts
 from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm
 from citadel.cli.output import Format, FormatOption, as_cell, show_one
 from citadel.cli.run import printable
-from citadel.config import read_entry_files
+from citadel.config import EntryDraft
 
 _UNCOMPARED = ("id", "revision", "created_at", "apply_set")
 
@@ -41,10 +41,16 @@ def apply(
     What is missing is created, what differs is changed, and with --prune what is in no file any more is deleted: all of
     it in one transaction, or nothing. Entries made by hand, or of another set, are never touched.
     """
-    drafts = read_entry_files(paths)
-    request = admin.ApplyEntriesRequest(
-        apply_set=apply_set, entries=[documents.entry_message(draft) for draft in drafts], prune=prune, dry_run=True
-    )
+
+    def request_for(some: Sequence[EntryDraft]) -> admin.ApplyEntriesRequest:
+        messages = [documents.entry_message(draft) for draft in some]
+        return admin.ApplyEntriesRequest(apply_set=apply_set, entries=messages, prune=prune, dry_run=True)
+
+    def ask(client: Client, some: Sequence[EntryDraft]) -> None:
+        client.call(client.admin.ApplyEntries, request_for(some))
+
+    drafts = read_drafts(paths, config, socket, ask)
+    request = request_for(drafts)
     with connect(config, socket) as client, placed(drafts):
         if prune and not dry_run:
             doomed = client.call(client.admin.ApplyEntries, request).deleted

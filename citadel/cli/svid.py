@@ -12,11 +12,13 @@ import typer
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.cli import documents
 from citadel.cli import entry_options as options
+from citadel.cli.beginnings import SHOWN, the_only
 from citadel.cli.ca import authorities, chosen
 from citadel.cli.client import Client, connect
 from citadel.cli.documents import skid_column, when
 from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.output import Format, FormatOption, field, show_list, show_one
+from citadel.errors import NotFound
 
 app = typer.Typer(help="Certificates that were issued.", no_args_is_help=True, rich_markup_mode=None)
 _PAGE = 500
@@ -79,7 +81,9 @@ def list_issuances(
 
 @app.command(epilog=examples("citadel svid show 6bb6cbd8e887e291df0eefd4ed4408b6"))
 def show(
-    serial: Annotated[str, typer.Argument(help="Serial number, in hex.", metavar="SERIAL", show_default=False)],
+    serial: Annotated[
+        str, typer.Argument(help="Serial number in hex, or its beginning.", metavar="SERIAL", show_default=False)
+    ],
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -87,7 +91,7 @@ def show(
     """Show the record of one certificate."""
     now = datetime.now(UTC)
     with connect(config, socket) as client:
-        one = client.call(client.admin.GetIssuance, admin.GetIssuanceRequest(serial=serial))
+        one = _by_beginning(client, serial)
     rows = [
         field("serial", "serial"),
         field("spiffe id", "spiffe_id"),
@@ -104,6 +108,16 @@ def show(
         when("asked", "at", now),
     ]
     show_one(documents.issuance(one), rows, output)
+
+
+def _by_beginning(client: Client, serial: str) -> admin.Issuance:
+    try:
+        return client.call(client.admin.GetIssuance, admin.GetIssuanceRequest(serial=serial))
+    except NotFound as error:
+        request = admin.ListIssuancesRequest(serial_prefix=serial, page_size=SHOWN + 1)
+        found = client.call(client.admin.ListIssuances, request).issuances
+        names = [f"{one.serial} ({one.spiffe_id})" for one in found]
+        return the_only(found, names, "certificates have a serial", serial, error)
 
 
 def _all(client: Client, request: admin.ListIssuancesRequest) -> Iterator[admin.Issuance]:

@@ -5,7 +5,8 @@ Everything is checked whole, and every mistake is told at once, with its place.
 
 from citadel.config.database import database_url, secret_path
 from citadel.config.durations import format_duration, parse_duration
-from citadel.config.entry_files import EntryDraft, parse_entries, read_entry_files
+from citadel.config.entry_files import EntryDraft, distinct, gather_entry_files, parse_entries, read_entry_files
+from citadel.config.entry_places import placed_mistakes
 from citadel.config.find import FILE_NAME, default_data_dir, find_config, search_path
 from citadel.config.guarded import guarded_folders
 from citadel.config.load import Loaded, load, load_with_origins, parse
@@ -26,15 +27,18 @@ __all__ = [
     "TransitKey",
     "database_url",
     "default_data_dir",
+    "distinct",
     "find_config",
     "flat",
     "format_duration",
+    "gather_entry_files",
     "guarded_folders",
     "load",
     "load_with_origins",
     "parse",
     "parse_duration",
     "parse_entries",
+    "placed_mistakes",
     "read_entry_files",
     "reloadable_changes",
     "search_path",

@@ -38,7 +38,9 @@ _STDIN_NAME = "<stdin>"
 class EntryDraft:
     """What a user says of an entry; each value is well formed, and whether they go together the registry decides.
 
-    `parent_id` None: the local node. TTLs of None: the server's default. `file` and `line`: where it stands.
+    `parent_id` None: the local node. TTLs of None: the server's default. `file` and `line`: where it stands; `lines`:
+    where each of its fields does. `unread`: fields that are no values at all, or missing; something else stands in for
+    them, so that the registry can be asked about all others.
     """
 
     spiffe_id: SpiffeId
@@ -57,6 +59,17 @@ class EntryDraft:
     labels: tuple[tuple[str, str], ...] = ()
     file: str = field(default="", compare=False)
     line: int = field(default=0, compare=False)
+    lines: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    unread: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFiles:
+    """What some files say, and what is wrong with them. `broken`: entries of which something could not be read."""
+
+    drafts: list[EntryDraft]
+    broken: list[EntryDraft]
+    mistakes: list[Mistake]
 
 
 def read_entry_files(paths: Iterable[Path]) -> list[EntryDraft]:
@@ -65,25 +78,33 @@ def read_entry_files(paths: Iterable[Path]) -> list[EntryDraft]:
 
     Raises BadFile with every mistake of every file.
     """
+    files = gather_entry_files(paths)
+    if files.mistakes:
+        raise BadFile(files.mistakes)
+    return files.drafts
+
+
+def gather_entry_files(paths: Iterable[Path]) -> EntryFiles:
+    """As read_entry_files, for who wants what can be read beside what is wrong."""
     drafts: list[EntryDraft] = []
+    broken: list[EntryDraft] = []
     mistakes: list[Mistake] = []
     for path in paths:
         for file in _files(path, mistakes):
             name = _STDIN_NAME if file == STDIN else str(file)
             text = _read(file, name, mistakes, named=file is path)
             if text is not None:
-                found, wrong = parse_entries(text, name)
-                drafts += found
-                mistakes += wrong
+                found = parse_entries(text, name)
+                drafts += found.drafts
+                broken += found.broken
+                mistakes += found.mistakes
     mistakes += _duplicates(drafts)
     if len(drafts) > MAX_ENTRIES:
         mistakes.append(Mistake(drafts[MAX_ENTRIES].file, "", f"there are more than {MAX_ENTRIES} entries"))
-    if mistakes:
-        raise BadFile(mistakes)
-    return drafts
+    return EntryFiles(drafts, broken, mistakes)
 
 
-def parse_entries(text: str, file: str) -> tuple[list[EntryDraft], list[Mistake]]:
+def parse_entries(text: str, file: str) -> EntryFiles:
     """The entries in `text` (YAML, of which JSON is a part), and its mistakes. `file` names it in them."""
     reader = _Reader(file)
     try:
@@ -97,7 +118,7 @@ def parse_entries(text: str, file: str) -> tuple[list[EntryDraft], list[Mistake]
         reader.mistakes.append(Mistake(file, "", f"not YAML: {' '.join(str(error).split())}"))
     except RecursionError:
         reader.mistakes.append(Mistake(file, "", "it is nested too deeply"))
-    return reader.drafts, reader.mistakes
+    return EntryFiles(reader.drafts, reader.broken, reader.mistakes)
 
 
 class _Reader:
@@ -106,6 +127,7 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.drafts: list[EntryDraft] = []
+        self.broken: list[EntryDraft] = []
         self.mistakes: list[Mistake] = []
 
     def document(self, node: yaml.Node | None) -> None:
@@ -137,6 +159,7 @@ class _Reader:
             return
         before = len(self.mistakes)
         values: dict[str, Any] = {}
+        lines: list[tuple[str, int]] = []
         for key, value in self._pairs(node, at):
             name = str(key.value)
             read = _FIELDS.get(name)
@@ -145,13 +168,16 @@ class _Reader:
             if read is None:
                 self._wrong(key, f"{at}.{name}", "there is no such field" + nearest(name, _FIELDS))
             elif not _is_null(value):
+                lines.append((name, key.start_mark.line + 1))
                 self._value(values, name, read, value, f"{at}.{name}")
         given = {str(key.value) for key, value in node.value if not _is_null(value)}
         for name in ("spiffe_id", "selectors"):
             if name not in given:
                 self._wrong(node, at, f"{name} is missing")
-        if len(self.mistakes) == before:
-            self.drafts.append(EntryDraft(**values, file=self.file, line=node.start_mark.line + 1))
+        unread = frozenset({name for name, _ in lines} | _STAND_IN.keys()) - values.keys()
+        place: dict[str, Any] = {"file": self.file, "line": node.start_mark.line + 1, "lines": tuple(lines)}
+        draft = EntryDraft(**(_STAND_IN | values), **place, unread=unread)
+        (self.drafts if len(self.mistakes) == before else self.broken).append(draft)
 
     def _value(self, values: dict[str, Any], name: str, read: _Read, node: yaml.Node, at: str) -> None:
         try:
@@ -278,20 +304,35 @@ _FIELDS: dict[str, _Read] = {
 }
 #: What `citadel entry list -o yaml` shows besides, and nobody can set. Passed over: its output can be applied as it is.
 _OURS = ("apply_set", "revision", "created_at")
-assert set(_FIELDS) == {f.name for f in fields(EntryDraft)} - {"file", "line"}
+assert set(_FIELDS) == {f.name for f in fields(EntryDraft)} - {"file", "line", "lines", "unread"}
+_STAND_IN: dict[str, Any] = {
+    "spiffe_id": SpiffeId.parse("spiffe://unread/unread"),
+    "selectors": frozenset({Selector("unread", "unread")}),
+}
+
+
+def distinct(drafts: Sequence[EntryDraft]) -> list[EntryDraft]:
+    """Without those that repeat another one."""
+    first: dict[object, EntryDraft] = {}
+    return [one for one in drafts if all(first.setdefault(key, one) is one for key in _keys(one))]
+
+
+def _keys(draft: EntryDraft) -> list[object]:
+    return [(draft.spiffe_id, draft.parent_id, draft.selectors), *([draft.id] if draft.id else [])]
 
 
 def _duplicates(drafts: Sequence[EntryDraft]) -> Iterator[Mistake]:
     """The same workload twice, in one file or in two: one of them would silently lose."""
     first: dict[object, EntryDraft] = {}
     for draft in drafts:
-        for key in ((draft.spiffe_id, draft.parent_id, draft.selectors), draft.id or None):
-            if key is None:
-                continue
+        for key in _keys(draft):
             other = first.setdefault(key, draft)
             if other is not draft:
                 what = "the id" if key == draft.id else "SPIFFE ID, parent and selectors"
-                yield Mistake(draft.file, str(draft.spiffe_id), f"{what} as in {other.file}:{other.line}", draft.line)
+                field = "id" if key == draft.id else "spiffe_id"
+                said = f"{what} as in {other.file}:{other.line}"
+                line = dict(draft.lines).get(field, draft.line)
+                yield Mistake(draft.file, field, said, line, document=str(draft.spiffe_id))
 
 
 def _files(path: Path, mistakes: list[Mistake]) -> list[Path]:

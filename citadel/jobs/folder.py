@@ -12,8 +12,8 @@ from typing import Protocol
 
 import structlog
 
-from citadel.config import EntryDraft, read_entry_files
-from citadel.errors import CitadelError, FailedPrecondition
+from citadel.config import EntryDraft, placed_mistakes, read_entry_files
+from citadel.errors import AlreadyExists, BadFile, CitadelError, Conflicts, FailedPrecondition
 from citadel.registry import Entry
 from citadel.registry.apply import Plan
 from citadel.spiffe import SpiffeId
@@ -92,9 +92,13 @@ class EntryFolder:
 
     async def _apply(self, drafts: Sequence[EntryDraft]) -> Plan:
         prune = self._prune and bool(drafts)
-        plan = await self._registry.apply(
-            [_entry(draft, self._node_id) for draft in drafts], self._set, f"system:apply:{self._set}", prune=prune
-        )
+        entries = [_entry(draft, self._node_id) for draft in drafts]
+        try:
+            plan = await self._registry.apply(entries, self._set, f"system:apply:{self._set}", prune=prune)
+        except BadFile as error:
+            raise BadFile(placed_mistakes(error.message, drafts)) from error
+        except AlreadyExists as error:
+            raise Conflicts("\n".join(map(str, placed_mistakes(error.message, drafts)))) from error
         if self._prune and not drafts:
             raise FailedPrecondition(f"{self._folder} has no entries: nothing is pruned", mend="is it mounted?")
         return plan

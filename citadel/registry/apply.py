@@ -25,11 +25,11 @@ def plan(wanted: Sequence[Entry], present: Sequence[Entry], apply_set: str, *, p
     """
     own = [entry for entry in present if entry.apply_set == apply_set]
     by_id = {entry.id: entry for entry in own}
-    by_key = {_key(entry): entry for entry in own}
+    by_key = {key(entry): entry for entry in own}
     create, update, unchanged, kept = [], [], [], set()
     for entry in wanted:
         named = replace(entry, apply_set=apply_set)
-        old = by_id.get(named.id) or by_key.get(_key(named))
+        old = by_id.get(named.id) or by_key.get(key(named))
         if old is None or old.id in kept:  # one that is taken twice: the store will name the duplicate
             create.append(named)
             continue
@@ -43,5 +43,6 @@ def plan(wanted: Sequence[Entry], present: Sequence[Entry], apply_set: str, *, p
     return Plan(tuple(create), tuple(update), tuple(delete), tuple(unchanged))
 
 
-def _key(entry: Entry) -> tuple[object, ...]:
+def key(entry: Entry) -> tuple[object, ...]:
+    """What two entries may not have in common."""
     return entry.spiffe_id, entry.parent_id, entry.selectors

@@ -34,6 +34,7 @@ class EntryQuery:
     hint: str | None = None
     downstream: bool | None = None
     apply_set: str | None = None
+    id_prefix: str = ""
     limit: int = 1000
     after: str = ""  # an entry id: continue behind it (entries are in order of id)
 
@@ -81,6 +82,10 @@ class EntryStore(Protocol):
         Raises AlreadyExists (a duplicate, or the id is taken; `mend` names the entry that is in the way), NotFound
         (update, delete), Aborted (revision), InvalidInput (no selectors).
         """
+
+    async def in_the_way(self, edit: Edit) -> list[tuple[Entry, str, str]]:
+        """Each entry of `edit` that is a duplicate, or whose id is taken (then `edit` raises AlreadyExists at the first
+        of them): the entry, the field (spiffe_id, or id), and a sentence that names the other one."""
 
     async def get(self, entry_id: str) -> Entry:
         """Raises NotFound."""

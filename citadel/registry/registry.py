@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from citadel.audit import AuditEvent
 from citadel.clock import Clock
-from citadel.errors import BadFile, InvalidInput, Mistake, NotFound
+from citadel.errors import AlreadyExists, BadFile, Conflicts, InvalidInput, Mistake, NotFound
 from citadel.registry import apply, validate
 from citadel.registry.model import Entry
 from citadel.registry.ports import Edit, EntryQuery, EntryStore
@@ -43,21 +43,21 @@ class Registry:
         self._new_id = new_id
         self.policy = policy
 
-    async def create(self, entries: Sequence[Entry], actor: str, *, reason: str = "") -> list[Entry]:
+    async def create(
+        self, entries: Sequence[Entry], actor: str, *, reason: str = "", dry_run: bool = False
+    ) -> list[Entry]:
         """Create all of `entries` (an empty id gets one), or none. Raises InvalidInput with every fault of all of them,
-        AlreadyExists."""
+        AlreadyExists with every one that is there already; if there are faults, these are among them."""
         named = [entry if entry.id else replace(entry, id=self._new_id()) for entry in entries]
         now = self._clock.now()
-        self._check(named, now)
         edit = Edit(create=[(entry, _event(now, actor, "entry.create", entry, reason)) for entry in named])
-        return await self._store.edit(edit, now)
+        return await self._carry_out(edit, named, now, dry_run=dry_run)
 
     async def update(self, entries: Sequence[Entry], actor: str, *, reason: str = "") -> list[Entry]:
         """Replace entries whole, each at the revision that was read. Raises InvalidInput, NotFound, Aborted."""
         now = self._clock.now()
-        self._check(entries, now)
         edit = Edit(update=[(entry, _event(now, actor, "entry.update", entry, reason)) for entry in entries])
-        return await self._store.edit(edit, now)
+        return await self._carry_out(edit, entries, now)
 
     async def delete(self, entry_ids: Sequence[str], actor: str, *, reason: str = "") -> None:
         """Delete all of these, or none. Raises NotFound."""
@@ -70,7 +70,7 @@ class Registry:
     ) -> apply.Plan:
         """Make the entries of `apply_set` what `wanted` says, in one transaction. Returns what was (or would be) done.
 
-        Raises InvalidInput with every fault, AlreadyExists if an entry outside the set is in the way.
+        Raises InvalidInput with every fault, AlreadyExists if entries outside the set are in the way, as `create` does.
         """
         if not apply_set:
             raise InvalidInput("an apply set needs a name")
@@ -79,14 +79,13 @@ class Registry:
             wanted, await self._store.find(EntryQuery(apply_set=apply_set, limit=sys.maxsize)), apply_set, prune=prune
         )
         plan = replace(plan, create=tuple(e if e.id else replace(e, id=self._new_id()) for e in plan.create))
-        self._check([*plan.create, *(new for _, new in plan.update)], now)
         edit = Edit(
             create=[(e, _event(now, actor, "entry.create", e, f"apply {apply_set}")) for e in plan.create],
             update=[(e, _event(now, actor, "entry.update", e, f"apply {apply_set}")) for _, e in plan.update],
             delete=[(e.id, _event(now, actor, "entry.delete", e, f"apply {apply_set}")) for e in plan.delete],
         )
-        if not dry_run and (edit.create or edit.update or edit.delete):
-            await self._store.edit(edit, now)
+        if edit.create or edit.update or edit.delete:
+            await self._carry_out(edit, wanted, now, dry_run=dry_run)
         return plan
 
     async def get(self, entry_id: str) -> Entry:
@@ -125,15 +124,49 @@ class Registry:
             edit = Edit(delete=[(e.id, _event(now, actor, "entry.delete", e, reason)) for e in entries])
             await self._store.edit(edit, now)
 
-    def _check(self, entries: Sequence[Entry], now: datetime) -> None:
+    async def _carry_out(
+        self, edit: Edit, given: Sequence[Entry], now: datetime, *, dry_run: bool = False
+    ) -> list[Entry]:
+        """Do `edit`, made of the entries that were `given`, or only look whether it could be done."""
+        entries = [entry for entry, _ in (*edit.create, *edit.update)]
         rules = validate.EntryRules(self._trust_domain, self.policy.min_ttl, self.policy.max_ttl)
+        places = _Places(given)
         mistakes = [
-            Mistake(entry.spiffe_id.uri, field, text)
+            places.mistake(entry, field, text)
             for entry in entries
             for field, text in validate.faults(entry, rules, now)
         ]
+        refused: AlreadyExists | None = None
+        if not mistakes and not dry_run:
+            try:
+                return await self._store.edit(edit, now)
+            except AlreadyExists as error:
+                refused = error
+        taken = [places.conflict(*found) for found in await self._store.in_the_way(edit)]
         if mistakes:
-            raise BadFile(mistakes)
+            raise BadFile([*mistakes, *taken])
+        if taken:
+            raise Conflicts("\n".join(map(str, taken)))
+        if refused is not None:  # what was in the way is gone by now
+            raise refused
+        return entries
+
+
+class _Places:
+    """Where an entry stands among those that were given, if there are several: `entries[2]`."""
+
+    def __init__(self, given: Sequence[Entry]) -> None:
+        self._places = {apply.key(entry): f"entries[{n}]" for n, entry in reversed(list(enumerate(given)))}
+        self._several = len(given) > 1
+
+    def mistake(self, entry: Entry, field: str, text: str) -> Mistake:
+        if not self._several:
+            return Mistake(entry.spiffe_id.uri, field, text)
+        return Mistake(self._places[apply.key(entry)], field, text, document=entry.spiffe_id.uri)
+
+    def conflict(self, entry: Entry, field: str, text: str) -> Mistake:
+        """The text names the entry."""
+        return Mistake(self._places[apply.key(entry)], field, text) if self._several else Mistake("", "", text)
 
 
 def _event(at: datetime, actor: str, action: str, entry: Entry, reason: str) -> AuditEvent:

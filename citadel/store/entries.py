@@ -57,6 +57,23 @@ class SqlEntryStore:
             await self._log(transaction, [*gone, *(e.id for e in creations), *(e.id for e in changed)])
         return [*creations, *changed]
 
+    async def in_the_way(self, edit: Edit) -> list[tuple[Entry, str, str]]:
+        creations, updates = [entry for entry, _ in edit.create], [entry for entry, _ in edit.update]
+        left = {entry.id for entry in updates} | {entry_id for entry_id, _ in edit.delete}
+        async with self._ledger.reading() as transaction:
+            present = await _in_the_way(transaction, [*creations, *updates])
+        ids = {row.id for row in present.values()} - {entry_id for entry_id, _ in edit.delete}
+        keys = {row.key: row.id for row in present.values() if row.id not in left}
+        found: list[tuple[Entry, str, str]] = []
+        for place, entry in enumerate((*creations, *updates)):
+            if place < len(creations) and entry.id in ids:
+                found.append((entry, "id", _taken(entry.id).sentence()))
+            elif (other := keys.get(_key(entry))) is not None:
+                found.append((entry, "spiffe_id", _duplicate(entry, other).sentence()))
+            ids.add(entry.id)
+            keys.setdefault(_key(entry), entry.id)
+        return found
+
     async def get(self, entry_id: str) -> Entry:
         return (await self.get_all([entry_id]))[0]
 
@@ -244,6 +261,8 @@ def _narrowed(statement: Any, query: EntryQuery) -> Any:
         statement = statement.where(_E.c.spiffe_id == query.spiffe_id.uri)
     if query.parent_id is not None:
         statement = statement.where(_E.c.parent_id == query.parent_id.uri)
+    if query.id_prefix:  # no LIKE: whether that tells upper from lower case depends on the database
+        statement = statement.where(func.substr(_E.c.id, 1, len(query.id_prefix)) == query.id_prefix)
     if query.apply_set is not None:
         statement = statement.where(_E.c.apply_set == query.apply_set)
     if query.hint is not None:

@@ -108,6 +108,8 @@ def _conditions(query: IssuanceQuery) -> list[Any]:
         found.append(_T.c.authority == query.authority.hex)
     if query.entry_id is not None:
         found.append(_T.c.entry_id == query.entry_id)
+    if query.serial_prefix:  # a range, so that the index serves; "g" comes after all hex digits
+        found += [_T.c.serial >= query.serial_prefix, _T.c.serial < query.serial_prefix + "g"]
     if query.live_at is not None:
         found.append(_T.c.not_after > to_micros(query.live_at))
         found.append(_T.c.outcome != str(Outcome.FAILED))

@@ -54,6 +54,18 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         yield opened.entries
 
 
+async def test_all_that_is_in_the_way_of_an_edit_is_found(store: EntryStore) -> None:
+    a, b, c = [(await store.edit(creating(entry(name)), NOW))[0] for name in "abc"]
+    edit = Edit(
+        create=[(new, event(new.id)) for new in (replace(a, id="x"), replace(b, id="y"), entry("d"), entry("c"))],
+        update=[(replace(c, spiffe_id=a.spiffe_id), event("c"))],
+        delete=[("b", event("b"))],
+    )
+    found = [(one.id, field) for one, field, _ in await store.in_the_way(edit)]
+    assert found == [("x", "spiffe_id"), ("c", "id"), ("c", "spiffe_id")]
+    assert await store.in_the_way(Edit(create=edit.create[1:3], delete=edit.delete)) == []
+
+
 async def test_what_was_created_comes_back_whole(store: EntryStore) -> None:
     full = entry(
         "cart",
@@ -204,6 +216,9 @@ A, AB, B, C = (
         (EntryQuery(spiffe_id=A.spiffe_id), ["a"]),
         (EntryQuery(parent_id=A.spiffe_id), ["b"]),
         (EntryQuery(hint="x"), ["ab"]),
+        (EntryQuery(id_prefix="a"), ["a", "ab"]),
+        (EntryQuery(id_prefix="A"), []),
+        (EntryQuery(id_prefix="%"), []),
         (EntryQuery(downstream=True), ["b"]),
         (EntryQuery(downstream=False), ["a", "ab", "c"]),
         (EntryQuery(apply_set="shop"), ["ab"]),

@@ -154,10 +154,9 @@ def test_every_mistake_of_a_file_is_told_with_its_line_and_field(
     assert all(line.startswith(f"{file}:") for line in ended.err.splitlines())
     assert places == [
         ("4", "entries[1].spiffe_id"), ("5", "entries[1].selectors"), ("6", "entries[1].x509_ttl"),
-        ("7", "entries[2].selectors"), ("8", "entries[2].dns"), ("7", "entries[2]"),
+        ("7", "entries[2].selectors"), ("7", "entries[2]"), ("8", "entries[2].dns"), ("9", "spiffe://example.org/ok"),
         ("12", "entries[4].spiffe_id"), ("13", "entries[4].selectors"), ("14", "entries[4].admin"),
         ("15", "entries[4].expires_at"), ("16", "entries[5]"), ("17", "more"),
-        ("9", "spiffe://example.org/ok"),
     ], ended.err  # fmt: skip
     assert state(citadel) == before
 
@@ -244,7 +243,7 @@ def _another_key_beside(folder: Path) -> None:
         (_other_key, 7, r"the key of authority .*; put back the key file that belongs to this database"),
         (_other_domain, 7, r"belongs to the trust domain example\.org, not other\.org; set trust_domain back"),
         (_cacerts(lambda folder: (folder / "ca-key.pem").unlink()), 4, r"cacerts/ca-key\.pem: "),
-        (_cacerts(lambda folder: (folder / "ca-key.pem").chmod(0o644)), 4, r"ca-key\.pem; run: chmod 600 .*/ca-key"),
+        (_cacerts(lambda folder: (folder / "ca-key.pem").chmod(0o644)), 5, r"ca-key\.pem; run: chmod 600 .*/ca-key"),
         (_cacerts(lambda folder: (folder / "ca-cert.pem").write_text("junk")), 4, r"cacerts/ca-cert\.pem: "),
         (_cacerts(_another_key_beside), 4, r"ca-key\.pem: .*key"),
         (_append('[sockets.admin]\npath = "/tmp/' + "x" * 120 + '"\n'), 4, r"sockets\.admin\.path: .*at most 107"),

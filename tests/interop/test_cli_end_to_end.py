@@ -147,6 +147,10 @@ def test_an_entry_is_created_shown_changed_and_deleted(citadel: CommandLine) -> 
         "x509_ttl": None, "dns_names": [], "expires_at": None, "selectors": ["unix:gid:4242"], "revision": 1,
     }  # fmt: skip
     assert [e["id"] for e in citadel("entry", "list", "--selector", "unix:gid:4242", "-o", "json").json()] == [entry_id]
+    assert citadel("entry", "show", entry_id[:-1], "-o", "json").json() == changed
+    create(citadel, "another")
+    ambiguous = citadel("entry", "show", "")
+    assert (ambiguous.code, "entries have an id that begins with ''" in ambiguous.err) == (4, True)
     assert citadel("entry", "delete", entry_id, "--yes").code == 0
     gone = citadel("entry", "show", entry_id)
     assert (gone.code, gone.err) == (3, f"there is no entry '{entry_id}'; see: citadel entry list\n")
@@ -173,12 +177,24 @@ def test_a_file_is_created_whole_or_not_at_all(citadel: CommandLine, tmp_path: P
     )
     ended = citadel("entry", "create", "-f", file)
     assert ended.code == 4
-    assert [line.split(": ")[0] for line in ended.err.splitlines()] == [f"{file}:4"] * 2
+    assert [line.split(": ")[0] for line in ended.err.splitlines()] == [f"{file}:4", f"{file}:6"]
     assert citadel("entry", "list", "--spiffe-id", "spiffe://example.org/file/a", "-o", "json").json() == []
     file.write_text("entries:\n" + good)
     assert citadel("entry", "create", "-f", file).code == 0
     again = citadel("entry", "create", "-f", file)
     assert (again.code, "registered already" in again.err) == (7, True)
+    file.write_text(
+        f"entries:\n{good}- spiffe_id: spiffe://example.org/file/b\n  selectors: [nonsense]\n  x509_ttl: 90d\n"
+    )
+    mistakes = citadel("entry", "create", "-f", file)
+    assert mistakes.code == 4
+    assert [line.split(": ")[0] for line in mistakes.err.splitlines()] == [f"{file}:2", f"{file}:5", f"{file}:6"]
+    assert "registered already" in mistakes.err
+    in_the_way = citadel("entry", "apply", file, "--set", "file", "--dry-run")
+    assert (in_the_way.code, in_the_way.err) == (4, mistakes.err)
+    file.write_text("entries:\n" + good)
+    in_the_way = citadel("entry", "apply", file, "--set", "file", "--dry-run")
+    assert (in_the_way.code, in_the_way.err.startswith(f"{file}:2: ")) == (7, True)
 
 
 def test_a_thousand_mistakes_arrive_together(citadel: CommandLine, tmp_path: Path) -> None:
@@ -261,6 +277,7 @@ def test_what_a_workload_got_is_on_record(citadel: CommandLine, up: Up) -> None:
         ]  # fmt: skip
         assert svid["entry_id"] == entry_id
         assert citadel("svid", "show", svid["serial"], "-o", "json").json() == svid
+        assert citadel("svid", "show", svid["serial"][:20], "-o", "json").json() == svid
         assert citadel("svid", "list", "--authority", svid["authority"], "--live", "-o", "json").json()
 
         def serials(*more: str) -> list[str]:

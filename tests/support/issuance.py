@@ -218,6 +218,7 @@ def _matches(intent: IssuanceIntent, query: IssuanceQuery) -> bool:
         query.spiffe_id in (None, intent.spiffe_id)
         and query.authority in (None, intent.authority)
         and query.entry_id in (None, intent.entry_id)
+        and f"{intent.serial:032x}".startswith(query.serial_prefix)
         and (query.live_at is None or query.live_at <= intent.not_after)
         and (query.expires_before is None or intent.not_after < query.expires_before)
     )

@@ -76,6 +76,20 @@ class MemoryEntryStore:
                     f"{new.spiffe_id} is registered already", mend=f"see: citadel entry show {others[0]}"
                 )
 
+    async def in_the_way(self, edit: Edit) -> list[tuple[Entry, str, str]]:
+        left = {one for one, _ in edit.delete} | {entry.id for entry, _ in edit.update}
+        ids = self.entries.keys() - {one for one, _ in edit.delete}
+        keys = {_key(entry): entry.id for entry in self.entries.values() if entry.id not in left}
+        found = []
+        for new, _ in (*edit.create, *edit.update):
+            if new.id in ids and (new, _) in edit.create:
+                found.append((new, "id", f"the entry id {new.id} is taken"))
+            elif _key(new) in keys:
+                found.append((new, "spiffe_id", f"{new.spiffe_id} is registered already, as {keys[_key(new)]}"))
+            ids = ids | {new.id}
+            keys.setdefault(_key(new), new.id)
+        return found
+
     async def get(self, entry_id: str) -> Entry:
         if entry_id not in self.entries:
             raise NotFound(f"there is no entry {entry_id!r}")
@@ -120,6 +134,7 @@ def _matches(e: Entry, query: EntryQuery) -> bool:
         (query.selectors, e.selectors),
         (query.federates_with, e.federates_with),
     ]
-    return all(given is None or given == own for given, own in wanted) and all(
+    fits = e.id.startswith(query.id_prefix) and all(given is None or given == own for given, own in wanted)
+    return fits and all(
         given is None or (own and given[0] and _COMPARE[given[1]](own, given[0])) for given, own in sets
     )

@@ -139,6 +139,7 @@ class AdminUseCases:
                 live_at=self.clock.now() if live else None,
                 expires_before=convert.moment(request.expires_before),
                 orphaned=request.orphaned,
+                serial_prefix=_serial_digits(request.serial_prefix),
                 limit=size,
                 after=_serial(request.page_token) if request.page_token else None,
             )
@@ -161,7 +162,7 @@ class AdminUseCases:
         )
 
     async def create_entries(self, request: pb.CreateEntriesRequest, actor: str) -> pb.CreateEntriesResponse:
-        created = await self.registry.create(self._read(request.entries), actor)
+        created = await self.registry.create(self._read(request.entries), actor, dry_run=request.dry_run)
         return pb.CreateEntriesResponse(entries=[convert.details_message(entry) for entry in created])
 
     async def update_entries(self, request: pb.UpdateEntriesRequest, actor: str) -> pb.UpdateEntriesResponse:
@@ -200,6 +201,7 @@ class AdminUseCases:
                 parent_id=SpiffeId.parse(request.parent_id) if request.parent_id else None,
                 selectors=(chosen, Match.SUPERSET) if chosen else None,
                 hint=request.hint or None,
+                id_prefix=request.id_prefix,
                 apply_set=request.apply_set or None,
                 limit=size,
                 after=request.page_token,
@@ -320,6 +322,13 @@ def _size(asked: int, usual: int = _PAGE) -> int:
     if asked < 0:
         raise InvalidInput(f"a page of {asked} is not possible")
     return min(asked or usual, _PAGE)
+
+
+def _serial_digits(text: str) -> str:
+    digits = text.replace(":", "").lower()
+    if set(digits) - set("0123456789abcdef"):
+        raise InvalidInput(f"{text[:80]!r} is not the beginning of a serial number: expected hex")
+    return digits
 
 
 def _serial(text: str) -> int:

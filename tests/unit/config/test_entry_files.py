@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from citadel.config import entry_files
-from citadel.config.entry_files import EntryDraft, parse_entries, read_entry_files
+from citadel.config.entry_files import EntryDraft, EntryFiles, parse_entries, read_entry_files
 from citadel.errors import BadFile
 from citadel.registry.selectors import Selector
 from citadel.spiffe import SpiffeId, TrustDomain
@@ -125,13 +125,14 @@ def test_the_same_workload_twice_is_a_mistake_even_across_files(tmp_path: Path) 
     (tmp_path / "a.yaml").write_text(SMALL.format("a", 1))
     (tmp_path / "b.yaml").write_text(SMALL.format("b", 1) + SMALL.format("a", 1).removeprefix("entries:\n"))
     assert mistakes(tmp_path) == [
-        f"{tmp_path}/b.yaml:4: spiffe://example.org/a: SPIFFE ID, parent and selectors as in {tmp_path}/a.yaml:2"
+        f"{tmp_path}/b.yaml:4: spiffe://example.org/a: spiffe_id: SPIFFE ID, parent and selectors as in "
+        f"{tmp_path}/a.yaml:2"
     ]
 
 
 @pytest.mark.parametrize("text", ["", "---\n", "entries:\n", "entries: []\n", "# nothing\n"])
 def test_a_file_may_hold_no_entries(text: str) -> None:
-    assert parse_entries(text, "f") == ([], [])
+    assert parse_entries(text, "f") == EntryFiles([], [], [])
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,8 @@ def test_a_file_may_hold_no_entries(text: str) -> None:
     ],
 )
 def test_hostile_yaml_is_a_mistake_and_nothing_more(text: str) -> None:
-    drafts, wrong = parse_entries(text, "f")
+    found = parse_entries(text, "f")
+    drafts, wrong = found.drafts, found.mistakes
     assert drafts == []
     assert wrong
 
@@ -169,7 +171,7 @@ def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     )
 )
 def test_any_document_is_entries_or_mistakes_with_lines(document: object) -> None:
-    _, wrong = parse_entries(yaml.safe_dump(document), "f")
+    wrong = parse_entries(yaml.safe_dump(document), "f").mistakes
     assert all(mistake.line > 0 and mistake.message for mistake in wrong)
 
 

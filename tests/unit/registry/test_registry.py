@@ -50,14 +50,42 @@ async def test_of_several_entries_all_are_created_or_none_and_every_fault_is_tol
     broken = [entry("spire/a"), entry("b"), entry("c", x509_ttl=-HOUR, hint="\n")]
     with pytest.raises(BadFile) as caught:
         await setting.registry.create(broken, "uid:0")
-    assert [(m.file, m.field) for m in caught.value.mistakes] == [
-        ("spiffe://example.org/spire/a", "spiffe_id"),
-        ("spiffe://example.org/c", "x509_ttl"),
-        ("spiffe://example.org/c", "hint"),
+    assert [(m.file, m.document, m.field) for m in caught.value.mistakes] == [
+        ("entries[0]", "spiffe://example.org/spire/a", "spiffe_id"),
+        ("entries[2]", "spiffe://example.org/c", "x509_ttl"),
+        ("entries[2]", "spiffe://example.org/c", "hint"),
     ]
     with pytest.raises(AlreadyExists):
         await setting.registry.create([entry("b"), replace(entry("b"), id="b2")], "uid:0")
     assert (setting.store.entries, setting.store.events) == ({}, [])
+
+
+async def test_all_that_is_registered_already_is_told_at_once_and_together_with_the_faults() -> None:
+    setting = Setting()
+    await setting.registry.create([entry("a"), entry("b")], "uid:0")
+    again = [entry("a"), entry("new"), replace(entry("b"), id="other")]
+    twice = ["entries[0]: id: the entry id a is taken", "entries[2]: spiffe_id: spiffe://example.org/b is registered"]
+    for dry_run in (False, True):
+        with pytest.raises(AlreadyExists) as caught:
+            await setting.registry.create(again, "uid:0", dry_run=dry_run)
+        assert [line.partition(" already")[0] for line in caught.value.sentence().splitlines()] == twice
+    with pytest.raises(BadFile) as faulty:
+        await setting.registry.create([*again, entry("c", hint="\n")], "uid:0")
+    assert [(m.file, m.field) for m in faulty.value.mistakes] == [
+        ("entries[3]", "hint"),
+        ("entries[0]", "id"),
+        ("entries[2]", "spiffe_id"),
+    ]
+    assert await setting.registry.create([entry("new")], "uid:0", dry_run=True)
+    assert set(setting.store.entries) == {"a", "b"}
+
+
+async def test_a_dry_run_of_a_set_tells_what_of_others_is_in_its_way() -> None:
+    setting = Setting()
+    await setting.registry.create([entry("a")], "uid:0")
+    for dry_run in (True, False):
+        with pytest.raises(AlreadyExists, match=r"example\.org/a is registered already, as a"):
+            await setting.registry.apply([replace(entry("a"), id="")], "set", "uid:0", dry_run=dry_run)
 
 
 async def test_an_update_is_checked_like_a_creation() -> None:

@@ -537,6 +537,7 @@ class ListIssuancesRequest(_message.Message):
     EXPIRES_BEFORE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SERIAL_PREFIX_FIELD_NUMBER: _builtins.int
     spiffe_id: _builtins.str
     authority: _builtins.str
     entry_id: _builtins.str
@@ -545,6 +546,7 @@ class ListIssuancesRequest(_message.Message):
     expires_before: _builtins.int
     page_size: _builtins.int
     page_token: _builtins.str
+    serial_prefix: _builtins.str
     def __init__(
         self,
         *,
@@ -556,10 +558,11 @@ class ListIssuancesRequest(_message.Message):
         expires_before: _builtins.int = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        serial_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "entry_id", b"entry_id", "expires_before", b"expires_before", "live", b"live", "orphaned", b"orphaned", "page_size", b"page_size", "page_token", b"page_token", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "entry_id", b"entry_id", "expires_before", b"expires_before", "live", b"live", "orphaned", b"orphaned", "page_size", b"page_size", "page_token", b"page_token", "serial_prefix", b"serial_prefix", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -824,16 +827,19 @@ class CreateEntriesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ENTRIES_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___EntryDetails]: ...
     def __init__(
         self,
         *,
         entries: _abc.Iterable[Global___EntryDetails] | None = ...,
+        dry_run: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "entries", b"entries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1020,6 +1026,7 @@ class ListEntriesRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
     HINT_FIELD_NUMBER: _builtins.int
+    ID_PREFIX_FIELD_NUMBER: _builtins.int
     spiffe_id: _builtins.str
     parent_id: _builtins.str
     apply_set: _builtins.str
@@ -1027,6 +1034,7 @@ class ListEntriesRequest(_message.Message):
     page_token: _builtins.str
     id: _builtins.str
     hint: _builtins.str
+    id_prefix: _builtins.str
     @_builtins.property
     def selectors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only those that have all of these, written type:value."""
@@ -1042,10 +1050,11 @@ class ListEntriesRequest(_message.Message):
         page_token: _builtins.str = ...,
         id: _builtins.str = ...,
         hint: _builtins.str = ...,
+        id_prefix: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_set", b"apply_set", "hint", b"hint", "id", b"id", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "selectors", b"selectors", "spiffe_id", b"spiffe_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["apply_set", b"apply_set", "hint", b"hint", "id", b"id", "id_prefix", b"id_prefix", "page_size", b"page_size", "page_token", b"page_token", "parent_id", b"parent_id", "selectors", b"selectors", "spiffe_id", b"spiffe_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
