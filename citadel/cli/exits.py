@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from citadel.errors import CitadelError, Code, UnsafePermissions
+from citadel.errors import BadFile, CitadelError, Code, UnsafePermissions
 
 
 class Exit(IntEnum):
@@ -54,6 +54,6 @@ _BY_CODE = {
 
 def exit_for(error: CitadelError) -> Exit:
     """The code for an error, by its kind."""
-    if isinstance(error, UnsafePermissions):
+    if isinstance(error, UnsafePermissions) or (isinstance(error, BadFile) and error.unsafe):
         return Exit.REFUSED
     return _BY_CODE[error.code]

@@ -45,6 +45,9 @@ CrossSignOption = Annotated[
 FollowOption = Annotated[
     float | None, typer.Option("--timeout", help="Follow for at most so long.", min=0, metavar="SECONDS")
 ]
+HarmlessYesOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask: nor does it without; for scripts that say it everywhere.")
+]
 SkidArgument = Annotated[str, typer.Argument(help="SKID of the root, or its first digits.", metavar="SKID")]
 
 
@@ -78,6 +81,7 @@ def rotate(
     to: ToOption = None,
     force: HookOption = False,
     dry_run: DryRunOption = False,
+    yes: HarmlessYesOption = False,  # noqa: ARG001  # see there
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -123,7 +127,7 @@ def root_status(
                 print(_CLEAR, end="")
             if output is Format.TABLE:
                 now = datetime.now(UTC)
-                text = "\n\n".join("\n".join(root_view.lines(one, now)) for one in found)
+                text = "\n\n".join(map("\n".join, root_view.pages(found, now)))
                 print(text) if text else say(f"no rotation is under way; {planned_next(client, now)}")
                 for one in waiting(client):
                     print(printable(root_brought.line(one, now)))
@@ -154,6 +158,7 @@ def prepare(
     cross_sign: CrossSignOption = False,
     force: HookOption = False,
     dry_run: DryRunOption = False,
+    yes: HarmlessYesOption = False,  # noqa: ARG001  # see there
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -269,6 +274,7 @@ def revoke(
 def rollback(
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
+    yes: HarmlessYesOption = False,  # noqa: ARG001  # see there
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,
@@ -286,6 +292,7 @@ def rollback(
 def abandon(
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
+    yes: HarmlessYesOption = False,  # noqa: ARG001  # see there
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,

@@ -22,7 +22,7 @@ _OUTAGE_SECONDS = 60.0
 
 def plans(client: Client, *, all_of_them: bool = False) -> list[Document]:
     answer = client.call(client.rotation.ListRotations, pb.ListRotationsRequest(all=all_of_them))
-    return [root_view.document(plan) for plan in answer.plans]
+    return root_view.documents(answer.plans)
 
 
 def planned_next(client: Client, now: datetime) -> str:

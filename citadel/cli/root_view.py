@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +49,31 @@ def document(plan: pb.RotationPlan) -> Document:
         "next": next_step(plan),
         "back": way_back(plan),
     }
+
+
+def documents(plans: Sequence[pb.RotationPlan]) -> list[Document]:
+    """All plans, oldest first; each says what goes back from where it stands beside the others."""
+    found = [document(plan) for plan in plans]
+    for place, one in enumerate(found):
+        newer = [other for other in found[place + 1 :] if _is_open(other)]
+        if one["back"] and newer:
+            one["back"] = ", then ".join([*(other["back"] for other in reversed(newer) if other["back"]), one["back"]])
+    return found
+
+
+def pages(plans: Sequence[Document], now: datetime) -> Iterator[list[str]]:
+    """Plans for people. If several are under way, first how they follow each other."""
+    under_way = [one for one in plans if _is_open(one)]
+    if len(under_way) > 1:
+        roots = [under_way[0]["outgoing"], *(one["incoming"] for one in under_way)]
+        way = " -> ".join(root[:8] for root in roots)
+        yield [f"{len(under_way)} rotations are under way, oldest first; the root goes {way}"]
+    for one in plans:
+        yield lines(one, now)
+
+
+def _is_open(one: Document) -> bool:
+    return one["phase"] not in ("done", "abandoned")
 
 
 def _behind(one: pb.Behind) -> Document:

@@ -109,7 +109,11 @@ def read_cacerts(folder: Path, trust_domain: TrustDomain, now: datetime) -> Plug
     _check_line(files, line, usable, trust_domain, now)
     _check_crls(files, crls, line, [*usable, *pool], now)
     if files.mistakes or key is None:
-        raise BadFile(files.mistakes, mend="see docs/cacerts.md for what each file holds, and commands that make them")
+        raise BadFile(
+            files.mistakes,
+            mend="see docs/cacerts.md for what each file holds, and commands that make them",
+            unsafe=files.mistakes == files.unsafe,
+        )
     return _plugged(files, line, key, usable, crls, _warnings(line, roots, usable, crls, now))
 
 
@@ -160,10 +164,16 @@ def _real_folder(folder: Path) -> Path:
     try:
         real = (data if data.is_dir() else folder).resolve(strict=True)
     except (OSError, RuntimeError) as error:
-        raise BadFile([Mistake(str(folder), "", f"there is no such folder: {error}")]) from error
+        missing = isinstance(error, FileNotFoundError)
+        why = "there is no such folder" if missing else f"it cannot be looked into: {_why(error)}"
+        raise BadFile([Mistake(str(folder), "", why)]) from error
     if not real.is_dir():
         raise BadFile([Mistake(str(folder), "", "it is not a folder")])
     return real
+
+
+def _why(error: OSError | RuntimeError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "its symbolic links go round in circles"
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
@@ -192,6 +202,7 @@ class _Files:
     def __init__(self, folder: Path, found: dict[str, bytes | CitadelError]) -> None:
         self._folder = folder
         self.mistakes: list[Mistake] = []
+        self.unsafe: list[Mistake] = []  # of these: others may read or write what only we should
         self.contents = {name: content for name, content in found.items() if isinstance(content, bytes)}
         for name, problem in found.items():
             if isinstance(problem, NotFound):
@@ -201,6 +212,8 @@ class _Files:
                 self.wrong(name, "; ".join(mistake.message for mistake in problem.mistakes))
             elif isinstance(problem, CitadelError):
                 self.wrong(name, problem.sentence())
+                if isinstance(problem, UnsafePermissions):
+                    self.unsafe.append(self.mistakes[-1])
 
     def wrong(self, name: str, message: str) -> None:
         self.mistakes.append(Mistake(str(self._folder / name), "", message))

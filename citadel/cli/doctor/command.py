@@ -95,6 +95,7 @@ def _round(loaded: Loaded) -> list[Finding]:
         "keys.kek": partial(files.key_encryption_key, settings, os.environ),
         "keys.cacerts": partial(files.plugged_root, settings, now),
         "store.database": partial(database.database, settings, os.environ, running=alive is not None),
+        "store.keys": partial(files.sealed_keys, settings, os.environ),
     }
     around: dict[str, Check] = {
         "clock": partial(machine.clock, settings, now),

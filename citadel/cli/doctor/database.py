@@ -18,11 +18,11 @@ _PATIENCE = 5.0  # seconds
 
 def database(settings: Settings, env: Mapping[str, str], *, running: bool) -> Iterator[Finding]:
     """The one that is configured. Raises what database_url raises: a password that cannot be read."""
-    url = urlsplit(database_url(settings, env).get_secret_value())
-    if url.scheme == "sqlite":
-        path = Path(url.path.removeprefix("/") if url.path.startswith("//") else url.path)
+    path = _sqlite_path(settings, env)
+    if path is not None:
         yield from _sqlite(path, settings.data_dir / "database-id", running)
     else:
+        url = urlsplit(database_url(settings, env).get_secret_value())
         folder = parse_qs(url.query).get("host", [""])[0]
         yield _postgresql(folder or url.hostname or "localhost", url.port or 5432)
 
@@ -63,6 +63,31 @@ def _whole(path: Path, running: bool) -> Finding:
     if result != ["ok"]:
         return fail("store.database", f"{path} is damaged: {'; '.join(result)}", "stop Citadel, and restore a backup")
     return ok("store.database", f"{path} is whole{' and in use' if running else ''}")
+
+
+def sealed_under(settings: Settings, env: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What private keys in an SQLite database are sealed under: (id of the key-encryption key, of what). Empty if it
+    cannot be looked at, which `database` tells."""
+    path = _sqlite_path(settings, env)
+    if path is None or not path.exists():
+        return []
+    place = f"file:{quote(str(path))}?mode=ro"
+    found: list[tuple[str, str]] = []
+    try:
+        with closing(sqlite3.connect(place, uri=True, timeout=_PATIENCE)) as connection:
+            for table, what in (("keys", "authorities"), ("audit_keys", "the audit log")):
+                rows = connection.execute(f"SELECT DISTINCT kek_id FROM {table}")  # noqa: S608  # one of the two above
+                found += [(str(row[0]), what) for row in rows]
+    except sqlite3.Error:  # in use, damaged, or older than these tables
+        return []
+    return found
+
+
+def _sqlite_path(settings: Settings, env: Mapping[str, str]) -> Path | None:
+    url = urlsplit(database_url(settings, env).get_secret_value())
+    if url.scheme != "sqlite":
+        return None
+    return Path(url.path.removeprefix("/") if url.path.startswith("//") else url.path)
 
 
 def _locked(path: Path, running: bool) -> Finding:

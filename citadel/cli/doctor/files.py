@@ -9,11 +9,13 @@ from datetime import datetime
 from pathlib import Path
 
 from citadel.ca.kek import credential_kek, file_kek
+from citadel.ca.kek_place import CredentialPlace, FilePlace, KekPlace
 from citadel.ca.model import AuthorityCertificate
 from citadel.ca.roots.cacerts import read_cacerts
+from citadel.cli.doctor.database import sealed_under
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, skip, warn
 from citadel.config import Settings, TransitKey, guarded_folders, secret_path
-from citadel.errors import BadFile
+from citadel.errors import BadFile, CitadelError
 from citadel.folders import user_name, weaknesses
 
 _LOW_DISK_BYTES = 200 << 20
@@ -49,6 +51,28 @@ def key_encryption_key(settings: Settings, env: Mapping[str, str]) -> Iterator[F
     else:
         file_kek(path)
     yield ok("keys.kek", f"{path} is well formed and private")
+
+
+def sealed_keys(settings: Settings, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether the key file belongs to the database. Of what cannot be read other checks tell."""
+    source = settings.keys.kek
+    if isinstance(source, TransitKey) or not (sealed := sealed_under(settings, env)):
+        return
+    place: KekPlace = FilePlace(secret_path(source, env))
+    if source.kind == "credential":
+        place = CredentialPlace(source.where, env.get("CREDENTIALS_DIRECTORY"))
+    try:
+        ring = place.load()
+    except CitadelError:
+        return
+    if strangers := [what for kek_id, what in sealed if not ring.holds(kek_id)]:
+        yield fail(
+            "store.keys",
+            f"{source} is not the key under which the keys of {' and '.join(strangers)} in the database are sealed",
+            "put back the key file that belongs to this database",
+        )
+    else:
+        yield ok("store.keys", f"{source} is the key under which the keys in the database are sealed")
 
 
 def plugged_root(settings: Settings, now: datetime) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -20,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from citadel.ca import files
 from citadel.ca.roots import cacerts
 from citadel.ca.roots.cacerts import Plugged, read_cacerts
+from citadel.cli.exits import Exit, exit_for
 from citadel.errors import BadFile, Unavailable
 from citadel.spiffe import TrustDomain
 from tests.support.cacerts import DAY, Ca, make_ca, make_crl, plug, private_pem, resigned_with_sha1
@@ -172,9 +174,10 @@ def test_an_empty_folder_is_told_all_that_is_missing_and_that_a_crl_is_not(tmp_p
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for name, says in (("nothing", "no such folder"), ("file", "not a folder")):
-        with pytest.raises(BadFile, match=says):
+    for name, says in (("nothing", "there is no such folder"), ("file", "it is not a folder")):
+        with pytest.raises(BadFile) as caught:
             load(tmp_path / name)
+        assert caught.value.message == f"{tmp_path / name}: {says}"
 
 
 def test_all_faults_come_at_once_each_with_its_file(tmp_path: Path) -> None:
@@ -376,8 +379,13 @@ def test_no_fault_shows_anything_of_a_key(tmp_path: Path) -> None:
 def test_a_key_that_others_may_touch_is_refused_with_the_mend(tmp_path: Path, mode: int) -> None:
     plug(tmp_path, CA)
     (tmp_path / "ca-key.pem").chmod(mode)
-    (fault,) = faults(tmp_path)["ca-key.pem"]
-    assert f"run: chmod 600 {tmp_path}/ca-key.pem" in fault
+    with pytest.raises(BadFile, match=f"run: chmod 600 {re.escape(str(tmp_path))}/ca-key.pem") as caught:
+        load(tmp_path)
+    assert exit_for(caught.value) is Exit.REFUSED
+    (tmp_path / "cert-chain.pem").write_bytes(b"nothing")
+    with pytest.raises(BadFile) as other:
+        load(tmp_path)
+    assert exit_for(other.value) is Exit.INVALID
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import sqlite3
@@ -15,6 +16,7 @@ import pytest
 from citadel import config
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.api.proto.spire.api.types import entry_pb2, spiffeid_pb2
+from citadel.ca.kek import file_kek
 from citadel.cli.doctor import machine
 from citadel.cli.doctor.findings import expiry
 from citadel.cli.doctor.running import unmatched
@@ -94,6 +96,17 @@ def test_what_others_may_touch_is_found_with_the_command_that_mends_it(
 def test_a_damaged_key_file_is_found(citadel: CommandLine, home: Path) -> None:
     (home / "keys/kek").write_text("short\n")
     assert "keys/kek" in failed(citadel, "keys.kek")["message"]
+
+
+def test_a_key_of_another_database_is_found(citadel: CommandLine, home: Path) -> None:
+    with closing(sqlite3.connect(home / "db/citadel.db")) as connection, connection:
+        connection.execute("CREATE TABLE keys (kek_id)")
+        connection.execute("CREATE TABLE audit_keys (kek_id)")
+        connection.execute("INSERT INTO keys VALUES (?)", [file_kek(home / "keys/kek").id])
+    (home / "db/citadel.db").chmod(0o600)
+    assert findings(citadel, "store.keys")[0]["result"] == "ok"
+    (home / "keys/kek").write_text(base64.b64encode(bytes(32)).decode())
+    assert "keys of authorities in the database are sealed" in failed(citadel, "store.keys")["message"]
 
 
 def test_a_missing_key_file_is_found(citadel: CommandLine, home: Path) -> None:

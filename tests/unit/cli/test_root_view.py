@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
-from citadel.cli.root_view import document, progress
+from citadel.cli.root_view import document, documents, pages, progress
 
 
 def test_the_line_says_what_is_waited_for_besides_certificates() -> None:
@@ -25,3 +27,16 @@ def test_the_line_says_what_is_waited_for_besides_certificates() -> None:
     del plan.gate.why[:]
     plan.gate.why.append("2 certificates in use chain to it")
     assert progress(document(plan)) == "retiring: 2 certificates in use chain to the old root"
+
+
+def test_of_several_rotations_it_is_told_how_they_follow_each_other_and_how_to_go_back_from_each() -> None:
+    old = pb.RotationPlan(id="one", phase="retiring", outgoing="a" * 40, incoming="b" * 40)
+    new = pb.RotationPlan(id="two", phase="distributing", outgoing="b" * 40, incoming="c" * 40)
+    over = pb.RotationPlan(id="zero", phase="done", outgoing="d" * 40, incoming="a" * 40)
+    first, second = documents([over, old, new])[1:]
+    assert first["back"] == "citadel root abandon, then citadel root rollback"
+    assert second["back"] == "citadel root abandon"
+    [head], *both = pages([first, second], datetime(2026, 1, 1, tzinfo=UTC))
+    assert head == "2 rotations are under way, oldest first; the root goes aaaaaaaa -> bbbbbbbb -> cccccccc"
+    assert [lines[0].split()[1] for lines in both] == ["one,", "two,"]
+    assert len(list(pages([second], datetime(2026, 1, 1, tzinfo=UTC)))) == 1
