@@ -365,6 +365,8 @@ def test_an_emptied_folder_opens_nothing_until_it_is_confirmed(shop: Shop) -> No
         assert shop.asks("other", b"/cart/7") == 403
         assert held["version"] in up.run("policy", "status").stdout
         up.run("policy", "confirm", held["version"], "--yes")
+        (record,) = [one for one in up.json("audit", "list") if one["action"] == "policy.confirm"]
+        assert (record["subject"], record["actor"]) == (held["version"], f"uid:{os.geteuid()}")
         assert shop.asks("other", b"/cart/7") == 200
     finally:
         shop.policies.write_text(shop.text)
