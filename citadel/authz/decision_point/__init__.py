@@ -9,7 +9,7 @@ policies ready to be asked; `point` decides; `ports` says what it needs of the w
 """
 
 from citadel.authz.decision_point.changes import NO_CHANGES, Changes
-from citadel.authz.decision_point.point import JWT_FILTER, MOST_WAITING, DecisionPoint
+from citadel.authz.decision_point.point import JWT_FILTER, MOST_WAITING, MOST_WAITING_EACH, DecisionPoint
 from citadel.authz.decision_point.ports import (
     DecisionMeter,
     DecisionObserver,
@@ -26,6 +26,7 @@ from citadel.authz.decision_point.standing import Standing
 __all__ = [
     "JWT_FILTER",
     "MOST_WAITING",
+    "MOST_WAITING_EACH",
     "NO_CHANGES",
     "Changes",
     "DecisionMeter",

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ JWT_FILTER = "envoy.filters.http.jwt_authn"
 """In whose dynamic metadata an Envoy leaves what it found in a token."""
 MOST_WAITING = 1_000
 """So many decisions may wait at once for somebody else: a provider, or an issuer's keys."""
+MOST_WAITING_EACH = 250
+"""So many of one caller's, lest the clients of one workload keep all others out."""
 _TELL_AGAIN = 60.0  # seconds
 _LOOK_AGAIN = 5.0
 _KEYS_AT_ONCE = 8
@@ -88,7 +91,7 @@ class DecisionPoint:
         self._observer = observer
         self._standing = Standing(policies())
         self._switched = asyncio.Event()
-        self._waiting = 0
+        self._waiting: Counter[str] = Counter()  # by caller
         self._told: dict[str, float] = {}
         self._boot = secrets.token_hex(6)
         self._numbers = itertools.count(1)
@@ -167,13 +170,16 @@ class DecisionPoint:
         applying = standing.for_workload(question.workload)
         if not applying.asks and applying.gate is None:
             return _strictest([_Made(decide(policies, question.workload, one), one) for one in readings])
-        if self._waiting >= MOST_WAITING:
-            return _Made(_deny(Reason.INTERNAL_ERROR, f"more than {MOST_WAITING} decisions wait for others"))
-        self._waiting += 1
+        caller = question.caller
+        if self._waiting[caller] >= MOST_WAITING_EACH or self._waiting.total() >= MOST_WAITING:
+            return _Made(_deny(Reason.INTERNAL_ERROR, f"too many decisions wait: {caller}'s, or all"))
+        self._waiting[caller] += 1
         try:
             return await self._asking(policies, applying, question, readings)
         finally:
-            self._waiting -= 1
+            self._waiting[caller] -= 1
+            if not self._waiting[caller]:
+                del self._waiting[caller]
 
     async def _asking(
         self, policies: PolicySet, applying: Applying, question: Question, readings: Sequence[Request]

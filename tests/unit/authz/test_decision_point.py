@@ -26,6 +26,7 @@ from citadel.authz.decision import Reason
 from citadel.authz.decision_point import (
     JWT_FILTER,
     MOST_WAITING,
+    MOST_WAITING_EACH,
     Changes,
     DecisionPoint,
     ProviderReply,
@@ -296,13 +297,19 @@ async def test_so_many_may_wait_and_no_more() -> None:
             return allows()
 
     point = deciding(compiled(custom("one")), providers=Slow())
-    tasks = [asyncio.create_task(ruled(point, get("/ask"))) for _ in range(MOST_WAITING + 1)]
-    await asyncio.sleep(0)
-    done = await tasks[-1]
-    assert (done.decision.reason, done.status) == (Reason.INTERNAL_ERROR, 503)
-    assert (await ruled(deciding(compiled(NO_X)), get())).decision.allowed
+
+    def ask(caller: str) -> asyncio.Task[Ruling]:
+        return asyncio.create_task(point.decide(Question("test", caller, SHOP, (get("/ask"),))))
+
+    waiting = [ask("greedy") for _ in range(MOST_WAITING_EACH)]
+    refused = [ask("greedy")]
+    waiting += [ask(f"other {n % 9}") for n in range(MOST_WAITING - MOST_WAITING_EACH)]
+    refused += [ask("one more")]
+    for done in await asyncio.gather(*refused):
+        assert (done.decision.reason, done.status) == (Reason.INTERNAL_ERROR, 503)
     Slow.gate.set()
-    assert all(one.decision.allowed for one in await asyncio.gather(*tasks[:-1]))
+    assert all(one.decision.allowed for one in await asyncio.gather(*waiting))
+    assert (await ask("one more")).decision.allowed
 
 
 async def test_a_defect_of_ours_is_a_denial() -> None:
