@@ -42,6 +42,9 @@ KeyOption = Annotated[
 CrossSignOption = Annotated[
     bool, typer.Option("--cross-sign", help="The root that signs now certifies the new one too.")
 ]
+FolderArgument = Annotated[
+    str | None, typer.Argument(help="With --to cacerts: the folder, if it is not the configured one.", metavar="DIR")
+]
 FollowOption = Annotated[
     float | None, typer.Option("--timeout", help="Follow for at most so long.", min=0, metavar="SECONDS")
 ]
@@ -70,15 +73,19 @@ _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, x
 
 @app.command(
     epilog=examples(
-        "citadel root rotate", "citadel root rotate --detach --reason 'yearly'", "citadel root rotate --to cacerts"
+        "citadel root rotate",
+        "citadel root rotate --detach --reason 'yearly'",
+        "citadel root rotate --to cacerts /etc/new-ca",
     )
 )
 def rotate(
+    folder: FolderArgument = None,
     reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Follow it to its end, or leave it to itself.")] = True,
     timeout: FollowOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
     to: ToOption = None,
+    cross_sign: CrossSignOption = False,
     force: HookOption = False,
     dry_run: DryRunOption = False,
     yes: HarmlessYesOption = False,  # noqa: ARG001  # see there
@@ -91,13 +98,25 @@ def rotate(
     Prepare, distribute, activate, reissue, remove.
 
     Each step is taken when those who are alive have acknowledged the one before. Ctrl-C stops nothing but the showing.
+    With --to cacerts DIR: to the CA in that folder, in Istio's layout; it is read once, and kept.
     """
+    files = root_brought.Files(cross_sign=cross_sign, folder=Path(folder) if folder else None, to=to or "")
     request = pb.PrepareRootRequest(
-        reason=reason, dry_run=dry_run, automatic=True, replace=replace, to=to or "", force=force
+        reason=reason,
+        dry_run=dry_run,
+        automatic=True,
+        replace=replace,
+        to=to or "",
+        force=force,
+        certificates=files.certificates(),
+        issuing_key=files.issuing_key(),
+        cross_sign=cross_sign,
     )
     with connect(config, socket) as client:
+        before = {one["id"] for one in plans(client, all_of_them=True)}
         step = client.call(client.rotation.PrepareRoot, request)
-        if dry_run:
+        began = {one["id"] for one in plans(client, all_of_them=True)} - before
+        if dry_run or not began:  # a folder with another CA under the root that signs: no root changes
             show_step(step, output)
             return
         _follow_newest(client, step, output, wait=wait, timeout=timeout)

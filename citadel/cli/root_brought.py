@@ -9,6 +9,7 @@ from pathlib import Path
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
 from citadel.ca.files import read_public, read_secret
+from citadel.ca.roots.cacerts import CERTIFICATE, CHAIN, KEY, ROOTS
 from citadel.cli.client import Client
 from citadel.cli.documents import Document, shown, time
 from citadel.cli.output import Format, show_one
@@ -25,24 +26,36 @@ class Files:
     cert: Path | None = None
     key: Path | None = None
     cross_sign: bool = False
+    folder: Path | None = None
+    to: str = ""
 
     def __post_init__(self) -> None:
-        ways = [self.csr_out is not None, self.cert_in is not None, self.cert is not None or self.key is not None]
+        named = self.cert is not None or self.key is not None
+        ways = [self.csr_out is not None, self.cert_in is not None, named, self.folder is not None]
         if sum(ways) > 1:
-            raise InvalidInput("--csr-out, --cert-in, and --cert with --key are three ways: take one")
+            raise InvalidInput("--csr-out, --cert-in, --cert with --key, and a folder are four ways: take one")
+        if self.folder is not None and self.to != "cacerts":
+            raise InvalidInput("a folder goes with --to cacerts")
         if (self.cert is None) != (self.key is None):
             raise InvalidInput("--cert and --key go together: the root, and its private key")
-        if self.cross_sign and self.cert_in is None and self.cert is None:
-            raise InvalidInput("--cross-sign needs a root that is brought: --cert-in, or --cert with --key")
+        if self.cross_sign and not any(ways[1:]):
+            raise InvalidInput("--cross-sign needs a root that is brought: --cert-in, --cert with --key, or a folder")
 
     def certificates(self) -> bytes:
         """What of them is public. Raises NotFound, PermissionDenied, BadFile."""
+        if self.folder is not None:
+            chain = read_public(self.folder / CHAIN) if (self.folder / CHAIN).exists() else b""
+            return b"\n".join([read_public(self.folder / CERTIFICATE), chain, read_public(self.folder / ROOTS)])
         file = self.cert_in or self.cert
         return read_public(file, what="file of certificates") if file is not None else b""
 
     def private_key(self) -> bytes:
         """Raises NotFound, PermissionDenied, BadFile; UnsafePermissions unless it is ours alone."""
         return read_secret(self.key, what="private key") if self.key is not None else b""
+
+    def issuing_key(self) -> bytes:
+        """Of a folder. Raises as private_key."""
+        return read_secret(self.folder / KEY, what="private key", links=True) if self.folder is not None else b""
 
 
 def request(client: Client, file: Path, *, reason: str, replace: bool, dry_run: bool, output: Format) -> None:
@@ -71,7 +84,7 @@ def request(client: Client, file: Path, *, reason: str, replace: bool, dry_run: 
 
 
 def document(one: pb.SigningRequest) -> Document:
-    return {"skid": one.skid, "created_at": time(one.created_at), "csr": one.pem.decode()}
+    return {"skid": one.skid, "created_at": time(one.created_at)}
 
 
 def line(one: Document, now: datetime) -> str:

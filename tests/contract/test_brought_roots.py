@@ -93,7 +93,7 @@ async def test_a_request_can_be_given_up_and_what_was_signed_for_it_is_refused(d
     second = await drive.brought.request(WISH, replace_it=True)
     assert first.skid != second.skid
     assert [one.skid for one in await drive.brought.requests()] == [second.skid]
-    with pytest.raises(InvalidInput, match="0 of the 2 certificates are for the key of the request"):
+    with pytest.raises(InvalidInput, match="0 of the 2 certificates are for the key that waits"):
         await drive.brought.accept(certified(first.pem, OFFLINE, drive.clock.now()), WISH, How())
     short = certified(second.pem, OFFLINE, drive.clock.now(), life=timedelta(hours=1))
     with pytest.raises(InvalidInput, match="too soon for leaves"):
@@ -127,6 +127,24 @@ async def test_a_root_that_is_handed_in_is_from_then_on_like_one_of_ours(drive: 
     drive.clock.advance(timedelta(days=4))
     assert await drive.authorities.renew_if_due(), "its key is here"
     assert "PRIVATE KEY" not in str(await drive.store.audit.read("one", 0, 1000))
+
+
+async def test_a_ca_that_was_made_elsewhere_is_taken_with_its_key_and_replaced_by_another(
+    drive: Drive,
+) -> None:
+    first, second = (make_ca(name, OFFLINE, path_length=0, ends=30 * DAY) for name in ("first", "second"))
+    await drive.brought.plug_in(first.pem + OFFLINE.pem, first.key_pem, WISH, How())
+    await to_its_end(drive)
+    assert drive.authorities.current().authority.certificate.subject == "CN=first"
+    with pytest.raises(InvalidInput, match="its key is that of the issuing authority"):
+        await drive.brought.plug_in(first.pem + OFFLINE.pem, first.key_pem, WISH, How())
+    with pytest.raises(InvalidInput, match="0 of the 2 certificates"):
+        await drive.brought.plug_in(first.pem + OFFLINE.pem, second.key_pem, WISH, How())
+    assert "signs; certificates of" in await drive.brought.plug_in(
+        second.pem + OFFLINE.pem, second.key_pem, WISH, How()
+    )
+    assert drive.authorities.current().authority.certificate.subject == "CN=second"
+    assert len(await drive.store.rotation.plans()) == 1
 
 
 async def test_the_root_that_signs_certifies_the_new_one_for_those_who_know_only_it(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.interop.test_rotation import SETTINGS
 from tests.support import desk
-from tests.support.cacerts import DAY, certified, make_ca
+from tests.support.cacerts import DAY, certified, make_ca, plug
 from tests.support.envoys import wait_for
 from tests.support.up import QUICK, Up, running
 
@@ -69,6 +69,9 @@ def to_an_offline_root(up: Up, folder: Path) -> None:
     up.run("root", "prepare", "--cert", cert, "--key", key)
     assert "BEGIN" not in up.log.read_text()
     up.run("root", "abandon")
+    plug(folder / "new-ca", make_ca("plugged", make_ca("plugged root"), path_length=0, ends=30 * DAY))
+    done = up.run("root", "rotate", "--to", "cacerts", folder / "new-ca", "--detach")
+    assert "is in the trust bundle" in done.stdout
 
 
 #: A root that is due at once: at a tenth of its life, and it is backdated by five minutes.

@@ -69,10 +69,12 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
             cross_sign=request.cross_sign,
             dry_run=request.dry_run,
         )
-        if len(request.certificates) > _LARGEST or len(request.key) > _LARGEST:
+        if max(map(len, (request.certificates, request.key, request.issuing_key))) > _LARGEST:
             raise InvalidInput(f"the files are larger than {_LARGEST} bytes")
         if request.key:
             done = await self._brought.hand_in(request.certificates, request.key, wish, how)
+        elif request.issuing_key:
+            done = await self._brought.plug_in(request.certificates, request.issuing_key, wish, how)
         else:
             done = await self._brought.accept(request.certificates, wish, how)
         return pb.RotationStep(sentence=done, dry_run=request.dry_run)

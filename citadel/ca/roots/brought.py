@@ -73,7 +73,7 @@ def signed(
     roots = [one for one in others if one.issuer == one.subject]
     if len(ours) != 1:
         raise InvalidInput(
-            f"{len(ours)} of the {len(found)} certificates are for the key of the request; expected one: "
+            f"{len(ours)} of the {len(found)} certificates are for the key that waits, or was brought; expected one: "
             "was another request signed?"
         )
     if not roots:
@@ -109,6 +109,7 @@ def _line_faults(
         yield f"{name_of(wanted)}: its subject key identifier is not {expected}, which the request asks for"
     if wanted.subject == line[-1].subject:
         yield f"{name_of(wanted)}: it has the name of its root"
+    yield from (f"{name_of(wanted)}: {fault}" for fault in _taken(wanted, known))
     yield from (f"{name_of(line[-1])}: {fault}" for fault in _signature_faults(line[-1]))
     root = skid_of(line[-1])
     yield from (f"{name_of(line[-1])}: {fault}" for fault in _taken(line[-1], known, but=root))

@@ -24,10 +24,11 @@ from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource
 from citadel.ca.ports import AuthorityStore
 from citadel.ca.profile import Parent, Purpose, Validity
 from citadel.ca.roots.brought import Signed, handed_in, signed
+from citadel.ca.roots.cacerts import private_key
 from citadel.ca.rotation import commands
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.rotations import Rotations
-from citadel.ca.rotation.step import Certified
+from citadel.ca.rotation.step import Certified, NewAuthority
 from citadel.ca.signers import SoftwareSigner
 from citadel.ca.signing import sign_certificate
 from citadel.clock import Clock
@@ -84,9 +85,9 @@ class BroughtRoots:
         self._issuing_key = issuing_key
 
     async def requests(self) -> list[Request]:
-        """Those that wait for their certificate."""
+        """Those that wait for their certificate, without their PEM: nobody's key is opened for a look."""
         waiting = [one for one in await self._store.authorities() if _waits(one)]
-        return [Request(one.skid, await self._pem(one.skid), one.created_at) for one in waiting]
+        return [Request(one.skid, b"", one.created_at) for one in waiting]
 
     async def request(self, wish: Wish, *, replace_it: bool = False, dry_run: bool = False) -> Request:
         """The request that waits already, unless `replace_it`; else one for a new key."""
@@ -118,6 +119,26 @@ class BroughtRoots:
         log.info("rotation", step=f"issuing CA {skid} waits for its certificate", actor=wish.actor, reason=wish.reason)
         return Request(skid, self._csr(private), now, f"a key was made: {skid} waits for its certificate")
 
+    async def plug_in(self, certificates: bytes, issuing_key: bytes, wish: Wish, how: How) -> str:
+        """An issuing CA with its key, and the root above it, whose key is elsewhere. As `accept`."""
+        known, private = await self._store.authorities(), private_key(issuing_key)
+        now = self._clock.now()
+        found = await asyncio.to_thread(signed, certificates, private.public_key(), known, self._trust_domain, now)
+        issuing = Authority(
+            skid=found.skid,
+            kind=AuthorityKind.ISSUING,
+            state=A.PREPARED,
+            trust_domain=self._trust_domain,
+            key_source=KeySource.SEALED,
+            certificates=(found.certificate,),
+            root_skid=found.root_skid,
+            created_at=now,
+            changed_at=now,
+            chain=found.chain,
+        )
+        under = NewAuthority(issuing, await self._keyring.seal(found.skid, private))
+        return await self._use(found, under, known, wish, how)
+
     async def accept(self, certificates: bytes, wish: Wish, how: How) -> str:
         """What the holder of the offline root signed. Under another root than the one that signs this begins a
         rotation; under that one its issuing CA is replaced."""
@@ -130,12 +151,17 @@ class BroughtRoots:
             )
         found = await self._signed(certificates, waiting, known)
         certified = Certified(found.skid, found.certificate, found.chain, found.root_skid)
+        return await self._use(found, certified, known, wish, how)
+
+    async def _use(
+        self, found: Signed, under: Certified | NewAuthority, known: Sequence[Authority], wish: Wish, how: How
+    ) -> str:
         root = next((one for one in known if one.skid == found.root_skid), None)
         if root is not None and root.state is A.ACTIVE:
             self._check_life(found)
             if how.dry_run:
                 return f"issuing CA {found.skid} would sign, under the root {root.skid}"
-            return await self._rotations.take_certificate(certified, wish)
+            return await self._rotations.take_issuing(under, wish)
         commands.may_prepare(await self._rotations.world(), replace=how.replace)
         self._check_life(found)
         if root is not None and root.state not in (A.PREPARED, A.ABANDONED):
@@ -156,9 +182,7 @@ class BroughtRoots:
             )
         passing("rotation.root_brought")
         await self._cross_sign(how, found.root_skid, wish)
-        return await self._rotations.begin(
-            found.root_skid, wish, certified=certified, auto=how.auto, replace=how.replace
-        )
+        return await self._rotations.begin(found.root_skid, wish, under, auto=how.auto, replace=how.replace)
 
     async def hand_in(self, certificates: bytes, key: bytes, wish: Wish, how: How) -> str:
         """A root with its key, which is sealed before anything else. From then on it is like one that we made."""

@@ -20,7 +20,7 @@ from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.ports import ClientRecord, RootMaker, RotationStore
 from citadel.ca.rotation.progress import PlanView, Progress, progress
-from citadel.ca.rotation.step import Certified, Step
+from citadel.ca.rotation.step import Certified, NewAuthority, Step
 from citadel.ca.rotation.world import World
 from citadel.clock import Clock
 from citadel.errors import Aborted, AlreadyExists, FailedPrecondition, NotFound, Unavailable
@@ -203,17 +203,20 @@ class Rotations:
         self,
         root: Skid,
         wish: Wish,
+        brought: Certified | NewAuthority | None = None,
         *,
-        certified: Certified | None = None,
         auto: bool = True,
         replace: bool = False,
     ) -> str:
         """Begin to distribute a root that was brought and written down; under it a CA of ours, made now, or one that
-        has its certificate now. Raises as prepare."""
+        has its certificate now, or was brought too. Raises as prepare."""
         found = (await self.world()).find(root)
         if found is None:
             raise NotFound(f"there is no root {root}", mend="see: citadel ca list")
-        under = None if certified else await self._maker.make_issuing(found)
+        certified = brought if isinstance(brought, Certified) else None
+        under = brought if isinstance(brought, NewAuthority) else None
+        if brought is None:
+            under = await self._maker.make_issuing(found)
         plan_id = self._new_id()
         return await self._command(
             lambda world: commands.prepare(
@@ -230,9 +233,12 @@ class Rotations:
             dry_run=False,
         )
 
-    async def take_certificate(self, certified: Certified, wish: Wish) -> str:
-        """The CA that waited for its certificate under the root in force signs. Raises FailedPrecondition."""
-        return await self._command(lambda world: issuing.take_certificate(world, certified, wish), dry_run=False)
+    async def take_issuing(self, brought: Certified | NewAuthority, wish: Wish) -> str:
+        """The CA that waited for its certificate under the root in force, or was brought, signs. Raises
+        FailedPrecondition."""
+        if isinstance(brought, NewAuthority):
+            return await self._command(lambda world: issuing.rotate(world, brought, wish), dry_run=False)
+        return await self._command(lambda world: issuing.take_certificate(world, brought, wish), dry_run=False)
 
     async def activate(self, wish: Wish, *, dry_run: bool = False) -> str:
         return await self._command(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+citadel/api/proto/citadel/v1/rotation.proto\x12\ncitadel.v1\"#\n\x14ListRotationsRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"\x9c\x01\n\x15ListRotationsResponse\x12\'\n\x05plans\x18\x01 \x03(\x0b\x32\x18.citadel.v1.RotationPlan\x12,\n\x08requests\x18\x02 \x03(\x0b\x32\x1a.citadel.v1.SigningRequest\x12,\n\x07planned\x18\x03 \x01(\x0b\x32\x1b.citadel.v1.PlannedRotation\"p\n\x0eSigningRequest\x12\x0c\n\x04skid\x18\x01 \x01(\t\x12\x0b\n\x03pem\x18\x02 \x01(\x0c\x12\x12\n\ncreated_at\x18\x03 \x01(\x03\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x10\n\x08sentence\x18\x06 \x01(\t\"I\n\x15RequestSigningRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0f\n\x07replace\x18\x03 \x01(\x08\"\x89\x01\n\x0fPlannedRotation\x12\x0c\n\x04root\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x03\x12\r\n\x05waits\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x05 \x01(\t\x12\x13\n\x0b\x61pproved_at\x18\x06 \x01(\x03\x12\x16\n\x0eneeds_approval\x18\x07 \x01(\x08\"\"\n\x12GetScheduleRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\"\xc6\x01\n\x08Schedule\x12\x0e\n\x06\x62\x65gins\x18\x01 \x01(\x03\x12\x0c\n\x04\x65nds\x18\x02 \x01(\x03\x12*\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x19.citadel.v1.ScheduleEntry\x12-\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1b.citadel.v1.ScheduleFinding\x12,\n\x07planned\x18\x05 \x01(\x0b\x32\x1b.citadel.v1.PlannedRotation\x12\x13\n\x0bquiet_hours\x18\x06 \x03(\t\"Y\n\rScheduleEntry\x12\n\n\x02\x61t\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x11\n\tauthority\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\"C\n\x0fScheduleFinding\x12\x10\n\x08severity\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12\x0c\n\x04mend\x18\x03 \x01(\t\"\xc9\x02\n\x0cRotationPlan\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x10\n\x08incoming\x18\x03 \x01(\t\x12\x10\n\x08outgoing\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x12\n\nstarted_at\x18\x07 \x01(\x03\x12\x10\n\x08phase_at\x18\x08 \x01(\x03\x12\x11\n\tautomatic\x18\t \x01(\x08\x12\x11\n\temergency\x18\n \x01(\x08\x12\x0c\n\x04\x61sks\x18\x0b \x01(\x08\x12\x13\n\x0brolled_back\x18\x0c \x01(\x08\x12&\n\x04gate\x18\r \x01(\x0b\x32\x18.citadel.v1.RotationGate\x12\x13\n\x0bleft_behind\x18\x0e \x03(\t\x12\x10\n\x08sequence\x18\x0f \x01(\x03\x12\x0f\n\x07planned\x18\x10 \x01(\x08\x12\x0c\n\x04held\x18\x11 \x03(\t\"\xe5\x01\n\x0cRotationGate\x12\x0c\n\x04open\x18\x01 \x01(\x08\x12\x10\n\x08\x65xpected\x18\x02 \x01(\x05\x12\x11\n\tconnected\x18\x03 \x01(\x05\x12\x14\n\x0c\x61\x63knowledged\x18\x04 \x01(\x05\x12\"\n\x06\x62\x65hind\x18\x05 \x03(\x0b\x32\x12.citadel.v1.Behind\x12#\n\x07\x65xcused\x18\x06 \x03(\x0b\x32\x12.citadel.v1.Behind\x12\x0f\n\x07\x61ssumed\x18\x07 \x01(\x05\x12\x13\n\x0bleaves_left\x18\x08 \x01(\x05\x12\x10\n\x08opens_at\x18\t \x01(\x03\x12\x0b\n\x03why\x18\n \x03(\t\"i\n\x06\x42\x65hind\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\r\n\x05since\x18\x04 \x01(\x03\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xab\x01\n\x12PrepareRootRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x11\n\tautomatic\x18\x03 \x01(\x08\x12\x0f\n\x07replace\x18\x04 \x01(\x08\x12\n\n\x02to\x18\x05 \x01(\t\x12\r\n\x05\x66orce\x18\x06 \x01(\x08\x12\x14\n\x0c\x63\x65rtificates\x18\x07 \x01(\x0c\x12\x0b\n\x03key\x18\x08 \x01(\x0c\x12\x12\n\ncross_sign\x18\t \x01(\x08\"O\n\x0fRotationCommand\x12\x0c\n\x04skid\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"R\n\x10TaintRootRequest\x12\x0c\n\x04skid\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0f\n\x07unasked\x18\x04 \x01(\x08\"1\n\x0cRotationStep\x12\x10\n\x08sentence\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x32\xbc\x07\n\x08Rotation\x12T\n\rListRotations\x12 .citadel.v1.ListRotationsRequest\x1a!.citadel.v1.ListRotationsResponse\x12G\n\x0bPrepareRoot\x12\x1e.citadel.v1.PrepareRootRequest\x1a\x18.citadel.v1.RotationStep\x12\x45\n\x0c\x41\x63tivateRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x43\n\nRemoveRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x43\n\tTaintRoot\x12\x1c.citadel.v1.TaintRootRequest\x1a\x18.citadel.v1.RotationStep\x12\x43\n\nRevokeRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x44\n\x0b\x41\x62\x61ndonRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x45\n\x0cRollbackRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x43\n\x0bGetSchedule\x12\x1e.citadel.v1.GetScheduleRequest\x1a\x14.citadel.v1.Schedule\x12H\n\x0f\x41pproveRotation\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12O\n\x0eRequestSigning\x12!.citadel.v1.RequestSigningRequest\x1a\x1a.citadel.v1.SigningRequest\x12\x46\n\rRotateIssuing\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x46\n\x0cTaintIssuing\x12\x1c.citadel.v1.TaintRootRequest\x1a\x18.citadel.v1.RotationStepb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+citadel/api/proto/citadel/v1/rotation.proto\x12\ncitadel.v1\"#\n\x14ListRotationsRequest\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x08\"\x9c\x01\n\x15ListRotationsResponse\x12\'\n\x05plans\x18\x01 \x03(\x0b\x32\x18.citadel.v1.RotationPlan\x12,\n\x08requests\x18\x02 \x03(\x0b\x32\x1a.citadel.v1.SigningRequest\x12,\n\x07planned\x18\x03 \x01(\x0b\x32\x1b.citadel.v1.PlannedRotation\"Q\n\x0eSigningRequest\x12\x0c\n\x04skid\x18\x01 \x01(\t\x12\x0b\n\x03pem\x18\x02 \x01(\x0c\x12\x12\n\ncreated_at\x18\x03 \x01(\x03\x12\x10\n\x08sentence\x18\x04 \x01(\t\"I\n\x15RequestSigningRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x0f\n\x07replace\x18\x03 \x01(\x08\"\x89\x01\n\x0fPlannedRotation\x12\x0c\n\x04root\x18\x01 \x01(\t\x12\n\n\x02\x61t\x18\x02 \x01(\x03\x12\r\n\x05waits\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\x12\x13\n\x0b\x61pproved_by\x18\x05 \x01(\t\x12\x13\n\x0b\x61pproved_at\x18\x06 \x01(\x03\x12\x16\n\x0eneeds_approval\x18\x07 \x01(\x08\"\"\n\x12GetScheduleRequest\x12\x0c\n\x04\x64\x61ys\x18\x01 \x01(\x05\"\xc6\x01\n\x08Schedule\x12\x0e\n\x06\x62\x65gins\x18\x01 \x01(\x03\x12\x0c\n\x04\x65nds\x18\x02 \x01(\x03\x12*\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x19.citadel.v1.ScheduleEntry\x12-\n\x08\x66indings\x18\x04 \x03(\x0b\x32\x1b.citadel.v1.ScheduleFinding\x12,\n\x07planned\x18\x05 \x01(\x0b\x32\x1b.citadel.v1.PlannedRotation\x12\x13\n\x0bquiet_hours\x18\x06 \x03(\t\"Y\n\rScheduleEntry\x12\n\n\x02\x61t\x18\x01 \x01(\x03\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\r\n\x05\x65vent\x18\x03 \x01(\t\x12\x11\n\tauthority\x18\x04 \x01(\t\x12\x0c\n\x04note\x18\x05 \x01(\t\"C\n\x0fScheduleFinding\x12\x10\n\x08severity\x18\x01 \x01(\t\x12\x10\n\x08sentence\x18\x02 \x01(\t\x12\x0c\n\x04mend\x18\x03 \x01(\t\"\xc9\x02\n\x0cRotationPlan\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05phase\x18\x02 \x01(\t\x12\x10\n\x08incoming\x18\x03 \x01(\t\x12\x10\n\x08outgoing\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x12\n\nstarted_at\x18\x07 \x01(\x03\x12\x10\n\x08phase_at\x18\x08 \x01(\x03\x12\x11\n\tautomatic\x18\t \x01(\x08\x12\x11\n\temergency\x18\n \x01(\x08\x12\x0c\n\x04\x61sks\x18\x0b \x01(\x08\x12\x13\n\x0brolled_back\x18\x0c \x01(\x08\x12&\n\x04gate\x18\r \x01(\x0b\x32\x18.citadel.v1.RotationGate\x12\x13\n\x0bleft_behind\x18\x0e \x03(\t\x12\x10\n\x08sequence\x18\x0f \x01(\x03\x12\x0f\n\x07planned\x18\x10 \x01(\x08\x12\x0c\n\x04held\x18\x11 \x03(\t\"\xe5\x01\n\x0cRotationGate\x12\x0c\n\x04open\x18\x01 \x01(\x08\x12\x10\n\x08\x65xpected\x18\x02 \x01(\x05\x12\x11\n\tconnected\x18\x03 \x01(\x05\x12\x14\n\x0c\x61\x63knowledged\x18\x04 \x01(\x05\x12\"\n\x06\x62\x65hind\x18\x05 \x03(\x0b\x32\x12.citadel.v1.Behind\x12#\n\x07\x65xcused\x18\x06 \x03(\x0b\x32\x12.citadel.v1.Behind\x12\x0f\n\x07\x61ssumed\x18\x07 \x01(\x05\x12\x13\n\x0bleaves_left\x18\x08 \x01(\x05\x12\x10\n\x08opens_at\x18\t \x01(\x03\x12\x0b\n\x03why\x18\n \x03(\t\"i\n\x06\x42\x65hind\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0e\n\x06\x63lient\x18\x02 \x01(\t\x12\x10\n\x08standing\x18\x03 \x01(\t\x12\r\n\x05since\x18\x04 \x01(\x03\x12\x10\n\x08sequence\x18\x05 \x01(\x03\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\"\xc0\x01\n\x12PrepareRootRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\x11\n\tautomatic\x18\x03 \x01(\x08\x12\x0f\n\x07replace\x18\x04 \x01(\x08\x12\n\n\x02to\x18\x05 \x01(\t\x12\r\n\x05\x66orce\x18\x06 \x01(\x08\x12\x14\n\x0c\x63\x65rtificates\x18\x07 \x01(\x0c\x12\x0b\n\x03key\x18\x08 \x01(\x0c\x12\x12\n\ncross_sign\x18\t \x01(\x08\x12\x13\n\x0bissuing_key\x18\n \x01(\x0c\"O\n\x0fRotationCommand\x12\x0c\n\x04skid\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\r\n\x05\x66orce\x18\x04 \x01(\x08\"R\n\x10TaintRootRequest\x12\x0c\n\x04skid\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x03 \x01(\x08\x12\x0f\n\x07unasked\x18\x04 \x01(\x08\"1\n\x0cRotationStep\x12\x10\n\x08sentence\x18\x01 \x01(\t\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x32\xbc\x07\n\x08Rotation\x12T\n\rListRotations\x12 .citadel.v1.ListRotationsRequest\x1a!.citadel.v1.ListRotationsResponse\x12G\n\x0bPrepareRoot\x12\x1e.citadel.v1.PrepareRootRequest\x1a\x18.citadel.v1.RotationStep\x12\x45\n\x0c\x41\x63tivateRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x43\n\nRemoveRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x43\n\tTaintRoot\x12\x1c.citadel.v1.TaintRootRequest\x1a\x18.citadel.v1.RotationStep\x12\x43\n\nRevokeRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x44\n\x0b\x41\x62\x61ndonRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x45\n\x0cRollbackRoot\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x43\n\x0bGetSchedule\x12\x1e.citadel.v1.GetScheduleRequest\x1a\x14.citadel.v1.Schedule\x12H\n\x0f\x41pproveRotation\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12O\n\x0eRequestSigning\x12!.citadel.v1.RequestSigningRequest\x1a\x1a.citadel.v1.SigningRequest\x12\x46\n\rRotateIssuing\x12\x1b.citadel.v1.RotationCommand\x1a\x18.citadel.v1.RotationStep\x12\x46\n\x0cTaintIssuing\x12\x1c.citadel.v1.TaintRootRequest\x1a\x18.citadel.v1.RotationStepb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,33 +36,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTROTATIONSRESPONSE']._serialized_start=97
   _globals['_LISTROTATIONSRESPONSE']._serialized_end=253
   _globals['_SIGNINGREQUEST']._serialized_start=255
-  _globals['_SIGNINGREQUEST']._serialized_end=367
-  _globals['_REQUESTSIGNINGREQUEST']._serialized_start=369
-  _globals['_REQUESTSIGNINGREQUEST']._serialized_end=442
-  _globals['_PLANNEDROTATION']._serialized_start=445
-  _globals['_PLANNEDROTATION']._serialized_end=582
-  _globals['_GETSCHEDULEREQUEST']._serialized_start=584
-  _globals['_GETSCHEDULEREQUEST']._serialized_end=618
-  _globals['_SCHEDULE']._serialized_start=621
-  _globals['_SCHEDULE']._serialized_end=819
-  _globals['_SCHEDULEENTRY']._serialized_start=821
-  _globals['_SCHEDULEENTRY']._serialized_end=910
-  _globals['_SCHEDULEFINDING']._serialized_start=912
-  _globals['_SCHEDULEFINDING']._serialized_end=979
-  _globals['_ROTATIONPLAN']._serialized_start=982
-  _globals['_ROTATIONPLAN']._serialized_end=1311
-  _globals['_ROTATIONGATE']._serialized_start=1314
-  _globals['_ROTATIONGATE']._serialized_end=1543
-  _globals['_BEHIND']._serialized_start=1545
-  _globals['_BEHIND']._serialized_end=1650
-  _globals['_PREPAREROOTREQUEST']._serialized_start=1653
-  _globals['_PREPAREROOTREQUEST']._serialized_end=1824
-  _globals['_ROTATIONCOMMAND']._serialized_start=1826
-  _globals['_ROTATIONCOMMAND']._serialized_end=1905
-  _globals['_TAINTROOTREQUEST']._serialized_start=1907
-  _globals['_TAINTROOTREQUEST']._serialized_end=1989
-  _globals['_ROTATIONSTEP']._serialized_start=1991
-  _globals['_ROTATIONSTEP']._serialized_end=2040
-  _globals['_ROTATION']._serialized_start=2043
-  _globals['_ROTATION']._serialized_end=2999
+  _globals['_SIGNINGREQUEST']._serialized_end=336
+  _globals['_REQUESTSIGNINGREQUEST']._serialized_start=338
+  _globals['_REQUESTSIGNINGREQUEST']._serialized_end=411
+  _globals['_PLANNEDROTATION']._serialized_start=414
+  _globals['_PLANNEDROTATION']._serialized_end=551
+  _globals['_GETSCHEDULEREQUEST']._serialized_start=553
+  _globals['_GETSCHEDULEREQUEST']._serialized_end=587
+  _globals['_SCHEDULE']._serialized_start=590
+  _globals['_SCHEDULE']._serialized_end=788
+  _globals['_SCHEDULEENTRY']._serialized_start=790
+  _globals['_SCHEDULEENTRY']._serialized_end=879
+  _globals['_SCHEDULEFINDING']._serialized_start=881
+  _globals['_SCHEDULEFINDING']._serialized_end=948
+  _globals['_ROTATIONPLAN']._serialized_start=951
+  _globals['_ROTATIONPLAN']._serialized_end=1280
+  _globals['_ROTATIONGATE']._serialized_start=1283
+  _globals['_ROTATIONGATE']._serialized_end=1512
+  _globals['_BEHIND']._serialized_start=1514
+  _globals['_BEHIND']._serialized_end=1619
+  _globals['_PREPAREROOTREQUEST']._serialized_start=1622
+  _globals['_PREPAREROOTREQUEST']._serialized_end=1814
+  _globals['_ROTATIONCOMMAND']._serialized_start=1816
+  _globals['_ROTATIONCOMMAND']._serialized_end=1895
+  _globals['_TAINTROOTREQUEST']._serialized_start=1897
+  _globals['_TAINTROOTREQUEST']._serialized_end=1979
+  _globals['_ROTATIONSTEP']._serialized_start=1981
+  _globals['_ROTATIONSTEP']._serialized_end=2030
+  _globals['_ROTATION']._serialized_start=2033
+  _globals['_ROTATION']._serialized_end=2989
 # @@protoc_insertion_point(module_scope)

@@ -77,15 +77,11 @@ class SigningRequest(_message.Message):
     SKID_FIELD_NUMBER: _builtins.int
     PEM_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
-    ACTOR_FIELD_NUMBER: _builtins.int
-    REASON_FIELD_NUMBER: _builtins.int
     SENTENCE_FIELD_NUMBER: _builtins.int
     skid: _builtins.str
     pem: _builtins.bytes
-    """PKCS #10, PEM."""
+    """PKCS #10, PEM; empty in ListRotations."""
     created_at: _builtins.int
-    actor: _builtins.str
-    reason: _builtins.str
     sentence: _builtins.str
     """What RequestSigning did, or would."""
     def __init__(
@@ -94,13 +90,11 @@ class SigningRequest(_message.Message):
         skid: _builtins.str = ...,
         pem: _builtins.bytes = ...,
         created_at: _builtins.int = ...,
-        actor: _builtins.str = ...,
-        reason: _builtins.str = ...,
         sentence: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "created_at", b"created_at", "pem", b"pem", "reason", b"reason", "sentence", b"sentence", "skid", b"skid"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "pem", b"pem", "sentence", b"sentence", "skid", b"skid"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -473,6 +467,7 @@ class PrepareRootRequest(_message.Message):
     CERTIFICATES_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     CROSS_SIGN_FIELD_NUMBER: _builtins.int
+    ISSUING_KEY_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     dry_run: _builtins.bool
     automatic: _builtins.bool
@@ -491,6 +486,8 @@ class PrepareRootRequest(_message.Message):
     """PEM: the private key of the root that is handed in. It is sealed, and kept nowhere else."""
     cross_sign: _builtins.bool
     """The root that signs now certifies the new one too, so that who knows only the old one verifies it."""
+    issuing_key: _builtins.bytes
+    """PEM: the private key of the issuing CA in `certificates`, if that was made elsewhere. It is sealed, too."""
     def __init__(
         self,
         *,
@@ -503,10 +500,11 @@ class PrepareRootRequest(_message.Message):
         certificates: _builtins.bytes = ...,
         key: _builtins.bytes = ...,
         cross_sign: _builtins.bool = ...,
+        issuing_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "certificates", b"certificates", "cross_sign", b"cross_sign", "dry_run", b"dry_run", "force", b"force", "key", b"key", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "certificates", b"certificates", "cross_sign", b"cross_sign", "dry_run", b"dry_run", "force", b"force", "issuing_key", b"issuing_key", "key", b"key", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
