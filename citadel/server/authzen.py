@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -15,14 +14,15 @@ from citadel.authz.decision_point import DecisionPoint
 from citadel.authz.doors.authzen import AuthzenDoor, AuthzenRules, EntityDirectory, NamedWorkload
 from citadel.authz.sources.entities import EntitySource
 from citadel.config.settings import AuthzenSettings
-from citadel.config.values import ListenAddress
 from citadel.errors import FailedPrecondition
 from citadel.server.mesh_view import MeshView
 from citadel.server.server import Server
 from citadel.telemetry.health import Severity
 from citadel.workload.listener import Listener
+from citadel.workload.tcp_relay import TcpLimits, TcpRelay
 
 _NO_ENTITIES = EntityDirectory()
+_LIMITS = TcpLimits(connections=512, per_address=128)
 
 
 class AuthzenPort:
@@ -43,8 +43,10 @@ class AuthzenPort:
         return {} if self._entities is None else {"entities": self._entities.run}
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Listen inside the context. Raises FailedPrecondition, PermissionDenied, UnsafePermissions, InvalidInput."""
+    async def open(self, private: Path) -> AsyncIterator[None]:
+        """Listen inside the context; `private` is a folder that only we may reach.
+
+        Raises FailedPrecondition, PermissionDenied, UnsafePermissions, InvalidInput."""
         told = self._server.settings.authorization.authzen
         searches = self._entities is not None
         app = application(AuthzenParts(self._door, self._callers, _url(told), searches, told.max_body))
@@ -59,8 +61,11 @@ class AuthzenPort:
                 assert told.tls_key is not None
                 anchors = self._anchors if told.client_ca is None else _FileAnchors(told.client_ca)
                 contexts = Contexts(TlsFiles(told.tls_cert, told.tls_key), anchors)
-                listener = stack.enter_context(_listening(told.address))
+                inner = private / "authzen.sock"  # before it, connections are bounded that have proven nothing yet
+                listener = stack.enter_context(Listener(inner, mode=0o600))
                 await stack.enter_async_context(serving(app, listener, contexts))
+                relay = TcpRelay(told.address.host, told.address.port, inner, _LIMITS)
+                await stack.enter_async_context(relay)
             yield
 
     def _anchors(self) -> Anchors:
@@ -107,22 +112,6 @@ class _FileAnchors:
             ) from None
         roots = tuple(one.public_bytes(Encoding.DER) for one in found)
         return (facts.st_ino, facts.st_size, facts.st_mtime_ns), Anchors(roots)
-
-
-def _listening(address: ListenAddress) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address.host, address.port))
-        listener.listen(1024)
-        listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise FailedPrecondition(
-            f"{address} cannot be listened on: {error.strerror}", mend="set authorization.authzen.address to a free one"
-        ) from None
-    return listener
 
 
 def _url(told: AuthzenSettings) -> str:

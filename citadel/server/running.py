@@ -116,7 +116,7 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             parts = HttpParts(server.health.look, server.exposition)
             await stack.enter_async_context(serving(parts, settings.http.address.host, settings.http.address.port))
         if authzen is not None:
-            await stack.enter_async_context(authzen.open())
+            await stack.enter_async_context(authzen.open(private))
         stack.push_async_callback(server.health.close)
         # The last: who reaches it finds all of us.
         await stack.enter_async_context(admin_socket(server, private, point, mesh))

@@ -36,6 +36,7 @@ class Ca:
         self.last = self._signed(subject, key.public_key(), extensions, life)
         folder.mkdir(exist_ok=True)
         (folder / "cert.pem").write_bytes(self.last.public_bytes(Encoding.PEM))
+        (folder / "key.pem").touch(mode=0o600)
         (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return folder / "cert.pem", folder / "key.pem"
 

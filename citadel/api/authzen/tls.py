@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 from cryptography import x509
 
-from citadel.errors import CitadelError, FailedPrecondition
+from citadel.errors import CitadelError, FailedPrecondition, UnsafePermissions
 
 _MOST_BYTES = 1 << 20
 log = structlog.get_logger("citadel.authzen")
@@ -31,9 +31,9 @@ class TlsFiles:
     key: Path
 
     def read(self) -> KeyPair:
-        """Raises FailedPrecondition."""
+        """Raises FailedPrecondition; of it, UnsafePermissions if everybody may read the key."""
         try:
-            return KeyPair(_bounded(self.certificate), _bounded(self.key))
+            return KeyPair(_bounded(self.certificate), _bounded(self.key, secret=True))
         except OSError as error:
             raise FailedPrecondition(
                 f"{error.filename} cannot be read: {error.strerror}",
@@ -138,6 +138,10 @@ def _as_file(content: bytes) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _bounded(path: Path) -> bytes:
+def _bounded(path: Path, *, secret: bool = False) -> bytes:
+    """Raises OSError, UnsafePermissions."""
     with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+        if secret and mode & 0o007:
+            raise UnsafePermissions(f"everybody may read {path} (mode {mode:04o})", mend=f"chmod 0600 {path}")
         return file.read(_MOST_BYTES)

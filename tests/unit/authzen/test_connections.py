@@ -24,7 +24,7 @@ from citadel.api.authzen import (
     connections,
     serving,
 )
-from citadel.errors import FailedPrecondition
+from citadel.errors import FailedPrecondition, UnsafePermissions
 from citadel.workload.listener import Listener
 from tests.support.certificates import Ca
 from tests.unit.authzen.world import World, question
@@ -177,3 +177,11 @@ def test_files_that_are_none_are_refused(port: TlsPort, broken: str) -> None:
     getattr(port.files, broken).unlink()
     with pytest.raises(FailedPrecondition, match="cannot be read"):
         Contexts(port.files, lambda: Anchors(()))
+
+
+def test_a_key_that_everybody_may_read_is_refused(port: TlsPort) -> None:
+    port.files.key.chmod(0o644)
+    with pytest.raises(UnsafePermissions, match=r"everybody may read .* \(mode 0644\)"):
+        Contexts(port.files, lambda: Anchors(()))
+    port.files.key.chmod(0o640)
+    Contexts(port.files, lambda: Anchors(()))
