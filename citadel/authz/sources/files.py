@@ -19,6 +19,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 TESTS = ("_test.yaml", "_test.yml")
 """Tables of decisions lie beside policies, and are none."""
 STDIN = "-"
+_PIECE = 1 << 20
 
 
 def load_paths(
@@ -50,13 +51,14 @@ def read_paths(paths: Iterable[str | Path], *, stdin: BinaryIO | None = None) ->
     texts: list[SourceText] = []
     mistakes: list[Mistake] = []
     seen: set[str] = set()
+    folders: dict[str, str] = {}
     total = 0
     for name, path, named in _files(paths, mistakes):
         try:
             if path is None:
                 content = _bounded(stdin, name) if stdin is not None else b""
             else:
-                real = os.path.realpath(path)
+                real = _real(path, folders)
                 if real in seen:
                     continue
                 seen.add(real)
@@ -74,6 +76,17 @@ def read_paths(paths: Iterable[str | Path], *, stdin: BinaryIO | None = None) ->
             break
         texts.append(SourceText(name, content))
     return texts, mistakes
+
+
+def _real(path: Path, folders: dict[str, str]) -> str:
+    """The path without symbolic links. `folders` are those that are known; of ten thousand files most share one."""
+    folder, name = os.path.split(path)
+    if not name or name == ".." or path.is_symlink():
+        return os.path.realpath(path)
+    real = folders.get(folder)
+    if real is None:
+        real = folders[folder] = os.path.realpath(folder)
+    return f"{real}/{name}"
 
 
 def files_of(path: Path) -> list[tuple[str, Path]]:
@@ -108,10 +121,10 @@ def _below(directory: Path, mistakes: list[Mistake]) -> Iterator[tuple[str, Path
             continue
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        prefix = str(directory / Path(folder).relative_to(root) / "_")[:-1]
         for name in sorted(files):
             if name.endswith(SUFFIXES) and not name.endswith(TESTS) and not name.startswith("."):
-                path = Path(folder) / name
-                yield str(directory / path.relative_to(root)), path
+                yield prefix + name, Path(folder, name)
 
 
 def _read(path: Path, name: str, *, named: bool) -> bytes:
@@ -125,7 +138,13 @@ def _read(path: Path, name: str, *, named: bool) -> bytes:
 
 
 def _bounded(file: BinaryIO, name: str) -> bytes:
-    content = file.read(MAX_FILE_BYTES + 1)
+    """All of it, by its size: a buffer for the largest file that there may be costs more than reading a small one."""
+    try:
+        content = file.read(min(os.fstat(file.fileno()).st_size, MAX_FILE_BYTES) + 1)
+    except (OSError, ValueError):  # a stream without a descriptor
+        content = b""
+    while len(content) <= MAX_FILE_BYTES and (more := file.read(min(_PIECE, MAX_FILE_BYTES + 1 - len(content)))):
+        content += more
     if len(content) > MAX_FILE_BYTES:
         raise BadFile([Mistake(name, "", f"it is larger than {MAX_FILE_BYTES // 2**20} MiB")])
     return content
