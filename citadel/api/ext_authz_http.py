@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -28,6 +29,8 @@ _MOST_HEAD = 64 * 1024  # bytes; an Envoy's has 60 KiB at most
 _HEAD_SECONDS = 10.0  # for the head of a request, from its first byte
 _PEER, _TARGET = "citadel.peer", "citadel.target"
 log = structlog.get_logger("citadel.authz")
+_quiet = logging.getLogger("citadel.authz.http")
+_quiet.setLevel(logging.ERROR)  # what anybody can send is answered; a line of log for each would be a flood
 
 
 class _Remembering(h11.Connection):
@@ -49,6 +52,7 @@ class _Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self.logger = _quiet
         self.conn = remembering = _Remembering(h11.SERVER, _MOST_HEAD)
         peer = transport.get_extra_info("peername")
         name = peer[1:].decode() if isinstance(peer, bytes) else ""
@@ -74,9 +78,6 @@ class _Connection(H11Protocol):
         if self._hang_up is not None:
             self._hang_up.cancel()
         super().connection_lost(exc)
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """The request that is asked about may well be one; it is not meant for us."""
 
     def _await_head(self) -> None:
         if self._hang_up is None:
