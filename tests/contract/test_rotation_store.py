@@ -17,10 +17,21 @@ from citadel.api.holdings import Holdings
 from citadel.audit import AuditEvent
 from citadel.backup.restoring import Place, accept_present
 from citadel.ca.authorities import Authorities, AuthorityPolicy
+from citadel.ca.certificates import describe, skid_of
 from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
-from citadel.ca.model import AuthorityKind, AuthorityState, IssuanceIntent, IssuanceOutcome, Outcome, Skid, TrustBundle
+from citadel.ca.model import (
+    Authority,
+    AuthorityKind,
+    AuthorityState,
+    IssuanceIntent,
+    IssuanceOutcome,
+    KeySource,
+    Outcome,
+    Skid,
+    TrustBundle,
+)
 from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import Phase, RootKind, RotationPolicy, Step, commands
 from citadel.ca.rotation.calendar import Lifetimes
@@ -31,12 +42,13 @@ from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.rotation.schedule import Schedule, Waits
 from citadel.ca.signers import SealedKeys
 from citadel.errors import Aborted, FailedPrecondition, InvalidInput
+from citadel.quiet_hours import QuietHours, QuietRange
 from citadel.spiffe import SpiffeId, TrustDomain
 from citadel.store import Store
 from citadel.store.high_water import HighWater, read_mark, write_mark
 from citadel.workload.upstream import AckKind, AckReport
 from tests.support import postgres
-from tests.support.cacerts import make_ca
+from tests.support.cacerts import DAY, make_ca
 from tests.support.clock import ManualClock
 
 TD = TrustDomain.parse("example.org")
@@ -391,3 +403,26 @@ async def test_a_planned_rotation_that_a_hook_holds_is_tried_again(sites: list[S
     assert found.waits is Waits.CHECK
     site.hook.answer = Verdict(True)
     assert "is in the trust bundle" in await site.planner.begin()
+
+
+async def test_a_plugged_in_root_begins_by_itself_outside_quiet_hours_and_past_the_hook(sites: list[Site]) -> None:
+    site = sites[0]
+    mine = make_ca("mine", begins=-9 * DAY, ends=9999 * DAY)
+    skid, now = skid_of(mine.certificate), site.clock.now()
+    certificates, (kind, state) = (describe(mine.certificate),), (AuthorityKind.ROOT, AuthorityState.PREPARED)
+    root = Authority(skid, kind, state, TD, KeySource.FILES, certificates, skid, now, now)
+    await site.store.authorities.add(root, None, event(now))
+    site.rotations._kind = RootKind.CACERTS
+    noon = QuietHours((QuietRange.parse("12:00-13:00"),))  # it is noon
+    site.rotations.policy = replace(POLICY, plugged_by_itself=True, quiet=noon)
+    assert await site.rotations.run_due() == []
+    site.clock.advance(timedelta(hours=1))
+    site.hook.answer = Verdict(False, "canary is red")
+    with pytest.raises(Held):
+        await site.rotations.run_due()
+    assert await site.rotations.run_due() == [], "it is not asked each second"
+    site.hook.answer = Verdict(True)
+    site.clock.advance(timedelta(seconds=61))
+    assert "is in the trust bundle" in (await site.rotations.run_due())[0]
+    [plan] = await site.store.rotation.plans()
+    assert (plan.incoming, plan.planned) == (skid, True)

@@ -317,7 +317,9 @@ class Rotations:
         world = await self.world()
         if plugged.unasked(world) is None or world.distributing() is not None:
             return []
-        return [await self.prepare(Wish(ACTOR, "another root was plugged in"), to=RootKind.CACERTS)]
+        if self.policy.quiet.until(world.now) is not None or self._checks.is_too_soon("", Checked.PREPARE):
+            return []
+        return [await self.prepare(Wish(ACTOR, "another root was plugged in"), to=RootKind.CACERTS, planned=True)]
 
     # --- steps
 
