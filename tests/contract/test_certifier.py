@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,13 +14,19 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from citadel.audit import AuditEvent
 from citadel.ca import keys
 from citadel.ca.certificates import parse
 from citadel.ca.issuer import IssuancePolicy, Issuer, IssueRequest
+from citadel.ca.kek import LocalKek
+from citadel.ca.keyring import Keyring
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Outcome
 from citadel.ca.ports import Certifier, SigningAuthority
+from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
+from citadel.ca.signers import SealedKeys
 from citadel.clock import SystemClock
 from citadel.errors import FailedPrecondition, InternalFault, Unavailable
+from citadel.store import Store
 from citadel.vault import LeafIssuer, LeafProfile, PkiMount, Session, VaultKeys, VaultLeafIssuer, VaultRoot
 from tests.support.issuance import TRUST_DOMAIN, WEB, CurrentAuthority, MemoryIssuanceLog, make_csr
 from tests.support.vault import Vault, running
@@ -114,6 +121,28 @@ async def test_an_issuer_that_is_a_root_or_another_roots_is_refused(world: World
     mount, _ = world.vault.new_leaf_issuer(world.root_mount, other, PROFILE)
     with pytest.raises(FailedPrecondition, match="does not chain to the root in force"):
         await world.loader(mount=mount).load(world.root, AuthorityState.PREPARED)
+
+
+async def test_another_issuing_ca_is_not_made_here_but_pinned(world: World, tmp_path: Path) -> None:
+    clock = SystemClock()
+    async with Store.open(f"sqlite:///{tmp_path}/db/citadel.db", writer="test") as store:
+        here = SealedKeys(Keyring(store.authorities, LocalKek(os.urandom(32))))
+        disk = DiskRoot(
+            store.authorities,
+            Keyring(store.authorities, LocalKek(os.urandom(32))),
+            clock,
+            TRUST_DOMAIN,
+            ttl=HOUR * 24 * 365,
+            issuing_ttl=HOUR * 48,
+        )
+        cas = IssuingCas(disk, here, keys.KeyType.EC_P256, clock, brought=world.loader())
+        makers = RootMakers(disk, cas, store.authorities, clock, TRUST_DOMAIN)
+        made = await makers.make_issuing(world.root)
+        assert made.authority.skid == world.issuing.skid
+        await store.authorities.add(made.authority, None, AuditEvent(clock.now(), "test", "ca.add", "x"))
+        with pytest.raises(FailedPrecondition, match="is known already") as caught:
+            await makers.make_issuing(world.root)
+        assert "pin it" in caught.value.sentence()
 
 
 async def test_what_the_role_does_not_allow_is_told_and_nothing_is_handed_out(world: World) -> None:

@@ -46,7 +46,19 @@ class RootMakers:
                 raise FailedPrecondition("a plugged-in root is not made here")
 
     async def make_issuing(self, root: Authority) -> NewAuthority:
-        return NewAuthority(*await self._issuing.make(root, A.PREPARED))
+        new = NewAuthority(*await self._issuing.make(root, A.PREPARED))
+        if self._issuing.brings_under(root):
+            await self._refuse_known(new.authority)
+        return new
+
+    async def _refuse_known(self, brought: Authority) -> None:
+        """Another one can only come from whoever brings it."""
+        for known in await self._store.authorities():
+            if known.skid == brought.skid:
+                raise FailedPrecondition(
+                    f"the pinned issuing CA in Vault, {known.skid}, is known already, and is {known.state}",
+                    mend="make another intermediate in Vault, pin it (signer.vault_issuer), and restart",
+                )
 
     async def _pinned(self) -> Authority:
         """The configured root in Vault, written down as PREPARED. One that a rotation gave up before it signed anything
