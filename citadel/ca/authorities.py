@@ -11,6 +11,7 @@ import structlog
 
 from citadel.ca import keys
 from citadel.ca.adoption import Adoption
+from citadel.ca.crl import crl_warnings, parse_crls
 from citadel.ca.in_force import InForce
 from citadel.ca.keyring import Keyring
 from citadel.ca.lifetimes import Renewal, check_lifetimes, endings
@@ -151,6 +152,10 @@ class Authorities:
         async with self._turn:
             await self._load()
 
+    async def forget_removed(self, before: datetime) -> int:
+        """Forget issuing CAs that were removed before then, and of which no issuance is on record; how many."""
+        return await self._records.forget(before)
+
     async def bundle(self) -> TrustBundle:
         """Our own trust bundle. Raises Unavailable if there is none yet."""
         bundle = await self._store.bundle(self._records.trust_domain)
@@ -164,11 +169,20 @@ class Authorities:
     def waiting(self) -> list[str]:
         """What the operator should know: what waits, what is wrong with the plugged-in files, what ends soon."""
         faults = [self.plugged_fault] if self.plugged_fault else []
-        if self._book is None or (self._plugged is not None and not faults):  # then the files' warnings say it
+        faults += [one for one in self._served_crls() if one not in self._warnings]
+        if self._book is None or (self._plugged is not None and not self.plugged_fault):
+            # then the files' warnings say it
             return [*faults, *self._warnings]
         root, signer = self._book.active(AuthorityKind.ROOT), self._book.signer
         ends = endings(root, signer, issuing_ttl=self._policy.issuing_ttl, now=self._clock.now())
         return [*faults, *self._warnings, *ends]
+
+    def _served_crls(self) -> list[str]:
+        """Warnings about the CRLs that clients have, whatever became of the files that they came in."""
+        bundle = self._book.bundle if self._book else None
+        if bundle is None or not bundle.crls:
+            return []
+        return list(crl_warnings(parse_crls(b"".join(bundle.crls)), self._clock.now()))
 
     # --- steps; each is called with the turn
 

@@ -74,12 +74,18 @@ def uncovered(
 
 
 def crl_warnings(crls: Sequence[x509.CertificateRevocationList], now: datetime) -> Iterator[str]:
+    """Of those that end soon, or have ended, and are served all the same (docs/adr/0005)."""
     for crl in crls:
         end = crl.next_update_utc
-        if end is not None and end - now < min(_SOON, (end - crl.last_update_utc) / 4):
+        if end is None or end - now >= min(_SOON, (end - crl.last_update_utc) / 4):
+            continue
+        name = crl.issuer.rfc4514_string()
+        if end >= now:
+            yield f"the CRL of {name} expires at {end.isoformat()}; from then on Envoys refuse everybody"
+        else:
             yield (
-                f"the CRL of {crl.issuer.rfc4514_string()} expires at {end.isoformat()}; "
-                "from then on Envoys refuse everybody"
+                f"the CRL of {name} expired at {end.isoformat()}, and Envoys refuse everybody: put a new ca-crl.pem "
+                "there, or take it away, and nobody asks for revocations any more"
             )
 
 

@@ -209,6 +209,12 @@ class AuthorityStore(Protocol):
         becomes RETIRING in the same transaction. Raises NotFound; Aborted if it is not in `expected`, if there would be
         two active ones of a kind, or if `retire` is not active any more."""
 
+    async def needed_no_more(self, before: datetime) -> list[Skid]:
+        """Issuing CAs that were removed or abandoned before then, and of which the issuance log has no record."""
+
+    async def forget(self, skid: Skid, audit: AuditEvent) -> None:
+        """Delete one of these, with its certificates and its key. Raises NotFound if it is none of them (any more)."""
+
     async def sealed_key(self, skid: Skid) -> SealedKey:
         """Raises NotFound."""
 

@@ -131,6 +131,13 @@ class Records:
             detail: dict[str, JsonScalar] = {"sequence": bundle.sequence, "roots": len(bundle.roots)}
             await self._store.put_bundle(bundle, self._event("bundle.put", self.trust_domain.name, detail))
 
+    async def forget(self, before: datetime) -> int:
+        """See AuthorityStore.needed_no_more; how many."""
+        old = await self._store.needed_no_more(before)
+        for skid in old:
+            await self._store.forget(skid, self._event("ca.forget", skid.hex, {}))
+        return len(old)
+
     async def live_leaves(self, at: datetime) -> dict[Skid, int]:
         return await self._store.live_leaves(at)
 

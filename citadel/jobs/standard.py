@@ -38,6 +38,11 @@ class ForgetsClients(Protocol):
         """Delete what clients last said before; how many."""
 
 
+class ForgetsAuthorities(Protocol):
+    async def forget_removed(self, before: datetime) -> int:
+        """Forget issuing CAs that were removed before then, and of which no issuance is on record; how many."""
+
+
 class SignsCheckpoints(Protocol):
     async def checkpoint(self) -> object | None:
         """What was signed, if there was anything new."""
@@ -104,6 +109,7 @@ def prune(
     issuance: PrunesIssuances,
     clients: ForgetsClients,
     audit: PrunesAudit,
+    authorities: ForgetsAuthorities,
     clock: Clock,
     retention: Callable[[], Retention],
     every: timedelta,
@@ -118,7 +124,13 @@ def prune(
             total += deleted
         forgotten = await clients.forget(now - keep.clients)
         records = await audit.prune(now - keep.audit, keep.batch)
-        counts = ((total, "issuance records"), (forgotten, "clients' records"), (records, "audit records"))
+        removed = await authorities.forget_removed(now - keep.issuance)
+        counts = (
+            (total, "issuance records"),
+            (forgotten, "clients' records"),
+            (records, "audit records"),
+            (removed, "removed issuing CAs"),
+        )
         return ", ".join(_deleted(count, what) for count, what in counts if count)
 
     return Job("prune", Every(every), run, timeout=_PRUNE_TIMEOUT, cluster=True)

@@ -68,6 +68,7 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
                 meter=metrics,
             )
         )
+        await stack.enter_async_context(store.alone())
         server = Server(settings, store, keks, clock, metrics, vault)
         await server.start()
         stack.push_async_callback(server.high_water.last)

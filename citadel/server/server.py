@@ -169,7 +169,13 @@ class Server:
             ),
             standard_jobs.expire_entries(self.registry, every.expire_entries),
             standard_jobs.prune(
-                self.store.issuance, self.store.clients, self.notary, self.clock, self.retention, every.prune
+                self.store.issuance,
+                self.store.clients,
+                self.notary,
+                self.authorities,
+                self.clock,
+                self.retention,
+                every.prune,
             ),
             standard_jobs.audit_checkpoint(self.notary, every.audit_checkpoint),
         ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 
 from citadel.audit import AuditEvent
 from citadel.ca.certificates import read_certificate, split_der
@@ -103,6 +103,19 @@ class SqlAuthorityStore:
                 if row:
                     await self._refuse_second(transaction, AuthorityKind(row.kind))
             await self.move(transaction, skid, expected, to, audit.at, note)
+
+    async def needed_no_more(self, before: datetime) -> list[Skid]:
+        async with self._ledger.reading() as transaction:
+            rows = await transaction.all(select(_A.c.skid).where(_is_needed_no_more(before)).order_by(_A.c.created_at))
+        return [Skid(row.skid) for row in rows]
+
+    async def forget(self, skid: Skid, audit: AuditEvent) -> None:
+        async with self._ledger.writing(audit, topics=[Topic.AUTHORITIES]) as transaction:
+            gone = _is_needed_no_more(audit.at) & (_A.c.skid == skid.hex)
+            if await transaction.first(select(_A.c.skid).where(gone)) is None:
+                raise NotFound(f"{skid} is no issuing CA that nobody needs")
+            for table in (_K, _C, _A):
+                await transaction.connection.execute(delete(table).where(table.c.skid == skid.hex))
 
     async def sealed_key(self, skid: Skid) -> SealedKey:
         async with self._ledger.reading() as transaction:
@@ -305,4 +318,14 @@ def bundle_of(row: Any) -> TrustBundle:
         refresh_hint=row.refresh_hint,
         crls=tuple(part + end for part in bytes(row.crls).split(end)[:-1]),
         tainted=frozenset(row.tainted.split()),
+    )
+
+
+def _is_needed_no_more(before: datetime) -> Any:
+    over = (str(AuthorityState.REMOVED), str(AuthorityState.ABANDONED))
+    return (
+        (_A.c.kind == str(AuthorityKind.ISSUING))
+        & _A.c.state.in_(over)
+        & (_A.c.changed_at < to_micros(before))
+        & ~exists().where(_I.c.authority == _A.c.skid)
     )

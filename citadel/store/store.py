@@ -29,6 +29,7 @@ from citadel.store.ports import StoreMeter
 from citadel.store.recognised import remember, remembered
 from citadel.store.records import SqlClientStore, SqlJobStore
 from citadel.store.rotation import SqlRotationStore
+from citadel.store.sole import alone
 from citadel.store.sqlite_file import DirectoryLock
 from citadel.store.tables import MetaRow
 
@@ -36,7 +37,9 @@ from citadel.store.tables import MetaRow
 class Store:
     """An open database. Made by `open`."""
 
-    def __init__(self, engine: AsyncEngine, ledger: Ledger, changes: LocalChanges, *, kind: str, where: str) -> None:
+    def __init__(
+        self, engine: AsyncEngine, ledger: Ledger, changes: LocalChanges, *, kind: str, where: str, dsn: str
+    ) -> None:
         self.kind = kind
         self.where = where
         self.changes = changes
@@ -51,6 +54,7 @@ class Store:
         self.audit = SqlAuditLog(ledger)
         self.policies = SqlPolicyStore(ledger)
         self._engine = engine
+        self._dsn = dsn
         self._ledger = ledger
 
     @classmethod
@@ -92,7 +96,7 @@ class Store:
             guard = sqlite_file.SameFile(Path(parsed.database or "")).check if kind == "sqlite" else _unguarded
             ledger = Ledger(engine, changes, writer=writer, where=where, timeout=seconds, meter=meter, guard=guard)
             await ledger.open()
-            store = cls(engine, ledger, changes, kind=kind, where=where)
+            store = cls(engine, ledger, changes, kind=kind, where=where, dsn=engines.dsn(parsed))
             if kind == "postgresql":
                 listener = asyncio.create_task(listen(engines.dsn(parsed), changes), name="database announcements")
             store.issuance.start()
@@ -108,6 +112,15 @@ class Store:
             await engine.dispose()
             if lock is not None:
                 lock.release()
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Inside, no other server has this one's `writer`. Raises FailedPrecondition if one has it, Unavailable."""
+        if self.kind != "postgresql":  # one process holds the directory
+            yield
+            return
+        async with alone(self._dsn, self._ledger.writer, self.where):
+            yield
 
     async def pin_trust_domain(self, trust_domain: TrustDomain) -> None:
         """Write down whose database this is. Raises FailedPrecondition if it is another trust domain's."""

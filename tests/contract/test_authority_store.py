@@ -179,3 +179,25 @@ async def test_leaves_are_counted_while_they_live_and_were_not_known_to_fail(sto
     last = IssuanceIntent(99, web, "e", Skid("bb"), NOW, end, (), "ff", "uid:0", NOW)
     await store.issuance.intend(last, event())  # outcomes are written with it, or before
     assert await store.authorities.live_leaves(NOW) == {Skid("aa"): 3}
+
+
+async def test_an_issuing_ca_is_forgotten_when_it_is_removed_for_long_and_no_issuance_of_it_is_on_record(
+    store: Store,
+) -> None:
+    root, gone, used, young = (authority(ca, A.REMOVED) for ca in (ROOT, CA, make_ca("u", ROOT), make_ca("y", ROOT)))
+    young = replace(young, created_at=NOW + timedelta(days=2), changed_at=NOW + timedelta(days=2))
+    present = replace(authority(make_ca("p", ROOT)), state=A.RETIRING)
+    for one in (root, gone, used, young, present):
+        await store.authorities.add(one, key_of(one), event())
+    issued = SpiffeId.parse("spiffe://example.org/a")
+    intent = IssuanceIntent(1, issued, "e", used.skid, NOW, NOW + timedelta(hours=1), (), "k", "r", NOW)
+    await store.issuance.intend(intent, event())
+    assert await store.authorities.needed_no_more(NOW + timedelta(days=1)) == [gone.skid]
+    later = replace(event("ca.forget"), at=NOW + timedelta(days=1))
+    await store.authorities.forget(gone.skid, later)
+    for kept in (gone, used, young, present, root):
+        with pytest.raises(NotFound):
+            await store.authorities.forget(kept.skid, later)
+    assert set(await all_of(store)) == {root.skid, used.skid, young.skid, present.skid}
+    with pytest.raises(NotFound):
+        await store.authorities.sealed_key(gone.skid)

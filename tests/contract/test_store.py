@@ -6,6 +6,7 @@ import asyncio
 import random
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 
 from citadel.ca.model import TrustBundle
@@ -13,8 +14,9 @@ from citadel.changes import Topic
 from citadel.errors import Aborted, CitadelError, FailedPrecondition, InvalidInput
 from citadel.registry.ports import Edit
 from citadel.spiffe import TrustDomain
-from citadel.store import Store
+from citadel.store import Store, sole
 from tests.support.issuance import Chain, make_chain
+from tests.support.postgres import new_database
 from tests.support.registry import entry
 from tests.support.store import chain_is_whole, event
 
@@ -49,6 +51,40 @@ async def test_one_server_hears_what_another_one_changed(postgres_url: str, url:
         await asyncio.wait_for(anext(news), 10)  # announced once when the listener is connected
         await one.authorities.put_bundle(TrustBundle(TD, (b"\x30\x00",), 1, 300), event())
         assert await asyncio.wait_for(anext(news), 10) is Topic.BUNDLES
+
+
+@pytest.mark.postgres
+async def test_a_second_server_of_the_same_name_is_refused_until_the_first_has_ended(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sole, "_ATTEMPTS", 1)
+    url = await new_database(postgres_url)
+    async with Store.open(url, writer="one") as one, Store.open(url, writer="two") as two:
+        async with one.alone(), two.alone(), Store.open(url, writer="one") as again:
+            with pytest.raises(FailedPrecondition, match=r"another server runs as audit.writer = 'one'"):
+                async with again.alone():
+                    pass
+        monkeypatch.setattr(sole, "_ATTEMPTS", 20)  # the database may take a moment to notice that it ended
+        async with one.alone():
+            pass
+
+
+@pytest.mark.postgres
+async def test_a_server_that_lost_its_connection_takes_its_name_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = await new_database(postgres_url)
+    locks = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND classid = 3095 AND granted"
+    async with Store.open(url, writer="one") as store, store.alone():
+        connection = await asyncpg.connect(url)
+        try:
+            old = await connection.fetchval(locks)
+            await connection.execute("SELECT pg_terminate_backend($1)", old)
+            async with asyncio.timeout(20):
+                while await connection.fetchval(locks) in (old, None):
+                    await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
 
 
 async def test_a_bundle_grows_by_one_and_is_never_empty(store: Store, chain: Chain) -> None:

@@ -370,6 +370,27 @@ async def test_crls_of_a_root_on_its_way_are_served_before_its_first_leaf(
     assert len((await one.bundle()).crls) == 4
 
 
+async def test_a_crl_that_expired_stays_served_and_is_told_of_until_it_is_renewed_or_taken_away(
+    store: Store, kek: LocalKek, clock: Hands, tmp_path: Path
+) -> None:
+    ca = make_ca("ca", make_ca("root"))
+    plug(tmp_path / "c", ca, crls=[make_crl(ca, ends=9 * DAY), make_crl(ca.root)])
+    one = authorities(store.authorities, kek, clock, plugged=tmp_path / "c")
+    await one.ensure()
+    assert not any("the CRL of" in text for text in one.waiting())
+    clock.time += 7 * DAY
+    await one.reload_plugged()
+    assert sum("from then on Envoys refuse everybody" in text for text in one.waiting()) == 1
+    clock.time += 3 * DAY
+    await one.reload_plugged()
+    assert len((await one.bundle()).crls) == 2, "nobody decided that what was revoked is welcome again"
+    assert any("and Envoys refuse everybody: put a new ca-crl.pem there, or take it away" in t for t in one.waiting())
+    plug(tmp_path / "c", ca)
+    await one.reload_plugged()
+    assert (await one.bundle()).crls == ()
+    assert not any("the CRL of" in text for text in one.waiting())
+
+
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(1, 8))
 async def test_a_crash_while_a_root_takes_over_from_its_ca_is_carried_on_from(

@@ -21,6 +21,8 @@ class Server:
         self.reloads = 0
         self.batches: list[tuple[datetime, int]] = []
         self.forgot_before: datetime | None = None
+        self.removed_before: datetime | None = None
+        self.removed = 0
 
     async def renew_if_due(self) -> bool:
         return self.due
@@ -40,6 +42,10 @@ class Server:
     async def forget(self, before: datetime) -> int:
         self.forgot_before = before
         return self.silent
+
+    async def forget_removed(self, before: datetime) -> int:
+        self.removed_before = before
+        return self.removed
 
 
 @pytest.mark.parametrize(("due", "said"), [(True, "the issuing CA was renewed"), (False, "")])
@@ -64,11 +70,14 @@ async def test_plugged_in_files_are_looked_at_on_each_server_and_the_rest_is_don
 async def test_pruning_goes_on_in_batches_until_nothing_is_old_and_keeps_what_the_newest_settings_say() -> None:
     server, audit, clock = Server(old=2500, silent=2), Server(old=7), ManualClock()
     kept = [Retention(timedelta(days=1), timedelta(days=2), timedelta(days=3), batch=1000)]
-    job = prune(server, server, audit, clock, lambda: kept[-1], MINUTE)
+    job = prune(server, server, audit, server, clock, lambda: kept[-1], MINUTE)
     assert await job.run() == "2500 issuance records deleted, 2 clients' records deleted, 7 audit records deleted"
     assert audit.batches == [(clock.now() - timedelta(days=3), 1000)]
     assert server.batches == [(clock.now() - timedelta(days=1), 1000)] * 4
     assert server.forgot_before == clock.now() - timedelta(days=2)
+    assert server.removed_before == clock.now() - timedelta(days=1)
+    server.removed = 1
+    assert await job.run() == "2 clients' records deleted, 1 removed issuing CAs deleted"
     kept.append(Retention(timedelta(days=9), timedelta(days=9), timedelta(days=9)))
     await job.run()
     assert server.batches[-1][0] == clock.now() - timedelta(days=9)
