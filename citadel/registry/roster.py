@@ -204,4 +204,5 @@ class NodeReader:
             return NodeNews(tuple(entries.values()), whole=True)
         if not touched:
             return None
-        return NodeNews(tuple(entries[i] for i in touched & entries.keys()), frozenset(touched - entries.keys()))
+        present = [i for i in touched if i in entries]  # touched & entries.keys() looks at every entry there is
+        return NodeNews(tuple(entries[i] for i in present), frozenset(touched.difference(present)))

@@ -158,11 +158,13 @@ class Identities:
             if old != entry:
                 self.entries[entry.id] = entry
                 touched.add(entry.id)
-        for entry_id in gone & self.entries.keys():
-            before[entry_id] = self.entries.pop(entry_id)
-            touched.add(entry_id)
-        for entry_id in touched & self._held.keys():
-            self._entry_changed(self._held[entry_id])
+        for entry_id in gone:
+            if (present := self.entries.pop(entry_id, None)) is not None:
+                before[entry_id] = present
+                touched.add(entry_id)
+        for entry_id in touched:
+            if (held := self._held.get(entry_id)) is not None:
+                self._entry_changed(held)
         if touched:
             for listener in self._listeners:
                 listener.entries_changed(before, touched)
