@@ -28,8 +28,9 @@ from citadel.vault.policy import (
 )
 from citadel.vault.role import LeafProfile, RoleDifference, role_differences
 from citadel.vault.root import VaultRoot
-from citadel.vault.session import ServerState, Session, SessionStatus, VaultMeter
+from citadel.vault.session import Session
 from citadel.vault.setup import LeafTarget, Setup, Step, Target
+from citadel.vault.standing import ServerState, SessionStatus, VaultMeter
 from citadel.vault.transit import TransitKek
 from citadel.vault.transit_signer import TransitKeys
 

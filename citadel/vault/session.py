@@ -7,9 +7,8 @@ import random
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import stamina
 import structlog
@@ -26,6 +25,7 @@ from citadel.errors import (
 )
 from citadel.vault.access import AppRoleSignIn, GivenToken, TokenSignIn, VaultAccess
 from citadel.vault.failures import LATER, TryAgain, garbage, shown
+from citadel.vault.standing import Held, NoMeter, ServerState, SessionStatus, VaultMeter
 from citadel.vault.transport import Reply, Transport
 from citadel.vault.wrapping import Wrapping
 
@@ -36,69 +36,6 @@ _PAUSE = 2.0  # seconds: after a call that no address answered, the next ones do
 _HEALTH = "sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200"
 _IDLE = 300.0  # seconds: how often a token without an end is looked at
 log = structlog.get_logger("citadel.vault")
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The token that we hold. `ttl` in seconds from `ticks` on; 0: it never ends."""
-
-    token: str = field(repr=False)
-    ttl: float
-    renewable: bool
-    ticks: float
-    since: datetime
-    name: str
-    policies: tuple[str, ...]
-    full: float  # what its TTL was at login
-
-    @property
-    def until(self) -> datetime | None:
-        return self.since + timedelta(seconds=self.ttl) if self.ttl else None
-
-
-@dataclass(frozen=True, slots=True)
-class ServerState:
-    """`sys/health`, which needs no token."""
-
-    version: str
-    cluster: str
-    initialised: bool
-    sealed: bool
-    standby: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SessionStatus:
-    """How it stands, without a secret. `fault` is empty while Vault does what we ask; else it is so since `since`.
-    `last_fault` was the last one, and ended, or was seen last, at `last_fault_at`. `server`: as Vault says of itself,
-    when it was asked last."""
-
-    address: str
-    signed_in_as: str
-    policies: tuple[str, ...]
-    until: datetime | None
-    renewed_at: datetime | None
-    fault: str
-    since: datetime | None
-    last_fault: str = ""
-    last_fault_at: datetime | None = None
-    server: ServerState | None = None
-
-
-class VaultMeter(Protocol):
-    """Shows how it stands. Implementation: telemetry.metrics. Never blocks, never raises."""
-
-    def vault(self, *, up: bool, sealed: bool, standby: bool, token_ends: datetime | None) -> None:
-        """How Vault stands, and when our token ends (None: never, or there is none)."""
-
-    def vault_call(self, result: str, seconds: float) -> None:
-        """One call was answered: `ok`, `refused` (it or we were wrong), `unavailable`."""
-
-
-class _NoMeter:
-    def vault(self, *, up: bool, sealed: bool, standby: bool, token_ends: datetime | None) -> None: ...
-
-    def vault_call(self, result: str, seconds: float) -> None: ...
 
 
 class Session:
@@ -131,7 +68,7 @@ class Session:
         self._since = clock.now()
         self._last_fault, self._last_fault_at = "", clock.now()
         self._server: ServerState | None = None
-        self._meter: VaultMeter = meter or _NoMeter()
+        self._meter: VaultMeter = meter or NoMeter()
 
     async def call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, repeat: bool = True
