@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,17 @@ from citadel.sds.resources import Renderer
 from citadel.sds.stream import SECRET_TYPE, Acked, Action, End, Nacked, Resource, Send, Subscription
 from citadel.sds.wire import Asked, Garbage
 
+_NODE_NAME = 400  # bytes: with a resource name of the longest, what an index of PostgreSQL takes (2704)
 log = structlog.get_logger("citadel.sds")
+
+
+def node_name(given: str) -> str:
+    """A node id as it goes on record: printable, and of a length that every database can look up. What is cut short or
+    has other characters is told from its like by a hash."""
+    if len(given.encode()) <= _NODE_NAME and given.isprintable():
+        return given
+    shown = "".join(char if char.isprintable() else "?" for char in given[: _NODE_NAME // 5])
+    return f"{shown}#{hashlib.sha256(given.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +118,7 @@ class Session:
                 self._around.presence.left(self._client, held=bool(self._last))
 
     def _asked(self, asked: Asked) -> None:
-        self._client = self._client or self._around.presence.came(asked.node, self._caller)
+        self._client = self._client or self._around.presence.came(node_name(asked.node), self._caller)
         if not self._secrets_only and asked.request.type_url != SECRET_TYPE:
             return
         self._do(self._subscription.request(asked.request, self._find))

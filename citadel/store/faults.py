@@ -12,7 +12,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from citadel.errors import Aborted, CitadelError, FailedPrecondition, PermissionDenied, Unavailable
+from citadel.errors import Aborted, CitadelError, FailedPrecondition, InvalidInput, PermissionDenied, Unavailable
 
 
 class Conflict(Aborted):
@@ -68,6 +68,7 @@ _POSTGRESQL = {
     "57P01": _Kind("PostgreSQL is being stopped", "start it again; we go on by ourselves"),
     "57P03": _Kind("PostgreSQL is starting or stopping", "wait; we go on by ourselves"),
 }
+_ZERO_BYTE = "22021"  # character_not_in_repertoire: the drivers send UTF-8, so that nothing else causes it
 _FILES = {
     errno.ENOSPC: _FULL.mend,
     errno.EDQUOT: "raise the quota, or free some space",
@@ -92,6 +93,8 @@ def translate(error: Exception, where: str) -> CitadelError:
         return raised(what, mend=_FILES.get(error.errno or 0, "check the file system, and who owns the folder"))
     cause = getattr(error, "orig", None) or error
     text = str(cause).splitlines()[0][:200] if str(cause) else type(cause).__name__
+    if getattr(cause, "sqlstate", None) == _ZERO_BYTE:
+        return InvalidInput("a text has a zero byte in it, which the database does not take", mend="leave it out")
     text = re.sub(r"^<class '[^']*'>: ", "", text)  # SQLAlchemy's name for asyncpg's error
     if kind := _kind(cause, text):
         message = f"{kind.what} ({where}: {text})"

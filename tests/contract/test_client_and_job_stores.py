@@ -6,6 +6,7 @@ import asyncio
 from datetime import datetime, timedelta
 
 from citadel.changes import Topic
+from citadel.errors import InvalidInput
 from citadel.store import Store
 from citadel.store.ports import JobRun
 from citadel.store.records import ENDED_KEPT
@@ -126,3 +127,18 @@ async def test_the_newest_run_of_each_job_is_kept(store: Store) -> None:
         "renew-ca": JobRun("renew-ca", NOW, NOW, True),
         "prune": JobRun("prune", NOW + HOUR, NOW + 2 * HOUR, False, "x" * 1000),
     }
+
+
+async def test_a_zero_byte_is_what_is_wrong_and_not_the_database(store: Store) -> None:
+    """SQLite takes it; PostgreSQL never does."""
+    odd = AckReport(NOW, "a\0b", "s1", AckKind.ACK, "default", "type", "1")
+    said = "written"
+    try:
+        await store.clients.record("node", [odd])
+    except InvalidInput as error:
+        said = error.message
+    there = [one.client for one in await store.clients.all()]
+    assert (said, there) in (
+        ("written", ["a\0b"]),
+        ("a text has a zero byte in it, which the database does not take", []),
+    )
