@@ -519,7 +519,7 @@ class ExtAuthzHttpSettings(Section):
     mode: FileMode = setting("0666", "Its file mode, in octal.")
     xfcc_from: SpiffeIds = setting(
         [],
-        "SPIFFE IDs of the local proxies whose `X-Forwarded-Client-Cert` counts, its last element: they must write it "
+        "SPIFFE IDs of the local proxies whose `X-Forwarded-Client-Cert` counts: they must write it "
         "themselves (`forward_client_cert_details: SANITIZE_SET`).",
     )
     connection_headers: bool = setting(

@@ -26,7 +26,8 @@ class _Handler(RotatingFileHandler):
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self.baseFilename, flags, self._mode)
         os.fchmod(descriptor, self._mode)
-        return open(descriptor, "a", encoding="utf-8")
+        # half of a surrogate pair, from a header in no UTF-8, becomes JSON's escape for it: no line is lost for it
+        return open(descriptor, "a", encoding="utf-8", errors="backslashreplace")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802  (the standard library's)
         raise

@@ -24,7 +24,7 @@ from citadel.authz.doors.joined import BadAttributes, readings
 from citadel.authz.doors.ports import Caller
 from citadel.authz.doors.whose import Unknown, whose
 from citadel.authz.doors.xfcc import HEADER as XFCC
-from citadel.authz.doors.xfcc import last_uri
+from citadel.authz.doors.xfcc import only_uri
 from citadel.authz.model import Attribute
 from citadel.authz.request import HttpRequest, IpAddress, Request, Workload
 from citadel.spiffe import SpiffeId
@@ -66,7 +66,7 @@ class HttpRules:
     """What the configuration says of this door."""
 
     xfcc_from: frozenset[SpiffeId] = field(default_factory=frozenset)
-    """The local proxies that write X-Forwarded-Client-Cert themselves (SANITIZE_SET)."""
+    """The local proxies that write X-Forwarded-Client-Cert themselves and alone (SANITIZE_SET)."""
     connection_headers: bool = False
     """These proxies state the connection in `x-citadel-connection`."""
     path_prefix: str = ""
@@ -162,13 +162,15 @@ class HttpDoor:
             known.add(Attribute.SOURCE_PRINCIPAL)
             domains = caller.trust_domains | {facts.trust_domain, *facts.aliases}
             if xfcc := ",".join(headers.get(XFCC, ())):
-                request = replace(request, peer=peer_id(last_uri(xfcc), domains))
+                request = replace(request, peer=peer_id(only_uri(xfcc), domains))
         if trusted and self._http.connection_headers:
             request, stated = _connection(request, headers)
             known |= stated
-        remote = original_client(headers.get("x-forwarded-for", ()), request.source_ip, facts.trusted_proxies)
-        if remote is not None:
-            known.add(Attribute.REMOTE_IP)
+        if request.source_ip is None:  # whether the last hop is the direct peer's cannot be told then
+            known.discard(Attribute.REMOTE_IP)
+            remote = None
+        else:
+            remote = original_client(headers.get("x-forwarded-for", ()), request.source_ip, facts.trusted_proxies)
         own = {name: values for name, values in headers.items() if name != CONNECTION}
         authority = _only(own, "host") if "host" in own else None
         own.pop("host", None)

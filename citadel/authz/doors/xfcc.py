@@ -1,7 +1,8 @@
-"""X-Forwarded-Client-Cert: what the last proxy saw of its client's certificate. Pure.
+"""X-Forwarded-Client-Cert: what a proxy that writes it alone saw of its client's certificate. Pure.
 
 Source: Envoy, "x-forwarded-client-cert": elements between commas, each of `key=value` between semicolons; values with
-such characters in them are quoted, and quotes in those escaped by a backslash.
+such characters in them are quoted, and quotes in those escaped by a backslash. Not so a URI SAN, which Envoy 1.40
+writes as it is (measured): the CA of another trust domain can put `,URI=` into one.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _PLAIN = re.compile(r'[^",;]*')
 
 
-def last_uri(value: str) -> str:
-    """The URI SAN in the last element; empty: the certificate has none. Raises BadAttributes."""
+def only_uri(value: str) -> str:
+    """The URI SAN of the one element; empty: the certificate has none. Raises BadAttributes."""
     uris: list[str] = []
     at = 0
     while True:
@@ -27,12 +28,12 @@ def last_uri(value: str) -> str:
         if at == len(value):
             break
         if value[at] == ",":
-            uris = []
-        elif value[at] != ";":
+            raise BadAttributes(f"{HEADER} has more than one element: a proxy without SANITIZE_SET, or a forged URI")
+        if value[at] != ";":
             raise BadAttributes(f"{HEADER} cannot be read")
         at += 1
     if len(uris) > 1:
-        raise BadAttributes(f"{HEADER} has more than one URI in its last element: a certificate has one SPIFFE ID")
+        raise BadAttributes(f"{HEADER} has more than one URI: a certificate has one SPIFFE ID")
     return uris[0] if uris else ""
 
 

@@ -170,6 +170,15 @@ async def test_a_flood_is_counted_and_bounded(tmp_path: Path) -> None:
     assert len(lines(files.path)) == meter.counted[("deny", "written")] == 50
 
 
+def test_a_text_in_no_utf_8_costs_no_record(tmp_path: Path) -> None:
+    """A client's x-request-id, for one."""
+    files = LogFiles(tmp_path / "log.jsonl")
+    files.write([{"id": "1", "request_id": "a\udcff", "outcome": "deny"}, {"id": "2", "outcome": "deny"}])
+    files.close()
+    assert [json.loads(line)["id"] for line in (tmp_path / "log.jsonl").read_bytes().splitlines()] == ["1", "2"]
+    assert files.find("1") == {"id": "1", "request_id": "a\udcff", "outcome": "deny"}
+
+
 async def test_a_disk_that_does_not_take_it_is_told_and_nobody_waits(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     meter = Meter()

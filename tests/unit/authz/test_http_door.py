@@ -15,7 +15,7 @@ from citadel.authz.decision import Reason
 from citadel.authz.doors import Caller, DoorRules, HttpDoor, HttpRules, Registered
 from citadel.authz.doors.http_check import Asked, HttpAnswer
 from citadel.authz.doors.joined import BadAttributes
-from citadel.authz.doors.xfcc import last_uri
+from citadel.authz.doors.xfcc import only_uri
 from citadel.spiffe import SpiffeId
 from tests.support.deciding import deciding
 from tests.unit.authz.test_door import CART, POLICIES, TD, TOKENS, WEB, bearer, caller
@@ -92,27 +92,45 @@ def test_headers_are_read_in_every_way(headers: list[tuple[str, str]], status: i
     [
         (f"By=spiffe://a/b;Hash=0;URI={WEB}", WEB),
         (f'Hash=0;Subject="CN=a,O=\\"b;URI=x\\"";URI={WEB}', WEB),
-        (f"URI=spiffe://example.org/first,By=x;URI={WEB};DNS=a", WEB),
-        (f"URI={WEB},By=x;Hash=1", ""),
+        (f"By=x;URI={WEB};DNS=a", WEB),
         ("Hash=1", ""),
         (f'URI="{WEB}"', WEB),
     ],
 )
-def test_the_last_element_says_who_the_peer_is(value: str, uri: str) -> None:
-    assert last_uri(value) == uri
+def test_the_one_element_says_who_the_peer_is(value: str, uri: str) -> None:
+    assert only_uri(value) == uri
 
 
 @pytest.mark.parametrize("value", ["", "x", "=", f"URI={WEB};URI={WEB}", 'Subject="a', f'URI={WEB},"', f"URI={WEB},"])
 def test_what_is_no_forwarded_certificate_is_refused(value: str) -> None:
     with pytest.raises(BadAttributes):
-        last_uri(value)
+        only_uri(value)
+
+
+@pytest.mark.parametrize("sign", [",", ";", ",By=x;Hash=1;"])
+def test_a_uri_of_another_trust_domain_cannot_hold_one_of_ours(sign: str) -> None:
+    """As a real Envoy 1.40 forwards a certificate of a federated domain whose one URI SAN is written so."""
+    xfcc = ("x-forwarded-client-cert", f"By=x;Hash=1;URI=spiffe://fed.example/x{sign}URI={WEB}")
+    assert asked(door(), comes=[CONNECTION, xfcc]).ruling.decision.reason is Reason.BAD_REQUEST
+
+
+def test_the_original_client_is_not_known_where_the_direct_peer_is_not() -> None:
+    deny = POLICIES.partition("---")[0]
+    text = (
+        deny[: deny.index("spec:")]
+        + "spec: {action: DENY, rules: [{from: [{source: {remoteIpBlocks: [10.1.1.1]}}]}]}\n"
+    )
+    one = door(text, trusted_proxies=1)
+    forwarded = ("x-forwarded-for", "10.1.1.1,10.0.0.9")  # the last is the direct peer's, by Envoy
+    assert asked(one, forwarded).ruling.decision.reason is Reason.DENIED_BY_POLICY
+    assert asked(one, forwarded, comes=COMES[1:]).ruling.decision.reason is Reason.BAD_REQUEST
 
 
 @settings(deadline=None)
 @given(st.text('By=URI;,"\\ ', max_size=40))
 def test_whatever_is_in_it_has_a_meaning_or_none(value: str) -> None:
     with suppress(BadAttributes):
-        last_uri(value)
+        only_uri(value)
 
 
 def test_who_may_not_forward_certificates_is_refused_with_one() -> None:
