@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
@@ -22,6 +23,7 @@ from citadel.ca.certificates import parse
 from citadel.ca.lint import LintedCertificate
 from citadel.ca.model import Authority, KeySource
 from citadel.ca.ports import IssuingKey
+from citadel.ca.strength import KeyPolicy, weakness
 from citadel.errors import CitadelError, FailedPrecondition, InternalFault, Unavailable
 from citadel.vault.batches import Batches
 from citadel.vault.failures import LATER, shown
@@ -92,6 +94,12 @@ class TransitKeys:
                 f"{key}, made just now, {'; it '.join(faults)}", mend="see who else changes keys in that mount"
             )
         public = _public_key(facts, key)
+        fault = weakness(public, KeyPolicy())
+        if fault or _type_of(public) != _TYPES[kind]:  # not what Vault says it is
+            raise FailedPrecondition(
+                f"{key}, made just now, {fault or f'is {_type_of(public)}; asked for was {_TYPES[kind]}'}",
+                mend="see what answers in Vault's place",
+            )
         signer = TransitSigner(self._session, key, public)
         loop = asyncio.get_running_loop()
 
@@ -224,7 +232,7 @@ def _public_key(facts: Mapping[str, object], key: TransitKey) -> keys.PublicKey:
     text = one.get("public_key") if isinstance(one, Mapping) else None
     try:
         public = serialization.load_pem_public_key(str(text).encode())
-    except ValueError:
+    except (ValueError, UnsupportedAlgorithm):
         public = None
     if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise FailedPrecondition(f"{key} has no version {key.version} any more", mend=_REPLACE)

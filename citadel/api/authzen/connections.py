@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -33,6 +32,7 @@ class _Connection(H11Protocol):
     contexts: Contexts | None = None
     _hang_up: asyncio.TimerHandle | None = None
     _caller: Caller = NOBODY
+    _leaf: x509.Certificate | None = None
     _verified_by: Anchors | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
@@ -47,8 +47,7 @@ class _Connection(H11Protocol):
         inner = self.app
 
         async def with_caller(scope: Scope, receive: Receive, send: Send) -> None:
-            scope[SCOPE] = self._caller
-            scope["citadel.hang_up"] = self._is_stale()
+            scope[SCOPE], scope["citadel.hang_up"] = self._caller_now()
             await inner(scope, receive, send)
 
         self.app = with_caller
@@ -77,25 +76,27 @@ class _Connection(H11Protocol):
         if tls is not None:
             assert self.contexts is not None
             self._verified_by = self.contexts.anchors()
-            return _holder(tls, self._verified_by)
+            der = tls.getpeercert(binary_form=True)
+            if der is None:
+                return NOBODY
+            self._leaf = x509.load_der_x509_certificate(der)
+            return holder_of(self._leaf)
         with socket.socket(fileno=socket.dup(transport.get_extra_info("socket").fileno())) as connection:
             return process_at(connection) if connection.family == socket.AF_UNIX else NOBODY
 
-    def _is_stale(self) -> bool:
-        """What proved the caller may not hold any more: the next request is to come by another handshake."""
-        if self.contexts is None:
-            return False
-        over = self._caller.not_after is not None and self._caller.not_after <= datetime.now(UTC)
-        return over or self.contexts.anchors() != self._verified_by
-
-
-def _holder(tls: ssl.SSLObject, anchors: Anchors) -> Caller:
-    der = tls.getpeercert(binary_form=True)
-    if der is None:
-        return NOBODY
-    leaf = x509.load_der_x509_certificate(der)
-    caller = holder_of(leaf)
-    return Caller(frozenset(), f"a revoked certificate of {caller.label}") if anchors.revoked(leaf) else caller
+    def _caller_now(self) -> tuple[Caller, bool]:
+        """Who asks, and whether to hang up: a certificate counts until it ends or is revoked, and if what it was
+        verified by has changed, the next request is to come by another handshake."""
+        caller = self._caller
+        if self.contexts is None or self._leaf is None:
+            return caller, False
+        anchors = self.contexts.anchors()
+        stale = anchors != self._verified_by
+        if caller.not_after is not None and caller.not_after <= datetime.now(UTC):
+            return Caller(frozenset(), f"a certificate of {caller.label} that has ended"), True
+        if anchors.crls and anchors.revoked(self._leaf):
+            return Caller(frozenset(), f"a revoked certificate of {caller.label}"), stale
+        return caller, stale
 
 
 @asynccontextmanager

@@ -8,7 +8,9 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
@@ -153,6 +155,28 @@ async def test_a_revoked_certificate_is_nobody(port: TlsPort, tmp_path: Path) ->
         assert await port.status(mine) == 403
         port.anchors = Anchors((clients.der,), (clients.crl(7),))
         assert await port.status(mine) == 200
+        async with port.client(mine) as kept:  # also on a connection that is open
+            assert (await kept.post(EVALUATION, json=question())).status_code == 200
+            port.anchors = Anchors((clients.der,), (clients.crl(clients.last.serial_number),))
+            last = await kept.post(EVALUATION, json=question())
+            assert (last.status_code, last.headers["connection"]) == (403, "close")
+
+
+async def test_a_certificate_that_ends_on_an_open_connection_is_nobody_s(
+    port: TlsPort, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Tomorrow(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=366)
+
+    clients = Ca("clients")
+    port.anchors = Anchors((clients.der,))
+    async with port.open(), port.client(clients.issue(tmp_path / "a", PEP)) as kept:
+        assert (await kept.post(EVALUATION, json=question())).status_code == 200
+        monkeypatch.setattr(connections, "datetime", Tomorrow)
+        last = await kept.post(EVALUATION, json=question())
+        assert (last.status_code, last.headers["connection"]) == (403, "close")
 
 
 async def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(port: TlsPort, tmp_path: Path) -> None:
