@@ -17,8 +17,14 @@ def guarded_folders(settings: Settings) -> dict[str, Path]:
         "files.keys": _key_folder(settings),
         "sockets.admin": settings.sockets.admin.path.parent,
         "sockets.workload": settings.sockets.workload.path.parent,
+        "sockets.authz_http": _folder_of(settings.authorization.http.socket),
+        "sockets.authzen": _folder_of(settings.authorization.authzen.socket),
     }
     return {what: path for what, path in folders.items() if path is not None}
+
+
+def _folder_of(socket: Path | None) -> Path | None:
+    return None if socket is None else socket.parent
 
 
 def _database_folder(settings: Settings) -> Path | None:

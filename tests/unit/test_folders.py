@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from citadel.config import Settings, guarded_folders
 from citadel.errors import UnsafePermissions
 from citadel.folders import refuse_weak, weaknesses
 
@@ -102,3 +103,11 @@ def test_all_of_several_folders_is_refused_at_once(home: Path) -> None:
     assert caught.value.message.count("everybody (mode 0777)") == 2
     assert caught.value.mend == f"run: chmod go-w {home / 'a'}; run: chmod go-w {home / 'a' / 'b'}"
     refuse_weak({"x": home})
+
+
+def test_the_folders_of_all_sockets_are_guarded() -> None:
+    authorization = {"http": {"socket": "/a/h.sock"}, "authzen": {"socket": "/b/z.sock"}}
+    settings = Settings.model_validate({"trust_domain": "example.org", "authorization": authorization})
+    guarded = guarded_folders(settings)
+    assert {Path("/a"), Path("/b"), settings.sockets.workload.path.parent} <= set(guarded.values())
+    assert None not in guarded.values()

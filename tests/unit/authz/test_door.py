@@ -108,6 +108,13 @@ def status(checked: Checked) -> int:
     return found
 
 
+def test_the_id_of_a_request_is_told_with_raw_headers_too() -> None:
+    for one in (message(headers={"x-request-id": "abc"}), message(raw=[("x-request-id", b"abc")])):
+        question = asked(DOOR, one).ruling.question
+        assert question is not None
+        assert question.request_id == "abc"
+
+
 @pytest.mark.parametrize(
     ("change", "expected", "reason"),
     [
