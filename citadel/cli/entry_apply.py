@@ -17,6 +17,7 @@ from citadel.cli.options import ConfigOption, SocketOption, YesOption, confirm
 from citadel.cli.output import Format, FormatOption, as_cell, show_one
 from citadel.cli.run import printable
 from citadel.config import EntryDraft
+from citadel.errors import FailedPrecondition
 
 _UNCOMPARED = ("id", "revision", "created_at", "apply_set")
 
@@ -30,6 +31,9 @@ def apply(
     ],
     apply_set: Annotated[str, typer.Option("--set", help="Name of the apply set.", metavar="NAME")] = "default",
     prune: Annotated[bool, typer.Option("--prune", help="Delete entries of the set that are in no file.")] = False,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="With --prune: files without any entry delete the whole set.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     yes: YesOption = False,
     config: ConfigOption = None,
@@ -50,6 +54,11 @@ def apply(
         client.call(client.admin.ApplyEntries, request_for(some))
 
     drafts = read_drafts(paths, config, socket, ask)
+    if prune and not drafts and not allow_empty:
+        raise FailedPrecondition(
+            f"{', '.join(map(str, paths))} holds no entry: with --prune all of the set {apply_set} would be deleted",
+            mend="if that is meant, add --allow-empty",
+        )
     request = request_for(drafts)
     with connect(config, socket) as client, placed(drafts):
         if prune and not dry_run:

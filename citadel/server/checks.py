@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from citadel.authz.sources import PolicySource
 from citadel.authz.tokens import CachedKeys
 from citadel.ca.authorities import Authorities
+from citadel.ca.kek_place import KekPlace
+from citadel.ca.kek_ring import KekRing
 from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.errors import FailedPrecondition, Unavailable
@@ -31,6 +34,20 @@ def authority_checks(health: Health, authorities: Authorities, outage: Callable[
 
     health.add("issuing-ca", can_sign, severity=Severity.UNREADY)
     health.add("renewals", renews, severity=Severity.WARNING)
+
+
+def key_check(health: Health, keks: KekPlace, held: KekRing) -> None:
+    """Whether the next start could open what is sealed: by the key that lies there now, not by the one in memory."""
+
+    async def opens() -> None:
+        there = await asyncio.to_thread(keks.load)
+        if not there.holds(held.id):
+            raise FailedPrecondition(
+                "the key-encryption key that lies there is not the one in use: the next start will open no key",
+                mend="put the old one back; a new one comes by: citadel keys rekey",
+            )
+
+    health.add("kek", opens, severity=Severity.WARNING)
 
 
 def vault_checks(health: Health, vault: Session, settings: Settings, authorities: Authorities) -> None:
@@ -83,4 +100,4 @@ def certificate_check(health: Health, certificate: OwnCertificate, clock: Clock)
     health.add("server-certificate", valid, severity=Severity.WARNING)
 
 
-__all__ = ["authority_checks", "certificate_check", "policy_checks", "token_key_check", "vault_checks"]
+__all__ = ["authority_checks", "certificate_check", "key_check", "policy_checks", "token_key_check", "vault_checks"]

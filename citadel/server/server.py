@@ -61,6 +61,7 @@ class Server:
         self.clock = clock
         self.started_at = clock.now()
         self.metrics = metrics
+        self.keks = keks
         self.kek = kek = keks.load()
         self.rekeying = Rekeying(
             store.authorities, store.audit, store.audit, kek, keks, clock, shared=store.kind == "postgresql"
@@ -128,6 +129,7 @@ class Server:
         self.health.add("audit-log", self.notary.look, severity=Severity.WARNING)
         self.health.add("registry", self.directory.health, severity=Severity.UNREADY)
         self.health.add("tasks", self.supervisor.look, severity=Severity.UNREADY)
+        checks.key_check(self.health, self.keks, self.kek)
         checks.authority_checks(self.health, self.authorities, self.situation.outage)
         if self.vault is not None:
             checks.vault_checks(self.health, self.vault, self.settings, self.authorities)

@@ -232,6 +232,10 @@ def test_apply_makes_the_set_what_the_files_say(citadel: CommandLine, tmp_path: 
     assert (refused.code, "say --yes" in refused.err) == (2, True)
     assert applied(citadel, tmp_path, "--prune", "--yes") == counts | {"deleted": 1, "unchanged": 1}
     assert citadel("entry", "show", by_hand).code == 0
+    (tmp_path / "a.yaml").write_text("")  # what a pipe is whose other end failed
+    refused = citadel("entry", "apply", tmp_path, "--set", "s", "--prune", "--yes")
+    assert (refused.code, "--allow-empty" in refused.err) == (7, True)
+    assert applied(citadel, tmp_path, "--prune", "--yes", "--allow-empty") == counts | {"deleted": 1}
 
 
 def test_what_is_listed_as_yaml_can_be_applied_as_it_is(citadel: CommandLine, tmp_path: Path) -> None:
