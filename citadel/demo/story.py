@@ -29,6 +29,7 @@ async def show(wishes: Wishes) -> bool:
         for fault in faults:
             say(f"FAILED: {fault}", bold=True)
         if not faults:
+            say("intruder got nothing: no certificate, and not one answer")
             what = " and the root was replaced" if wishes.rotation else ""
             say(f"PASSED: every request succeeded while every certificate was renewed{what}", bold=True)
         if wishes.keep:

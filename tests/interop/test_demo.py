@@ -74,7 +74,7 @@ def test_it_passes_with_plain_lines_where_there_is_no_terminal(demo: Demo) -> No
     phases = [out.index(f"rotation {phase}") for phase in ("distributing", "retiring", "done")]
     assert phases == sorted(phases)
     assert out.index("the server welcomes it") < phases[0]
-    assert phases[2] < out.index("the server refuses it") < out.index("PASSED")
+    assert phases[2] < out.index("the server refuses it") < out.index("intruder got nothing") < out.index("PASSED")
     assert "\x1b" not in out
     assert all(re.match(r" *\d+\.\ds  \S", line) for line in out.splitlines()), out
 
