@@ -107,7 +107,8 @@ def test_all_of_several_folders_is_refused_at_once(home: Path) -> None:
 
 def test_the_folders_of_all_sockets_are_guarded() -> None:
     authorization = {"http": {"socket": "/a/h.sock"}, "authzen": {"socket": "/b/z.sock"}}
-    settings = Settings.model_validate({"trust_domain": "example.org", "authorization": authorization})
+    given = {"trust_domain": "example.org", "data_dir": "/d", "authorization": authorization}
+    settings = Settings.model_validate(given, context={"base": Path("/d"), "data_dir": Path("/d")})
     guarded = guarded_folders(settings)
     assert {Path("/a"), Path("/b"), settings.sockets.workload.path.parent} <= set(guarded.values())
     assert None not in guarded.values()
