@@ -11,7 +11,16 @@ from functools import lru_cache
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from citadel.authz.decision import Decision, Outcome, Reason
 from citadel.authz.evaluate import Answer, decide
@@ -54,13 +63,18 @@ def _header_names(headers: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-_IP = Annotated[IpAddress, PlainValidator(_cached(ip_address)), WithJsonSchema({"type": "string"})]
+_AS_TEXT = PlainSerializer(str, return_type=str, when_used="json")
+_IP = Annotated[IpAddress, PlainValidator(_cached(ip_address)), _AS_TEXT, WithJsonSchema({"type": "string"})]
 _ID = Annotated[
-    SpiffeId, PlainValidator(_cached(SpiffeId.parse)), WithJsonSchema({"type": "string", "pattern": "^spiffe://"})
+    SpiffeId,
+    PlainValidator(_cached(SpiffeId.parse)),
+    _AS_TEXT,
+    WithJsonSchema({"type": "string", "pattern": "^spiffe://"}),
 ]
 _Headers = Annotated[
     dict[str, str | list[str]],
     AfterValidator(_header_names),
+    PlainSerializer(lambda headers: {name: list(values) for name, values in headers.items()}, when_used="json"),
 ]
 
 
@@ -200,6 +214,10 @@ class Lines:
             self.bad += 1
             decision = Decision(Outcome.DENY, Reason.BAD_REQUEST, detail=f"line {self.asked}: {error.message}")
             return f"{{{_body(decision)}}}\n"
+        return self.decided(asked)
+
+    def decided(self, asked: Asked) -> str:
+        """The decision of a request as a line of JSON, with a line feed."""
         decision = decide(self._policies, asked.workload.value(), asked.request(), asked.answers())
         name = "" if asked.id is None else f'"id": {json.dumps(asked.id)}, '
         return f"{{{name}{self._shared(decision)}}}\n"

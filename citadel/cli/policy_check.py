@@ -77,7 +77,7 @@ def check(
     """Decide requests by policies in files.
 
     One request by options, or many as JSON lines; one JSON decision a line comes out. The schemas are in docs/schema. A
-    line that is no request is denied, and the exit code is 4 then.
+    line that is no request is denied, and the exit code is 4 then; options that are no request are an error, also 4.
     """
     if lines == "-" and "-" in file:
         raise InvalidInput("policies and requests cannot both come from standard input")
@@ -86,7 +86,7 @@ def check(
         one = asked(
             namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
         )
-        sys.stdout.write(door.answer(one.model_dump_json(by_alias=True).encode()))
+        sys.stdout.write(door.decided(one))
         return
     with opened(lines) as descriptor:
         for answers in door.answers(chunks(descriptor)):

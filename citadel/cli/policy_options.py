@@ -114,7 +114,11 @@ def asked(
         "sni": sni,
         "providers": pairs(provider, "--provider"),
     }
-    if not tcp:
+    if tcp:
+        http_only = {"--host": host, "--header": header, "--claims": claims}
+        if given := [option for option, value in http_only.items() if value]:
+            raise InvalidInput(f"--tcp is a connection without HTTP: leave out {', '.join(given)}")
+    else:
         headers: dict[str, list[str]] = {}
         for text in header or []:
             ((name, value),) = pairs([text], "--header", ":").items()
