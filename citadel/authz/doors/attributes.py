@@ -61,7 +61,10 @@ def read(
 
 
 def peer_id(principal: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
-    """A certificate's first URI SAN, or something else of it: only the SPIFFE ID of a domain that we know counts."""
+    """A certificate's first URI SAN, or something else of it: only the SPIFFE ID of a domain that we know counts.
+
+    Raises BadAttributes for what begins as one and is none: Envoy's RBAC filter would match it by its beginning, so
+    that it cannot be taken for nobody, whom a DENY passes by."""
     peer = _read_peer(principal)
     return peer if peer is not None and peer.trust_domain in trust_domains else None
 
@@ -72,8 +75,8 @@ def _read_peer(principal: str) -> SpiffeId | None:
         return None
     try:
         return SpiffeId.parse(principal)
-    except BadSpiffeId:
-        return None
+    except BadSpiffeId as error:
+        raise BadAttributes(f"the peer's certificate has a URI that is no SPIFFE ID: {error.message}") from None
 
 
 def _ip(address: address_pb2.Address) -> IpAddress | None:
