@@ -51,6 +51,9 @@ FollowOption = Annotated[
 HarmlessYesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask: nor does it without; for scripts that say it everywhere.")
 ]
+BackToArgument = Annotated[
+    str, typer.Argument(help="SKID of the root that is to sign again, or its first digits.", metavar="SKID")
+]
 SkidArgument = Annotated[str, typer.Argument(help="SKID of the root, or its first digits.", metavar="SKID")]
 
 
@@ -97,7 +100,10 @@ def rotate(
 
     Prepare, distribute, activate, reissue, remove.
 
-    Each step is taken when those who are alive have acknowledged the one before. Ctrl-C stops nothing but the showing.
+    Each step is taken when those who are alive have acknowledged the one before. It takes rotation.session_life at
+    least, an hour if nothing else is set: for so long old connections may live. Ctrl-C stops nothing but the showing;
+    with --detach nothing is shown.
+
     With --to cacerts DIR: to the CA in that folder, in Istio's layout; it is read once, and kept.
     """
     files = root_brought.Files(cross_sign=cross_sign, folder=Path(folder) if folder else None, to=to or "")
@@ -147,7 +153,7 @@ def root_status(
             if output is Format.TABLE:
                 now = datetime.now(UTC)
                 text = "\n\n".join(map("\n".join, root_view.pages(found, now)))
-                print(text) if text else say(f"no rotation is under way; {planned_next(client, now)}")
+                print(text or printable(f"no rotation is under way; {planned_next(client, now)}"))
                 for one in waiting(client):
                     print(printable(root_brought.line(one, now)))
             else:
@@ -289,8 +295,9 @@ def revoke(
         _do(client, client.rotation.RevokeRoot, request, output, yes=yes)
 
 
-@app.command(epilog=examples("citadel root rollback --reason 'canary failed'"))
+@app.command(epilog=examples("citadel root rollback --reason 'canary failed'", "citadel root rollback 0cadb72c"))
 def rollback(
+    skid: BackToArgument = "",
     reason: ReasonOption = "",
     dry_run: DryRunOption = False,
     yes: HarmlessYesOption = False,  # noqa: ARG001  # see there
@@ -300,10 +307,11 @@ def rollback(
 ) -> None:
     """Go back to the old root.
 
-    Before activation the new root is abandoned; after it the old one signs again.
+    Before activation the new root is abandoned; after it the old one signs again. Said twice it does not undo itself:
+    from there another root signs only if it is named by its SKID.
     """
     with connect(config, socket) as client:
-        request = pb.RotationCommand(reason=reason, dry_run=dry_run)
+        request = pb.RotationCommand(skid=skid, reason=reason, dry_run=dry_run)
         _do(client, client.rotation.RollbackRoot, request, output, yes=True)
 
 
@@ -352,6 +360,8 @@ def _follow_newest(client: Client, step: pb.RotationStep, output: Format, *, wai
     quiet = output is not Format.TABLE
     if not quiet:
         print(printable(step.sentence), flush=True)
+        if wait:
+            print(root_view.outlook(plan), flush=True)
     if wait and plan["phase"] not in ("done", "abandoned"):
         try:
             plan = follow(client, plan["id"], timeout=timeout, quiet=quiet)

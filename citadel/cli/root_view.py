@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
 from citadel.cli.documents import Document, shown, time
 from citadel.cli.run import printable
+from citadel.cli.times import rough
 
 _MOST_NAMES = 20
 _BEHIND = "not acknowledged by"  # how a gate begins to name them; they are listed by themselves
@@ -31,6 +32,7 @@ def document(plan: pb.RotationPlan) -> Document:
         "asks": plan.asks,
         "rolled_back": plan.rolled_back,
         "bundle_sequence": plan.sequence,
+        "session_seconds": plan.session_seconds,
         "gate": {
             "open": gate.open,
             "expected": gate.expected,
@@ -57,8 +59,14 @@ def documents(plans: Sequence[pb.RotationPlan]) -> list[Document]:
     for place, one in enumerate(found):
         newer = [other for other in found[place + 1 :] if _is_open(other)]
         if one["back"] and newer:
-            one["back"] = ", then ".join([*(other["back"] for other in reversed(newer) if other["back"]), one["back"]])
+            undone = [other for other in reversed(newer) if other["back"] and not other["rolled_back"]]
+            one["back"] = ", then ".join(map(_named, [*undone, one]))
     return found
+
+
+def _named(one: Document) -> str:
+    """The way back from one of several: with the root named, since after a rollback only that leads further back."""
+    return one["back"] if one["phase"] == "distributing" else f"citadel root rollback {one['outgoing'][:8]}"
 
 
 def pages(plans: Sequence[Document], now: datetime) -> Iterator[list[str]]:
@@ -70,6 +78,13 @@ def pages(plans: Sequence[Document], now: datetime) -> Iterator[list[str]]:
         yield [f"{len(under_way)} rotations are under way, oldest first; the root goes {way}"]
     for one in plans:
         yield lines(one, now)
+
+
+def outlook(one: Document) -> str:
+    """What is said before a rotation is watched: how long that takes, and what ends it."""
+    life = rough(timedelta(seconds=one["session_seconds"]))
+    takes = f"it takes at least {life} from when the new root signs (rotation.session_life); " if life != "0s" else ""
+    return f"{takes}Ctrl-C stops only the showing, and --detach shows nothing: it goes on by itself"
 
 
 def _is_open(one: Document) -> bool:
@@ -112,7 +127,7 @@ def way_back(plan: pb.RotationPlan) -> str:
         case "distributing":
             return "citadel root abandon"
         case "retiring" if not plan.emergency:
-            return "citadel root rollback"
+            return "citadel root rollback" + (f" {plan.outgoing[:8]}" if plan.rolled_back else "")
         case _:
             return ""
 

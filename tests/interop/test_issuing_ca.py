@@ -100,7 +100,7 @@ def test_a_planned_rotation_waits_for_a_word_then_for_a_hook_and_goes_to_its_end
         plan = up.json("root", "plan", "--days", 1)
         assert {entry["event"] for entry in plan["entries"]} == {"prepare", "activate", "remove", "renew"}
         assert plan["planned"]["waits_for"] == "approval"
-        assert "it waits for your word" in up.run("root", "status").stderr
+        assert "it waits for your word" in up.run("root", "status").stdout
         up.run("root", "approve", "--reason", "change 4711")
         held = wait_for("a hook that holds it", lambda: [p["held"] for p in desk.rotations(up) if p["held"]], 60)
         assert "canary is red" in held[0][0]

@@ -157,6 +157,12 @@ class Rotations(RuleBasedStateMachine):
         with suppress(FailedPrecondition):
             self.mesh.carry_out(commands.rollback(self.mesh.world(), OPERATOR))
 
+    @rule(which=st.integers(0, 5))
+    def rollback_to(self, which: int) -> None:
+        roots = [a for a in self.mesh.authorities if a.kind is AuthorityKind.ROOT]
+        with suppress(FailedPrecondition):
+            self.mesh.carry_out(commands.rollback(self.mesh.world(), OPERATOR, to=roots[which % len(roots)].skid))
+
     @rule(which=st.integers(0, 5), then_revoke=st.booleans())
     def taint(self, which: int, then_revoke: bool) -> None:
         roots = [a for a in self.mesh.authorities if a.kind is AuthorityKind.ROOT]

@@ -37,8 +37,9 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
     async def ListRotations(self, request: pb.ListRotationsRequest, context: Any) -> Any:
         async def answer(_: str) -> pb.ListRotationsResponse:
             views = await self._rotations.views()
+            session = self._rotations.policy.session_life
             return pb.ListRotationsResponse(
-                plans=[_plan(v) for v in views if request.all or v.plan.is_open],
+                plans=[_plan(v, session) for v in views if request.all or v.plan.is_open],
                 requests=map(_request, await self._brought.requests()),
                 planned=schedule.planned(await self._planner.look()),
             )
@@ -103,7 +104,11 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
         return await self._command(request, context, self._rotations.abandon)
 
     async def RollbackRoot(self, request: pb.RotationCommand, context: Any) -> Any:
-        return await self._command(request, context, self._rotations.rollback)
+        async def back(wish: Wish, *, dry_run: bool) -> str:
+            to = await self._root(request.skid) if request.skid else None
+            return await self._rotations.rollback(wish, to=to, dry_run=dry_run)
+
+        return await self._command(request, context, back)
 
     async def RemoveRoot(self, request: pb.RotationCommand, context: Any) -> Any:
         return await self._command_on(request, context, self._rotations.remove)
@@ -196,7 +201,7 @@ def _reason(text: str) -> str:
     return text
 
 
-def _plan(view: PlanView) -> pb.RotationPlan:
+def _plan(view: PlanView, session_life: timedelta) -> pb.RotationPlan:
     plan = view.plan
     return pb.RotationPlan(
         id=plan.id,
@@ -216,6 +221,7 @@ def _plan(view: PlanView) -> pb.RotationPlan:
         sequence=plan.sequence,
         planned=plan.planned,
         held=view.held,
+        session_seconds=0 if plan.emergency else round(session_life.total_seconds()),
     )
 
 

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from citadel.ca.model import Authority, AuthorityKind, KeySource
 from citadel.ca.rotation.findings import Facts, Finding, findings
+from citadel.ca.rotation.gates import removal_gate
 from citadel.ca.rotation.plan import Phase
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.schedule import Planned, Schedule
@@ -88,7 +89,7 @@ def calendar(
     known = {plan.incoming.hex for plan in world.open_plans()}
     steps = _roots(reign, policy, schedule, lives, _leaves(world, root))
     entries = [e for e in steps if e.authority not in known or e.event is not Event.PREPARE]
-    entries += _under_way(world)
+    entries += _under_way(world, policy)
     ends = None
     if signer is not None and signer.key_source is not KeySource.FILES and root.key_source in _OURS_TO_RENEW:
         renewals = list(_renewals(signer, reign, schedule, lives, until))
@@ -107,12 +108,13 @@ def _ends(one: Authority) -> Entry:
     return Entry(one.certificate.not_after, one.kind, Event.ENDS, one.skid.hex)
 
 
-def _under_way(world: World) -> Iterator[Entry]:
+def _under_way(world: World, policy: RotationPolicy) -> Iterator[Entry]:
     """Old roots that are on their way out already."""
     for plan in world.open_plans():
         if plan.phase is Phase.RETIRING:
             text = f"under way ({plan.id}): citadel root status"
-            yield Entry(world.now, AuthorityKind.ROOT, Event.REMOVE, plan.outgoing.hex, text)
+            at = removal_gate(plan, world, policy).opens_at or world.now
+            yield Entry(at, AuthorityKind.ROOT, Event.REMOVE, plan.outgoing.hex, text)
 
 
 def _reign(

@@ -78,6 +78,11 @@ class Client:
         return any(h.connected for h in self.holdings)
 
     @property
+    def ended(self) -> bool:
+        """Its process has ended, and with it all that it held."""
+        return all(h.ended for h in self.holdings)
+
+    @property
     def bundles(self) -> tuple[Holding, ...]:
         return tuple(h for h in self.holdings if h.is_bundle)
 
@@ -89,7 +94,7 @@ class Client:
     def is_expected(self, now: datetime, memory: timedelta, skew: timedelta) -> bool:
         """A client without a leaf is remembered for `memory` after it was last heard of: only its bundle can lag. One
         whose process has ended is expected no more."""
-        if all(h.ended for h in self.holdings):
+        if self.ended:
             return False
         if self.connected or any(h.lives(now - skew) for h in self.holdings):
             return True

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from dataclasses import replace as with_
 from datetime import timedelta
 
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, Skid
@@ -85,7 +87,7 @@ def prepare(
         unasked=unasked,
         planned=planned,
     )
-    return transitions.begin(plan, issuing, world, replaces=replaced, certified=certified)
+    return _beside(transitions.begin(plan, issuing, world, replaces=replaced, certified=certified), world)
 
 
 def activate(world: World, policy: RotationPolicy, wish: Wish) -> Step:
@@ -130,22 +132,47 @@ def abandon(world: World, wish: Wish) -> Step:
     plan = world.distributing()
     if plan is None:
         raise FailedPrecondition("no root is being distributed, so there is nothing to abandon", mend=_STATUS)
-    return transitions.withdraw(plan, world, A.ABANDONED, actor=wish.actor, reason=wish.reason)
+    return _beside(transitions.withdraw(plan, world, A.ABANDONED, actor=wish.actor, reason=wish.reason), world)
 
 
-def rollback(world: World, wish: Wish) -> Step:
-    """Go back: before activation as `abandon`; after it the old root signs again. Once it is removed, never."""
+def rollback(world: World, wish: Wish, *, to: Skid | None = None) -> Step:
+    """Go back: before activation as `abandon`; after it the old root signs again. Once it is removed, never.
+
+    Said twice it does not undo itself: from a plan that is rolled back it goes only `to` a root that is named.
+    """
+    active = world.active(AuthorityKind.ROOT)
+    if to is not None and active is not None and to == active.skid and world.distributing() is None:
+        raise FailedPrecondition(f"root {to} signs already, so there is nothing to roll back", mend=_STATUS)
     plan = world.distributing()
     if plan is not None:
-        return transitions.withdraw(plan, world, A.ABANDONED, actor=wish.actor, reason=wish.reason)
-    active = world.active(AuthorityKind.ROOT)
+        if to not in (None, plan.outgoing):
+            raise FailedPrecondition(
+                f"root {plan.incoming} is on its way; before another root can sign again, it has to be abandoned",
+                mend="first: citadel root abandon",
+            )
+        return _beside(transitions.withdraw(plan, world, A.ABANDONED, actor=wish.actor, reason=wish.reason), world)
     retiring = [p for p in world.open_plans() if active is not None and p.incoming == active.skid]
+    if to is not None:
+        _root(world, to)
+        if retiring and not any(p.outgoing == to for p in retiring):
+            raise FailedPrecondition(
+                f"no rotation under way goes back to root {to}",
+                mend=f"one of these can sign again: {', '.join(p.outgoing.hex[:8] for p in retiring)}",
+            )
+        retiring = [p for p in retiring if p.outgoing == to]
     if not retiring:
         raise FailedPrecondition(
             "no rotation is under way; a root that was removed cannot come back, since clients have forgotten it",
             mend="rotate to a new root: citadel root rotate",
         )
     plan = retiring[-1]
+    if plan.rolled_back and to is None:
+        ways = " or ".join(f"citadel root rollback {p.outgoing.hex[:8]}" for p in reversed(retiring))
+        raise FailedPrecondition(
+            f"plan {plan.id} is rolled back already: root {plan.incoming} signs again, and root {plan.outgoing}, "
+            "which was to take its place, is on its way out; nothing was changed",
+            mend=f"nothing is left to do; to have another root sign on purpose, name it: {ways}",
+        )
     old = _root(world, plan.outgoing)
     if old.state is not A.RETIRING:
         raise FailedPrecondition(
@@ -153,7 +180,7 @@ def rollback(world: World, wish: Wish) -> Step:
         )
     if old.certificate.not_after <= world.now:
         raise FailedPrecondition(f"root {old.skid} has expired", mend="rotate to a new root instead")
-    return transitions.roll_back(plan, world, actor=wish.actor, reason=wish.reason)
+    return _beside(transitions.roll_back(plan, world, actor=wish.actor, reason=wish.reason), world)
 
 
 def taint(world: World, skid: Skid, wish: Wish, *, unasked: bool = False) -> Step | None:
@@ -184,6 +211,21 @@ def taint(world: World, skid: Skid, wish: Wish, *, unasked: bool = False) -> Ste
     if root.state is A.RETIRING and plan is not None:
         return transitions.taint_retiring(plan, world, actor=wish.actor, reason=wish.reason)
     raise FailedPrecondition(f"root {skid} is {root.state}; there is nothing left to taint", mend=_STATUS)
+
+
+def others(world: World, plan_ids: Collection[str] = ()) -> str:
+    """What is said of the rotations that are under way besides these; "" if there are none."""
+    found = [p for p in world.open_plans() if p.id not in plan_ids]
+    told = ", ".join(f"plan {p.id}, root {p.outgoing.hex[:8]} -> {p.incoming.hex[:8]}, {p.phase}" for p in found)
+    is_ = "another rotation is" if len(found) == 1 else f"{len(found)} other rotations are"
+    return f"; {is_} under way still ({told}): citadel root status" if found else ""
+
+
+def _beside(step: Step, world: World) -> Step:
+    """The step, whose sentence also tells which plan it takes further, and what goes on beside it."""
+    if not (text := others(world, [plan.id for plan in step.plans])):
+        return step
+    return with_(step, sentence=f"plan {step.plans[0].id}: {step.sentence}{text}")
 
 
 def _check_new(world: World, root: Authority, longest_leaf: timedelta) -> None:

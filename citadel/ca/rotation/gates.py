@@ -56,7 +56,8 @@ def activation_gate(plan: Plan, world: World, policy: RotationPolicy) -> Gate:
         opens_at = max(opens_at, plan.phase_at + policy.assumed_after)
     why = [f"not acknowledged by {b.sentence}" for b in behind]
     if world.now < opens_at:
-        why.append(_time_left(opens_at, connected=connected, assumed=assumed))
+        ended = sum(client.ended for client in world.clients())
+        why.append(_time_left(opens_at, connected=connected, assumed=assumed, ended=ended))
     valid_from = _valid_from(plan, world)
     if world.now < valid_from:
         opens_at = max(opens_at, valid_from)
@@ -81,10 +82,11 @@ def _valid_from(plan: Plan, world: World) -> datetime:
     return max((a.certificate.not_before for a in line if a.state in _ON_ITS_WAY), default=world.now)
 
 
-def _time_left(opens_at: datetime, *, connected: int, assumed: int) -> str:
+def _time_left(opens_at: datetime, *, connected: int, assumed: int, ended: int) -> str:
     when = opens_at.isoformat(timespec="seconds")
     if not connected:
-        return f"no client is connected, so nobody can acknowledge: not before {when}"
+        was = f" ({ended} that were here have ended: citadel status --clients)" if ended else ""
+        return f"no client is connected{was}, so nobody can acknowledge: not before {when}"
     if assumed:
         return f"holders of {assumed} certificates cannot acknowledge, and are given until {when}"
     return f"clients are given until {when} to connect"

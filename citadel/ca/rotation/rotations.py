@@ -162,7 +162,8 @@ class Rotations:
         replaced = commands.may_prepare(world, replace=replace)
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
-            return f"{_taken(kind, world)} go into the trust bundle{instead}"
+            beside = commands.others(world, [replaced.id] if replaced else [])
+            return f"{_taken(kind, world)} go into the trust bundle{instead}{beside}"
         if not emergency:
             await self.let_prepare(wish, planned=planned)
         if kind is RootKind.CACERTS:
@@ -256,8 +257,9 @@ class Rotations:
     async def abandon(self, wish: Wish, *, dry_run: bool = False) -> str:
         return await self._command(lambda world: commands.abandon(world, wish), dry_run=dry_run)
 
-    async def rollback(self, wish: Wish, *, dry_run: bool = False) -> str:
-        return await self._command(lambda world: commands.rollback(world, wish), dry_run=dry_run)
+    async def rollback(self, wish: Wish, *, to: Skid | None = None, dry_run: bool = False) -> str:
+        """`to`: the root that is to sign again; without it the one before, and that only once."""
+        return await self._command(lambda world: commands.rollback(world, wish, to=to), dry_run=dry_run)
 
     async def taint(self, skid: Skid, wish: Wish, *, unasked: bool = False, dry_run: bool = False) -> str:
         """One command for the whole emergency: of the root that signs now, another is prepared to take its place."""

@@ -9,9 +9,11 @@ from itertools import pairwise
 import pytest
 
 from citadel.ca.model import Authority, AuthorityKind, KeySource
-from citadel.ca.rotation import RootKind
+from citadel.ca.rotation import RootKind, commands
 from citadel.ca.rotation.calendar import Calendar, Event, Lifetimes, calendar
+from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.findings import Severity
+from citadel.ca.rotation.gates import removal_gate
 from citadel.ca.rotation.schedule import Schedule, planned
 from citadel.quiet_hours import QuietHours, QuietRange
 from tests.support.rotating import POLICY, START, Mesh
@@ -65,6 +67,25 @@ def test_two_years_of_roots_and_issuing_cas() -> None:
     gaps = [b - a for a, b in pairwise(renewals)]
     assert max(gaps) <= LIVES.issuing / 2 + timedelta(days=1)
     assert found.entries == tuple(sorted(found.entries, key=lambda e: e.at))
+
+
+def test_a_root_on_its_way_out_is_removed_when_its_gate_says_so() -> None:
+    made = mesh()
+    made.join("cart")
+    root, issuing = made.new_root()
+    wish = Wish("uid:0")
+    made.carry_out(commands.prepare(made.world(), root, issuing, wish, plan_id="p", longest_leaf=timedelta(0)))
+    made.carry_out(commands.activate(made.world(), POLICY, replace(wish, force=True)))
+    made.deliver(made.clients["cart"])
+    made.tick()
+    gate = removal_gate(made.plans["p"], made.world(), POLICY)
+    assert gate.opens_at is not None
+    assert gate.opens_at > made.now
+    (removed,) = [e for e in look(made).entries if "under way (p)" in e.note]
+    assert (removed.event, removed.at) == (Event.REMOVE, gate.opens_at)
+    made.advance(gate.opens_at - made.now)
+    (removed,) = [e for e in look(made).entries if "under way (p)" in e.note]
+    assert removed.at == made.now
 
 
 def test_no_step_falls_into_quiet_hours() -> None:

@@ -107,7 +107,7 @@ def test_abandon_takes_the_new_root_out_again(mesh: Mesh) -> None:
         commands.abandon(mesh.world(), OPERATOR)
 
 
-def test_rollback_lets_the_old_root_sign_again_and_can_be_rolled_back_itself(mesh: Mesh) -> None:
+def test_a_rollback_that_is_repeated_undoes_nothing_and_names_the_way_on(mesh: Mesh) -> None:
     prepare(mesh)
     settle(mesh)
     activate(mesh)
@@ -115,8 +115,51 @@ def test_rollback_lets_the_old_root_sign_again_and_can_be_rolled_back_itself(mes
     mesh.carry_out(commands.rollback(mesh.world(), OPERATOR))
     assert states(mesh) == {"r0": A.ACTIVE, "r1": A.RETIRING}
     mesh.check()
-    mesh.carry_out(commands.rollback(mesh.world(), OPERATOR))
+    with pytest.raises(FailedPrecondition, match="plan p1 is rolled back already: root r0 signs again") as refused:
+        commands.rollback(mesh.world(), OPERATOR)
+    assert refused.value.mend.endswith("name it: citadel root rollback r1")
+    with pytest.raises(FailedPrecondition, match="root r0 signs already"):
+        commands.rollback(mesh.world(), OPERATOR, to=R0)
+    with pytest.raises(NotFound, match="there is no root r9"):
+        commands.rollback(mesh.world(), OPERATOR, to=Skid("r9"))
+    mesh.carry_out(commands.rollback(mesh.world(), OPERATOR, to=R1))
     assert states(mesh) == {"r0": A.RETIRING, "r1": A.ACTIVE}
+    mesh.check()
+    mesh.carry_out(commands.rollback(mesh.world(), OPERATOR))
+    assert states(mesh) == {"r0": A.ACTIVE, "r1": A.RETIRING}
+    mesh.check()
+
+
+def test_of_several_rotations_each_step_says_which_one_it_took_and_what_goes_on_beside_it(mesh: Mesh) -> None:
+    prepare(mesh)
+    assert "plan" not in mesh.steps[-1].sentence
+    settle(mesh)
+    activate(mesh)
+    prepare(mesh)
+    assert mesh.steps[-1].sentence == (
+        "plan p2: root r2 is in the trust bundle; clients acknowledge it; "
+        "another rotation is under way still (plan p1, root r0 -> r1, retiring): citadel root status"
+    )
+    with pytest.raises(FailedPrecondition, match="root r2 is on its way") as first:
+        commands.rollback(mesh.world(), OPERATOR, to=R0)
+    assert first.value.mend == "first: citadel root abandon"
+    assert commands.rollback(mesh.world(), OPERATOR).sentence.startswith("plan p2: root r2 is abandoned")
+    assert (
+        commands.rollback(mesh.world(), OPERATOR, to=R1).sentence == commands.abandon(mesh.world(), OPERATOR).sentence
+    )
+    settle(mesh)
+    activate(mesh)
+    mesh.carry_out(commands.rollback(mesh.world(), OPERATOR))
+    assert mesh.steps[-1].sentence.startswith("plan p2: root r1 signs again; certificates of r2 are being replaced; ")
+    assert "plan p1, root r0 -> r1, retiring" in mesh.steps[-1].sentence
+    with pytest.raises(FailedPrecondition, match="plan p2 is rolled back already") as refused:
+        commands.rollback(mesh.world(), OPERATOR)
+    assert refused.value.mend.endswith("citadel root rollback r2 or citadel root rollback r0")
+    mesh.carry_out(commands.rollback(mesh.world(), OPERATOR, to=R0))
+    assert states(mesh) == {"r0": A.ACTIVE, "r1": A.RETIRING, "r2": A.RETIRING}
+    with pytest.raises(FailedPrecondition, match="no rotation under way goes back to root r2") as wrong:
+        commands.rollback(mesh.world(), OPERATOR, to=Skid("r2"))
+    assert wrong.value.mend == "one of these can sign again: r1"
     mesh.check()
 
 

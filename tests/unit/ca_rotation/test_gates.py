@@ -106,6 +106,15 @@ def test_nobody_connected_opens_no_gate_before_the_time_for_those_who_cannot_ack
     assert activation_gate(plan(mesh), mesh.world(), POLICY).open
 
 
+def test_of_clients_that_have_ended_it_is_told_that_they_were_here() -> None:
+    mesh = rotating("cart", "shop", "gone")
+    mesh.end(mesh.clients["cart"])
+    mesh.end(mesh.clients["shop"])
+    mesh.disconnect(mesh.clients["gone"])
+    why = activation_gate(plan(mesh), mesh.world(), POLICY).why
+    assert why[-1].startswith("no client is connected (2 that were here have ended: citadel status --clients), so")
+
+
 def test_after_a_start_no_gate_opens_before_clients_had_time_to_connect() -> None:
     mesh = rotating("cart")
     deliver(mesh)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
-from citadel.cli.root_view import document, documents, pages, progress
+from citadel.cli.root_view import document, documents, outlook, pages, progress
 
 
 def test_the_line_says_what_is_waited_for_besides_certificates() -> None:
@@ -34,9 +34,31 @@ def test_of_several_rotations_it_is_told_how_they_follow_each_other_and_how_to_g
     new = pb.RotationPlan(id="two", phase="distributing", outgoing="b" * 40, incoming="c" * 40)
     over = pb.RotationPlan(id="zero", phase="done", outgoing="d" * 40, incoming="a" * 40)
     first, second = documents([over, old, new])[1:]
-    assert first["back"] == "citadel root abandon, then citadel root rollback"
+    assert first["back"] == "citadel root abandon, then citadel root rollback aaaaaaaa"
     assert second["back"] == "citadel root abandon"
     [head], *both = pages([first, second], datetime(2026, 1, 1, tzinfo=UTC))
     assert head == "2 rotations are under way, oldest first; the root goes aaaaaaaa -> bbbbbbbb -> cccccccc"
     assert [lines[0].split()[1] for lines in both] == ["one,", "two,"]
     assert len(list(pages([second], datetime(2026, 1, 1, tzinfo=UTC)))) == 1
+
+
+def test_the_way_back_from_one_that_is_rolled_back_names_the_root() -> None:
+    old = pb.RotationPlan(id="one", phase="retiring", outgoing="a" * 40, incoming="b" * 40)
+    new = pb.RotationPlan(id="two", phase="retiring", outgoing="b" * 40, incoming="c" * 40)
+    assert [one["back"] for one in documents([old, new])] == [
+        "citadel root rollback bbbbbbbb, then citadel root rollback aaaaaaaa",
+        "citadel root rollback",
+    ]
+    new = pb.RotationPlan(id="two", phase="retiring", outgoing="c" * 40, incoming="b" * 40, rolled_back=True)
+    assert [one["back"] for one in documents([old, new])] == [
+        "citadel root rollback aaaaaaaa",
+        "citadel root rollback cccccccc",
+    ]
+
+
+def test_before_a_rotation_is_watched_it_is_said_how_long_that_takes() -> None:
+    assert outlook(document(pb.RotationPlan(phase="distributing", session_seconds=3600))) == (
+        "it takes at least 1h from when the new root signs (rotation.session_life); "
+        "Ctrl-C stops only the showing, and --detach shows nothing: it goes on by itself"
+    )
+    assert outlook(document(pb.RotationPlan(phase="distributing", emergency=True))).startswith("Ctrl-C stops only")

@@ -305,6 +305,7 @@ class RotationPlan(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     PLANNED_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    SESSION_SECONDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     phase: _builtins.str
     """distributing, retiring, done, abandoned"""
@@ -325,6 +326,8 @@ class RotationPlan(_message.Message):
     """The sequence of the bundle that clients must have acknowledged."""
     planned: _builtins.bool
     """Begun by the schedule."""
+    session_seconds: _builtins.int
+    """How long connections that were made with a certificate of the outgoing root are given to end, before it is removed."""
     @_builtins.property
     def gate(self) -> Global___RotationGate: ...
     @_builtins.property
@@ -355,10 +358,11 @@ class RotationPlan(_message.Message):
         sequence: _builtins.int = ...,
         planned: _builtins.bool = ...,
         held: _abc.Iterable[_builtins.str] | None = ...,
+        session_seconds: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gate", b"gate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "asks", b"asks", "automatic", b"automatic", "emergency", b"emergency", "gate", b"gate", "held", b"held", "id", b"id", "incoming", b"incoming", "left_behind", b"left_behind", "outgoing", b"outgoing", "phase", b"phase", "phase_at", b"phase_at", "planned", b"planned", "reason", b"reason", "rolled_back", b"rolled_back", "sequence", b"sequence", "started_at", b"started_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "asks", b"asks", "automatic", b"automatic", "emergency", b"emergency", "gate", b"gate", "held", b"held", "id", b"id", "incoming", b"incoming", "left_behind", b"left_behind", "outgoing", b"outgoing", "phase", b"phase", "phase_at", b"phase_at", "planned", b"planned", "reason", b"reason", "rolled_back", b"rolled_back", "sequence", b"sequence", "session_seconds", b"session_seconds", "started_at", b"started_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -519,7 +523,9 @@ class RotationCommand(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     skid: _builtins.str
-    """SKID or its first digits; needed by RemoveRoot and RevokeRoot."""
+    """SKID or its first digits; needed by RemoveRoot and RevokeRoot. In RollbackRoot: the root that is to sign again;
+    without it the one before, unless it does already.
+    """
     reason: _builtins.str
     dry_run: _builtins.bool
     force: _builtins.bool
