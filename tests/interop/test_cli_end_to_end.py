@@ -28,6 +28,7 @@ from tests.support.up import Up, Workload, command, running
 
 ENTRY_KEYS = [field for field in EntryDraft.__dataclass_fields__ if field not in ("file", "line")]
 MINE = f"unix:uid:{os.getuid()}"
+_ROOT_SIGNS = ("root", "active")
 
 
 @pytest.fixture(scope="module")
@@ -606,3 +607,40 @@ def test_a_reload_takes_what_can_be_taken(up: Up, citadel: CommandLine) -> None:
     finally:
         up.config.write_text(text)
         up.process.send_signal(signal.SIGHUP)
+
+
+def test_a_rotation_tells_how_long_it_lasts_and_a_repeated_rollback_undoes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with running(tmp_path / "r") as up:
+        citadel = CommandLine(monkeypatch, up.env)
+
+        def signs() -> str:
+            (found,) = [a for a in citadel("ca", "list", "-o", "json").json() if (a["kind"], a["state"]) == _ROOT_SIGNS]
+            return str(found["skid"])
+
+        def opens_at() -> str:
+            return str(citadel("root", "status", "-o", "json").json()[0]["gate"]["opens_at"])
+
+        def removal(skid: str) -> tuple[str, str]:
+            entries = citadel("root", "plan", "-o", "json").json()["entries"]
+            (found,) = [e for e in entries if e["authority"] == skid and "under way" in e["note"]]
+            return found["event"], found["at"]
+
+        none = citadel("root", "status")
+        assert (none.code, none.out.startswith("no rotation is under way; "), none.err) == (0, True, "")
+        old = signs()
+        watched = citadel("root", "rotate", "--timeout", "0")
+        assert "\nit takes at least 1h from when the new root signs (rotation.session_life); Ctrl-C" in watched.out
+        assert citadel("root", "activate", "--force", "--yes").code == 0
+        new = signs()
+        (plan,) = citadel("root", "status", "-o", "json").json()
+        eventually(lambda: removal(old) == ("remove", opens_at()))  # the gate's time moves until nothing is in use
+        beside = citadel("root", "rotate", "--dry-run")
+        assert f"another rotation is under way still (plan {plan['id']}, root {old[:8]} -> {new[:8]}" in beside.out
+        assert citadel("root", "rollback").code == 0
+        again = citadel("root", "rollback", "--yes")
+        assert (again.code, signs()) == (7, old)
+        assert f"name it: citadel root rollback {new[:8]}" in again.err
+        assert citadel("root", "rollback", new[:8]).code == 0
+        assert signs() == new
