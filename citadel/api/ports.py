@@ -126,7 +126,7 @@ class FollowedPolicies(Protocol):
         """Why the newest policies are not in force here; empty: they are, or are on their way."""
 
     def must_be_the_store(self) -> None:
-        """Raises FailedPrecondition if this server takes its policies from elsewhere."""
+        """Raises FailedPrecondition if this server takes its policies from elsewhere, until a restart or for good."""
 
     async def reached(self, version: str, timeout: float) -> bool:
         """Wait until the set of this version decides here, at most `timeout` seconds; whether it does."""

@@ -63,6 +63,14 @@ class _Tree(typer.core.TyperGroup):
         super().__init__(**attributes)
         self.commands = _Modules()
 
+    def invoke(self, ctx: Any) -> Any:
+        """Typer checks values by pydantic, whose words are none of the user's."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
 
 app = typer.Typer(
     name="citadel",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -30,7 +31,11 @@ def status(config: ConfigOption = None, socket: SocketOption = None, output: For
     with connect(config, socket) as client:
         found = client.call(client.admin.GetStatus, admin.GetStatusRequest())
     if not found.HasField("policies"):
-        raise NotFound("no policies are configured", mend="set authorization.policies")
+        if restart := _restart(found.waiting):
+            raise NotFound(f"no policies are in use yet; what is configured waits for {'; '.join(restart)}")
+        raise NotFound(
+            "no policies are configured", mend='set authorization.policies, or authorization.source = "store"'
+        )
     rows = [
         field("source", "source"),
         field("in force", "version", none="nothing yet: every check is denied"),
@@ -42,6 +47,13 @@ def status(config: ConfigOption = None, socket: SocketOption = None, output: For
         Column("held back", lambda d: _held(d["held"]) if d["held"] else "-"),
     ]
     show_one(documents.policies(found.policies), rows, output)
+    for one in _restart(found.waiting):
+        say(f"not in use yet, it waits for {one}")
+
+
+def _restart(waiting: Iterable[str]) -> list[str]:
+    """What of the configured policies a restart would take into use, in the server's sentences."""
+    return [one for one in waiting if one.startswith("a restart, for authorization.")]
 
 
 def _held(held: documents.Document) -> str:

@@ -232,6 +232,8 @@ def _ask(change: Change, wish: pb.PolicyWish, *, yes: bool) -> None:
     look.CopyFrom(wish)
     look.dry_run = True
     seen = change(look)
+    if seen.fault:
+        raise FailedPrecondition(f"nothing was changed: {seen.fault}")
     if seen.doubt and not wish.confirmed:
         raise FailedPrecondition(f"nothing was changed: {seen.doubt}", mend="if that is meant, say --confirm")
     if seen.deleted:
@@ -263,6 +265,8 @@ def _lines(document: Document) -> Iterator[str]:
             yield f"{sign} {name}"
     counts = ", ".join(f"{len(document[what])} {what}" for what in ("created", "updated", "deleted"))
     yield f"{'would be: ' if document['dry_run'] else ''}{counts}, {document['unchanged']} unchanged"
+    if document["dry_run"] and document["fault"]:
+        yield f"it would be refused: {document['fault']}"
     if document["dry_run"] and document["needs_confirmation"]:
         yield f"it would have to be confirmed (--confirm): {document['needs_confirmation']}"
     version = document["version"]

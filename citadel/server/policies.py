@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from citadel.api.ports import PolicyView
 from citadel.audit import AuditEvent, JsonScalar
 from citadel.audit.ports import OwnChain
 from citadel.authz.sources import FolderOrigin, Held, KeptPolicies, Origin, PolicySource
 from citadel.authz.stored import StoredPolicies, StoreOrigin
 from citadel.clock import Clock
-from citadel.config import Settings
+from citadel.config import Change, Settings
 from citadel.errors import FailedPrecondition
 from citadel.server.told import mesh_facts
 from citadel.store import Store
 from citadel.telemetry.metrics import Metrics
+
+_DENIED_UNTIL = "until you apply the first set, every check is denied, and it is not ready"
 
 
 def policy_source(settings: Settings, store: Store, clock: Clock, meter: Metrics) -> PolicySource | None:
@@ -45,6 +49,8 @@ class FollowedSource:
         self._told = settings.authorization
         self._chain = chain
         self._clock = clock
+        self.pending: Sequence[Change] = ()
+        """What differs in the configuration, and waits for a restart."""
 
     @property
     def fault(self) -> str:
@@ -53,9 +59,13 @@ class FollowedSource:
     def must_be_the_store(self) -> None:
         if self._told.source != "store":
             there = f"from {self._told.policies}" if self._told.policies else "from nowhere"
+            until = "what is in force stays so until you apply" if self._told.policies else _DENIED_UNTIL
+            written = any((one.field, one.new) == ("authorization.source", "store") for one in self.pending)
+            begin = "restart it" if written else 'set authorization.source = "store", and restart it'
             raise FailedPrecondition(
-                f"this Citadel takes its policies {there}, not from the store; nothing was changed",
-                mend='set authorization.source = "store", and restart it: what is in force stays so until you apply',
+                f"this Citadel takes its policies {there}, not from the store"
+                f"{', until it is restarted: the changed authorization.source waits for that' if written else ''}",
+                mend=f"{begin}: {until}",
             )
 
     async def reached(self, version: str, timeout: float) -> bool:
@@ -64,7 +74,7 @@ class FollowedSource:
     async def confirm(self, version: str, actor: str) -> PolicyView:
         """Raises NotFound, FailedPrecondition, PermissionDenied, Unavailable."""
         if self._source is None:
-            raise FailedPrecondition("no policies are configured", mend="set authorization.policies")
+            raise FailedPrecondition("no policies are configured", mend="set authorization.policies or .source")
 
         async def record(held: Held) -> None:
             detail: dict[str, JsonScalar] = {"documents": len(held.documents), "why": held.why, "source": self._where()}

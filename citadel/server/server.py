@@ -148,7 +148,7 @@ class Server:
         """Take the settings into use that may change while we run. `pending`: what differs in the configuration, and
         waits for a restart."""
         self.settings = settings
-        self._pending = tuple(pending)
+        self._pending = self.followed.pending = tuple(pending)
         self.issuer.policy = told.issuance_policy(settings)
         self.registry.policy = told.registry_policy(settings)
         our_logging.configure(settings.log.level, settings.log.format)

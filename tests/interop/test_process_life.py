@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.cli import CommandLine
+from tests.support.policies import file
 from tests.support.up import Workload, command, running
 
 MINE = f"unix:uid:{os.getuid()}"
@@ -93,6 +94,37 @@ def test_a_reload_says_what_changed_and_what_waits_for_a_restart(home: Path, mon
         changed = [line for line in reload(text) if line["event"] == "a setting changed"]
         assert [(line["setting"], line["new"]) for line in changed] == [("svid.max_ttl", "1d")]
         assert citadel("status", "-o", "json").json()["waiting"] == []
+
+
+def test_policies_from_the_store_that_wait_for_a_restart_are_told_as_such(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = tmp_path / "policies.yaml"
+    given.write_bytes(file("a").content)
+    with running(home) as up:
+        citadel = CommandLine(monkeypatch, up.env)
+        assert "not from the store; set authorization.source" in citadel("policy", "apply", "-f", given).err
+        assert "authorization.source" in citadel("policy", "status").err
+        up.config.write_text(up.config.read_text() + '[authorization]\nsource = "store"\n')
+        up.process.send_signal(signal.SIGHUP)
+        eventually(lambda: citadel("status", "-o", "json").json()["waiting"])
+        status = citadel("policy", "status")
+        assert (status.code, "a restart, for authorization.source: files -> store" in status.err) == (3, True)
+        for more in ((), ("--prune", "--yes")):
+            refused = citadel("policy", "apply", "-f", given, *more)
+            assert (refused.code, "until it is restarted" in refused.err, "set authorization" in refused.err) == (
+                7,
+                True,
+                False,
+            )
+        looked = citadel("policy", "apply", "-f", given, "--dry-run")
+        assert looked.code == 0
+        assert "it would be refused: this Citadel takes its policies from nowhere" in looked.out
+        assert "restart it: until you apply the first set, every check is denied" in looked.out
+    with running(home) as up:
+        citadel = CommandLine(monkeypatch, up.env)
+        eventually(lambda: "until then every check is denied" in citadel("policy", "status").out)
+        assert "in force here" in citadel("policy", "apply", "-f", given).out
 
 
 def test_systemd_is_told_when_it_is_ready_reloads_and_stops(home: Path) -> None:

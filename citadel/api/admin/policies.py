@@ -14,7 +14,7 @@ from citadel.authz.load import SourceText
 from citadel.authz.model import Kind, PolicyName
 from citadel.authz.stored import Changed, DocumentKey, Named, StoredPolicies, Version, Wish
 from citadel.authz.tables import MeshBlock
-from citadel.errors import InvalidInput
+from citadel.errors import FailedPrecondition, InvalidInput
 
 _PAGE, _MOST = 100, 1000
 _MOST_NAMES = 10_000
@@ -75,6 +75,14 @@ class PolicyStoreService(policies_pb2_grpc.PolicyStoreServicer):
         base = wish.base if wish.HasField("base") else None
         return Wish(actor, wish.comment, base, wish.confirmed, wish.dry_run)
 
+    def _refusal(self) -> str:
+        """Why a change would be refused, whatever it is; empty: it would not."""
+        try:
+            self._followed.must_be_the_store()
+        except FailedPrecondition as error:
+            return error.sentence()
+        return ""
+
     async def _changed(self, done: Changed) -> pb.PolicyChange:
         change = done.change
         answer = pb.PolicyChange(
@@ -91,6 +99,8 @@ class PolicyStoreService(policies_pb2_grpc.PolicyStoreServicer):
             answer.version.CopyFrom(version_message(done.version))
             answer.in_force = await self._followed.reached(done.version.set_version, _FOLLOW_SECONDS)
             answer.fault = "" if answer.in_force else self._followed.fault
+        else:
+            answer.fault = self._refusal()
         return answer
 
 

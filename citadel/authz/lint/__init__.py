@@ -6,6 +6,6 @@ part of what, `linting` puts it together, `reference` writes the documentation.
 
 from citadel.authz.lint.checks import CHECKS, Check, Severity
 from citadel.authz.lint.finding import LintFinding
-from citadel.authz.lint.linting import lint
+from citadel.authz.lint.linting import lint, load_warnings
 
-__all__ = ["CHECKS", "Check", "LintFinding", "Severity", "lint"]
+__all__ = ["CHECKS", "Check", "LintFinding", "Severity", "lint", "load_warnings"]

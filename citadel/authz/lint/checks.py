@@ -162,7 +162,8 @@ _ALL = (
         "prefix-without-boundary",
         _W,
         "The star stands behind a name, not behind a separator, so that longer names match as well: `/admin*` is also "
-        "`/administrators`, `ns/shop*` also `ns/shop-test`.",
+        "`/administrators`, `ns/shop*` also `ns/shop-test`. Said where it opens more: of what an ALLOW names, and of "
+        "what a DENY or CUSTOM excludes (`notPaths: [/public*]`). A DENY of `/admin*` only closes more.",
         "End with the separator before the star, and list the name itself if it is meant too.",
     ),
     Check(

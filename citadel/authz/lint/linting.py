@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from citadel.authz.facts import MeshFacts
 from citadel.authz.lint import rules
@@ -23,18 +24,37 @@ def lint(documents: PolicyDocuments, facts: MeshFacts, workloads: Sequence[Workl
     With sample `workloads`, documents that select none of them are named too. What loading warned of is included. A
     document silences codes for itself by the annotation `citadel/lint-ignore: code, code`.
     """
-    struck = [
-        (document, strike)
-        for document, strike in strikes(documents, facts, workloads)
-        if strike.code not in document.metadata.silenced
-    ]
+    everything = list(strikes(documents, facts, workloads))
     told = {
-        (document.kind, document.name, strike.path) for document, strike in struck if strike.code == "matches-all-tcp"
+        (document.kind, document.name, strike.path)
+        for document, strike in everything
+        if strike.code == "matches-all-tcp"
     }
+    struck = [(document, strike) for document, strike in everything if strike.code not in document.metadata.silenced]
     found = [*_placed(documents, struck), *_warned(documents, told)]
     return tuple(
         sorted(found, key=lambda one: (one.file, one.line, one.column, one.kind, one.name, one.field, one.code))
     )
+
+
+def load_warnings(documents: PolicyDocuments, facts: MeshFacts) -> Iterator[LoadWarning]:
+    """What loading warned of, each under the one name that the linter has for it."""
+    policies = {policy.name: policy for policy in documents.authorization_policies}
+    for warning in documents.warnings:
+        if warning.code != "deny-widens-on-tcp":
+            yield warning
+            continue
+        policy = policies[warning.name]
+        better = [
+            strike
+            for strike in rules.strikes(policy, facts)
+            if strike.code == "matches-all-tcp" and dotted(strike.path) == warning.field
+        ]
+        if not better:
+            yield warning
+        elif better[0].code not in policy.metadata.silenced:
+            message = f"{better[0].message.removesuffix('.')}; name the ports that the rule is meant for"
+            yield replace(warning, code=better[0].code, message=message)
 
 
 def strikes(

@@ -31,7 +31,11 @@ def strikes(field: Field, action: Action, facts: MeshFacts) -> Iterator[Strike]:
         at = (*field.path, index)
         if look is not None:
             yield from (Strike(code, at, message) for code, message in look(value, field, facts))
-        if action is Action.ALLOW and not field.negated and field.looks_at in _OPEN:
+        if (
+            field.negated == (action in (Action.DENY, Action.CUSTOM))
+            and action is not Action.AUDIT
+            and field.looks_at in _OPEN
+        ):
             yield from (Strike(code, at, message) for code, message in _boundaries(value, field.looks_at))
 
 
@@ -159,7 +163,7 @@ _OPEN = frozenset(
 
 
 def _boundaries(value: str, looks_at: str) -> Said:
-    """A star beside a name: what an ALLOW opens by it is more than the name."""
+    """A star beside a name: what an ALLOW opens by it, or a DENY leaves open, is more than the name."""
     if value == "*" or is_template(value):
         return
     if value.endswith("*") and not value.startswith("*") and value[-2] not in _BOUNDARY:

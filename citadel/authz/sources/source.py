@@ -193,7 +193,10 @@ class PolicySource:
 
     async def _take(self, reading: Reading) -> None:
         if reading.missing:
-            raise NotFound(reading.missing)
+            until = (
+                "every check is denied, and it is not ready" if self.in_force is None else "what was in force stays so"
+            )
+            raise NotFound(reading.missing, mend=f"until then {until}")
         documents, policies = await asyncio.to_thread(self._compiled, reading.texts, reading.unreadable)
         before = self.in_force
         if before is not None and policies.version == before.policies.version:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from citadel.audit import AuditEvent, JsonScalar
 from citadel.authz.facts import MeshFacts
+from citadel.authz.lint import load_warnings
 from citadel.authz.load import PolicyDocuments, SourceText, load
 from citadel.authz.policyset import PolicySet, compile_documents
 from citadel.authz.sources.caution import doubt
@@ -81,7 +82,8 @@ class StoredPolicies:
         before = await self._base(wish)
         change = applied(before.documents, documents, prune=prune)
         done = await self._carry_out("apply", before, change, wish, given=given)
-        return replace(done, warnings=tuple(map(str, given.warnings)), skipped=tuple(map(str, given.skipped)))
+        warnings = tuple(map(str, load_warnings(given, self.facts)))
+        return replace(done, warnings=warnings, skipped=tuple(map(str, given.skipped)))
 
     async def delete(self, names: Sequence[Named], wish: Wish) -> Changed:
         """Raises NotFound, InvalidInput, Aborted, FailedPrecondition."""

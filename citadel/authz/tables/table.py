@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from citadel.authz.asking import AskedAttributes, AskedWorkload, said
 from citadel.authz.decision import Outcome, Reason
 from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization, ProviderProtocol
+from citadel.authz.load.findings import nearest
 from citadel.authz.request import Workload
 from citadel.authz.sources.files import TESTS
 from citadel.errors import BadFile, BadSpiffeId, Mistake
@@ -20,6 +21,9 @@ from citadel.spiffe import SCHEME, TrustDomain
 
 TABLE_SCHEMA = "citadel.dev/policy-test/v1"
 MAX_BYTES = 8 << 20
+_NO_TABLE = (
+    f"it is no table of decisions: that is one document with `schema: {TABLE_SCHEMA}`; see docs/authorization-tests.md"
+)
 
 
 def _trust_domain(value: Any) -> str:
@@ -169,7 +173,9 @@ def find_tables(paths: Iterable[Path]) -> list[Path]:
 
 def read_table(path: Path) -> Table:
     """Read a table. Blocks. Raises BadFile with every mistake."""
-    data, node = _yaml(path)
+    data, node = _yaml(path, _NO_TABLE)
+    if not isinstance(data, dict) or ("schema" not in data and "apiVersion" in data):
+        raise BadFile([Mistake(str(path), "", _NO_TABLE, 1, 1)])
     named = list(_names_replaced(data, node, path))
     block: TableBlock = _validated(TableBlock, data, node, path)
     mistakes = named + list(_unknown_workloads(block, node, path)) + list(_twice(block, node, path))
@@ -181,7 +187,7 @@ def read_table(path: Path) -> Table:
 
 def read_mesh(path: Path) -> MeshBlock:
     """Read a file with the keys of a table's `mesh`. Blocks. Raises BadFile with every mistake."""
-    data, node = _yaml(path)
+    data, node = _yaml(path, "what the mesh is, is one document of YAML; there are several")
     found: MeshBlock = _validated(MeshBlock, data, node, path)
     return found
 
@@ -241,7 +247,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _yaml(path: Path) -> tuple[Any, yaml.Node]:
+def _yaml(path: Path, several: str) -> tuple[Any, yaml.Node]:
+    """`several`: what to say of a file with more than one document."""
     try:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
@@ -259,7 +266,8 @@ def _yaml(path: Path) -> tuple[Any, yaml.Node]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
-        raise BadFile([Mistake(str(path), "", error.problem or "it is no YAML", line, column)]) from None
+        problem = several if error.problem == "but found another document" else error.problem or "it is no YAML"
+        raise BadFile([Mistake(str(path), "", problem, line, column)]) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadFile([Mistake(str(path), "", f"it is no YAML: {' '.join(str(error).split())[:200]}")]) from None
     if node is None:
@@ -272,7 +280,46 @@ def _validated(kind: Any, data: Any, node: yaml.Node, path: Path) -> Any:
         return kind.model_validate(data)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        raise BadFile([_mistake(path, node, one["loc"], said(one["msg"])) for one in found]) from None
+        meant = [one for one in found if one["loc"] != ("mesh", "str") or not isinstance(data["mesh"], dict)]
+        raise BadFile([_mistake(path, node, _place(one["loc"]), _said_of(one, kind)) for one in meant]) from None
+
+
+def _place(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """As it is written: without the name of the alternative that pydantic tried."""
+    return tuple(part for part in where if part != MeshBlock.__name__)
+
+
+def _said_of(error: Any, kind: type[BaseModel]) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            *around, name = _place(error["loc"])
+            return "there is no such field" + nearest(str(name), _known(kind, around))
+        case "missing":
+            return "it is missing"
+        case _:
+            return said(error["msg"])
+
+
+def _known(kind: type[BaseModel], around: Sequence[int | str]) -> list[str]:
+    """The fields that the place has. Numbers, and names in a mapping, stay where they are."""
+    models: list[type[BaseModel]] = [kind]
+    for part in around:
+        inner = [
+            one
+            for model in models
+            for name, field in model.model_fields.items()
+            if part == (field.alias or name)
+            for one in _models(field.annotation)
+        ]
+        models = inner or models
+    return [field.alias or name for model in models for name, field in model.model_fields.items()]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for one in get_args(annotation):
+        yield from _models(one)
 
 
 def _mistake(path: Path, node: yaml.Node, where: tuple[int | str, ...], message: str) -> Mistake:

@@ -18,7 +18,7 @@ from citadel.authz import (
     load_text,
 )
 from citadel.authz.facts import ProviderProtocol
-from citadel.authz.lint import CHECKS
+from citadel.authz.lint import CHECKS, load_warnings
 from citadel.authz.lint.reference import reference
 from citadel.spiffe import TrustDomain
 from tests.unit.authz.load_cases import authorization, operation, peer, request, source, when
@@ -208,6 +208,10 @@ CASES: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
         ((operation("{paths: ['/admin*']}"),), (operation("{paths: ['/admin/*']}"),)),
         ((source("{namespaces: ['shop*']}"),), (source("{namespaces: ['shop-*']}"),)),
         ((source("{principals: ['a/ns/shop*']}"),), (source("{principals: ['a/ns/shop/*']}"),)),
+        (
+            (rules("{to: [{operation: {notPaths: ['/public*'], ports: ['1']}}]}", "DENY"),),
+            (rules("{to: [{operation: {paths: ['/admin*'], ports: ['1']}}]}", "DENY"),),
+        ),
     ],
     "suffix-without-boundary": [
         ((operation("{hosts: ['*shop.example:443']}"),), (operation("{hosts: ['*.shop.example:443']}"),)),
@@ -334,6 +338,24 @@ def test_a_document_silences_codes_for_itself_alone() -> None:
     silent = bad.replace("name: p}", "name: p, annotations: {citadel/lint-ignore: 'path-without-slash, no-namespace'}}")
     assert codes(silent) == ["method-lower-case"]
     assert codes(silent, named(bad, "q")).count("path-without-slash") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        rules(GET, "DENY"),
+        rules("{to: [{operation: {methods: [GET]}}], when: [{key: source.ip, values: ['::1']}]}", "DENY"),
+    ],
+)
+def test_who_loads_and_who_lints_name_one_finding_alike(text: str) -> None:
+    documents = load_text(text)
+    (warning,) = load_warnings(documents, FACTS)
+    assert [one.code for one in lint(documents, FACTS) if one.code.endswith("tcp")] == [warning.code]
+    silenced = text.replace("name: p", f"annotations: {{citadel/lint-ignore: {warning.code}}}, name: p", 1)
+    assert silenced != text
+    documents = load_text(silenced)
+    assert not list(load_warnings(documents, FACTS))
+    assert not lint(documents, FACTS)
 
 
 def test_what_loading_warns_of_is_silenced_too() -> None:

@@ -140,7 +140,13 @@ def test_a_case_that_fails_is_shown_with_its_reasons(citadel: CommandLine, folde
         ("expect: deny", "expect: denied", [":8:", "cases.1.expect.outcome"]),
         ("expect: deny", "expct: deny", [":8:", "expct"]),
         ("schema: citadel.dev/policy-test/v1", "schema: v1", [":2:", "schema"]),
-        ("http: {method: POST}", "http: {methods: POST}", [":8:", "http.methods"]),
+        ("http: {method: POST}", "http: {methods: POST}", [":8:", "http.methods", "did you mean method?"]),
+        ("expect: deny", "expect: {outcom: deny}", [":8:", "did you mean outcome?", "expect.outcome: it is missing"]),
+        ("cases:", "mesh: {trust_domian: a}\ncases:", ["mesh.trust_domian", "did you mean trust_domain?"]),
+        ("workloads: {cart: {namespace", "workloads: {cart: {namspace", ["cart.namspace", "did you mean namespace?"]),
+        ("cases:", "casses:", ["casses: there is no such field; did you mean cases?", "cases: it is missing"]),
+        (TABLE, POLICIES, ["no table of decisions", "docs/authorization-tests.md"]),
+        (TABLE, POLICIES + "---\n" + POLICIES, ["no table of decisions", "docs/authorization-tests.md"]),
         ("cases:", "caes:", ["caes"]),
         ("workloads: {cart: {namespace: shop}}", "workloads: {cart: {}, cart: {}}", ["twice"]),
         ("{cart: {namespace: shop}}", "&a {cart: *a}", ["aliases"]),
@@ -160,6 +166,8 @@ def test_what_is_wrong_with_a_table_is_named_with_its_place(
     with pytest.raises(BadFile) as caught:
         read_table(table)
     assert [word for word in words if word not in caught.value.sentence()] == []
+    for of_pydantic in ("Extra inputs", "Field required", "Value error", "MeshBlock", "valid string"):
+        assert of_pydantic not in caught.value.sentence()
     assert citadel("policy", "test", folder).code == 4
 
 

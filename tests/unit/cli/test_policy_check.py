@@ -132,3 +132,9 @@ def test_a_difference_as_json_has_the_requests_as_they_were_asked(citadel: Comma
     ended = citadel("policy", "diff", *sets, "--trust-domain", "shop.example", "-o", "json")
     assert (ended.code, ended.err) == (0, "")
     assert ended.json()["requests"]["changed"][0]["request"] == asked
+
+
+def test_a_value_that_an_option_does_not_take_is_told_in_plain_words(citadel: CommandLine, files: list[str]) -> None:
+    ended = citadel("policy", "lint", *files, "-o", "wide")
+    assert ended.code == 2
+    assert "'-o': 'wide' is not one of 'table', 'json', 'yaml'" in ended.err

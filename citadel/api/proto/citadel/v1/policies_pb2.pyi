@@ -259,7 +259,7 @@ class PolicyChange(_message.Message):
     in_force: _builtins.bool
     """The answering server decides by it already."""
     fault: _builtins.str
-    """Why it does not, in a sentence; empty: it is only on its way."""
+    """Why it does not, in a sentence; empty: it is only on its way. Of a dry run: why this server would refuse any change."""
     @_builtins.property
     def version(self) -> Global___PolicyVersion:
         """The new one. Not set: nothing was changed."""
