@@ -1,4 +1,4 @@
-"""What of a connection a policy refers to. A door that cannot know that must not decide by its absence."""
+"""What of a connection and of headers a policy refers to. A door that cannot know it must not decide by its absence."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _FIELDS = {
 
 
 def refers(policy: AuthorizationPolicy) -> frozenset[Attribute]:
-    """The attributes of connections and Envoy's metadata. SOURCE_PRINCIPAL stands for all that is read off the peer's
-    identity."""
+    """The attributes of connections, Envoy's metadata, and REQUEST_HEADERS for any header.
+
+    SOURCE_PRINCIPAL stands for all that is read off the peer's identity."""
     return frozenset(_named(policy))
 
 
@@ -34,7 +35,7 @@ def _named(policy: AuthorizationPolicy) -> Iterator[Attribute]:
             attribute = condition.key.attribute
             if attribute in _PEER:
                 yield Attribute.SOURCE_PRINCIPAL
-            elif not attribute.http_only:
+            elif not attribute.http_only or attribute is Attribute.REQUEST_HEADERS:
                 yield attribute
 
 

@@ -120,6 +120,7 @@ def _asked(request: Request, token: str | None) -> Asked:
     stated = [
         ("host", http.authority or ""),
         ("content-length", "0"),
+        ("x-forwarded-proto", "https"),
         ("x-citadel-connection", f"source={request.source_ip};destination={to};sni={request.sni or '-'}"),
     ]
     if request.peer is not None:

@@ -38,6 +38,9 @@ _CONNECTION = re.compile(
 VERSION, DECISION = "citadel-policy-version", "citadel-decision-id"
 _OF_THE_CHECK = ("content-length", "x-envoy-internal", "x-envoy-expected-rq-timeout-ms")
 """What Envoy writes anew for the check: not what the request has."""
+WITNESS = "x-forwarded-proto"
+"""Every request in Envoy has it (HTTP header manipulation). Where the check has not, the filter is not set to send all
+headers, and that one is missing says nothing of what the client sent."""
 REMOVE = "x-envoy-auth-headers-to-remove"
 _STATED = f"its proxy must state it in {CONNECTION}"
 _OF_CONNECTION = frozenset(
@@ -56,6 +59,7 @@ _MEND = {
     Attribute.DESTINATION_IP: _STATED,
     Attribute.DESTINATION_PORT: _STATED,
     Attribute.CONNECTION_SNI: _STATED,
+    Attribute.REQUEST_HEADERS: "its proxy must send all of them: allowed_headers",
     Attribute.ENVOY_FILTERS: "HTTP carries no metadata; use ext_authz over gRPC",
 }
 log = structlog.get_logger("citadel.authz")
@@ -156,10 +160,11 @@ class HttpDoor:
         """The request, and what is known of its connection. Takes out of `headers` what is not the request's own."""
         assert standing.policies is not None
         facts = standing.policies.facts
-        known: set[Attribute] = set()
+        known = {Attribute.REQUEST_HEADERS} if WITNESS in headers else set[Attribute]()
         request = Request(None)
         if trusted:
-            known.add(Attribute.SOURCE_PRINCIPAL)
+            if known:  # else the peer's may be a header that was not sent
+                known.add(Attribute.SOURCE_PRINCIPAL)
             domains = caller.trust_domains | {facts.trust_domain, *facts.aliases}
             if xfcc := ",".join(headers.get(XFCC, ())):
                 request = replace(request, peer=peer_id(only_uri(xfcc), domains))
@@ -229,7 +234,10 @@ def _ip(name: str, text: str) -> IpAddress:
 
 def _check_known(standing: Standing, workload: Workload, known: frozenset[Attribute]) -> None:
     """Raises BadAttributes: a policy refers to what nobody stated."""
-    unknown = standing.for_workload(workload).refers - known
+    applying = standing.for_workload(workload)
+    unknown = applying.refers - known
+    if applying.gate is not None and Attribute.REQUEST_HEADERS not in known:  # a token may be in any header
+        unknown |= {Attribute.REQUEST_HEADERS}
     if unknown:
         first = min(unknown)
         raise BadAttributes(f"a policy of the workload refers to {first}, which is not known; {_MEND[first]}")

@@ -78,7 +78,9 @@ async def running(folder: Path) -> AsyncIterator[World]:
 
 
 def get(target: bytes, method: bytes = b"GET", *lines: bytes) -> bytes:
-    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"host: a", *lines, b"", b""])
+    return b"\r\n".join(
+        [method + b" " + target + b" HTTP/1.1", b"host: a", b"x-forwarded-proto: http", *lines, b"", b""]
+    )
 
 
 SENT = [

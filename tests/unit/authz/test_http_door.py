@@ -42,8 +42,10 @@ def asked(
     method: str = "GET",
     who: Caller | None = None,
     comes: list[tuple[str, str]] = COMES,
+    all_headers: bool = True,
 ) -> HttpAnswer:
-    given = [("host", "cart.shop"), ("content-length", "0"), *comes, *headers]
+    witness = [("x-forwarded-proto", "http")] if all_headers else []
+    given = [("host", "cart.shop"), ("content-length", "0"), *witness, *comes, *headers]
     return asyncio.run(one.check(Asked(method, target, given), who or caller(CART), began=0.0))
 
 
@@ -153,6 +155,18 @@ def test_what_is_not_known_and_a_policy_refers_to_is_a_denial_and_not_an_absence
         assert answer.ruling.decision.reason is Reason.BAD_REQUEST, rule
     port = f'{deny}spec: {{action: DENY, rules: [{{to: [{{operation: {{ports: ["80"]}}}}]}}]}}\n'
     assert asked(door(port)).ruling.decision.reason is Reason.DENIED_BY_POLICY
+
+
+def test_a_filter_that_does_not_send_all_headers_hides_none_of_them_from_a_deny() -> None:
+    deny = "kind: AuthorizationPolicy\napiVersion: security.istio.io/v1\nmetadata: {name: d, namespace: shop}\n"
+    header = (
+        f'{deny}spec: {{action: DENY, rules: [{{when: [{{key: "request.headers[x-mode]", values: ["test"]}}]}}]}}\n'
+    )
+    peer = f"{deny}spec: {{action: DENY, rules: [{{from: [{{source: {{namespaces: [shop]}}}}]}}]}}\n"
+    for text in (header, peer, PLAIN + TOKENS):
+        assert asked(door(text), all_headers=False).ruling.decision.reason is Reason.BAD_REQUEST, text
+    assert asked(door(header)).status == 200
+    assert asked(door(PLAIN), all_headers=False).status == 200
 
 
 def test_a_token_is_verified_and_what_becomes_of_it_is_told_to_envoy() -> None:
