@@ -38,8 +38,8 @@ def taken(citadel: CommandLine, arguments: list[str], folder: Path) -> bool:
     if arguments[0] in _STARTS:
         return True
     arguments = [*arguments]
-    if "--out" in arguments:
-        arguments[arguments.index("--out") + 1] = str(folder / "out")
+    for option in {"--out", "--junit"}.intersection(arguments):
+        arguments[arguments.index(option) + 1] = str(folder / "out")
     if "--wait" in arguments[:-1] and arguments[0] == "status":
         arguments[arguments.index("--wait") + 1] = "100ms"  # nobody will come
     env = {"CITADEL_ADMIN_SOCKET": "/nonexistent/s", "CITADEL_TRUST_DOMAIN": "example.org", "CITADEL_DATA_DIR": "/d"}
