@@ -37,7 +37,7 @@ def in_page(page: Path) -> Iterator[list[str]]:
 def taken(citadel: CommandLine, arguments: list[str], folder: Path) -> bool:
     if arguments[0] in _STARTS:
         return True
-    arguments = [*arguments]
+    arguments = [one for one in arguments if one != "--watch"]  # once is enough: nobody presses Ctrl-C
     for option in {"--out", "--junit"}.intersection(arguments):
         arguments[arguments.index(option) + 1] = str(folder / "out")
     if "--wait" in arguments[:-1] and arguments[0] == "status":
