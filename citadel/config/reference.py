@@ -17,7 +17,7 @@ from citadel.config.values import ListenAddress, SecretSource
 _INTRODUCTION = """\
 # Configuration
 
-<!-- Written by scripts/generate-docs from citadel/config/settings.py: change that, not this. -->
+<!-- Written by scripts/generate-docs from citadel/config/settings/: change those, not this. -->
 
 One TOML file, and environment variables that win over it. Everything is checked before anything starts, and every
 mistake is reported at once with its place; `citadel config check` does only that, and `citadel config show` prints each
