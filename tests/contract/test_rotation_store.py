@@ -412,9 +412,9 @@ async def test_a_plugged_in_root_begins_by_itself_outside_quiet_hours_and_past_t
     certificates, (kind, state) = (describe(mine.certificate),), (AuthorityKind.ROOT, AuthorityState.PREPARED)
     root = Authority(skid, kind, state, TD, KeySource.FILES, certificates, skid, now, now)
     await site.store.authorities.add(root, None, event(now))
-    site.rotations._kind = RootKind.CACERTS
+    site.rotations._unattended._kind = RootKind.CACERTS
     noon = QuietHours((QuietRange.parse("12:00-13:00"),))  # it is noon
-    site.rotations.policy = replace(POLICY, plugged_by_itself=True, quiet=noon)
+    site.rotations._reader.policy = replace(POLICY, plugged_by_itself=True, quiet=noon)
     assert await site.rotations.run_due() == []
     site.clock.advance(timedelta(hours=1))
     site.hook.answer = Verdict(False, "canary is red")

@@ -1,4 +1,4 @@
-"""Progress: how all rotations under way stand, in a few numbers."""
+"""Progress: how each rotation stands, and all of those under way in a few numbers."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from citadel.ca.rotation.gates import Gate
-from citadel.ca.rotation.plan import Plan
+from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
+from citadel.ca.rotation.machine import quiet_until
+from citadel.ca.rotation.plan import Phase, Plan
+from citadel.ca.rotation.policy import RotationPolicy
+from citadel.ca.rotation.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +49,28 @@ def progress(views: Iterable[PlanView], now: datetime) -> Progress:
         asks = asks or view.asks
         held = held or view.plan.hold is not None
     return Progress(phases, laggards, leaves, asks, held)
+
+
+def view(plan: Plan, world: World, policy: RotationPolicy) -> PlanView:
+    """The plan, and what it waits for."""
+    if plan.phase is Phase.DISTRIBUTING:
+        gate = activation_gate(plan, world, policy)
+        over = world.now - plan.phase_at >= policy.emergency_gate
+        asks = plan.emergency and not plan.unasked and over and not gate.open
+        return PlanView(plan, gate, asks, _held(plan, gate, world, policy))
+    if plan.phase is Phase.RETIRING:
+        gate = removal_gate(plan, world, policy)
+        return PlanView(plan, gate, held=_held(plan, gate, world, policy))
+    return PlanView(plan, Gate(open=False))
+
+
+def _held(plan: Plan, gate: Gate, world: World, policy: RotationPolicy) -> tuple[str, ...]:
+    held = []
+    if plan.hold is not None:
+        since = plan.hold.since.isoformat(timespec="seconds")
+        held.append(f"a hook, which since {since} does not let it {plan.hold.step}: {plan.hold.why}")
+    if plan.auto and (until := quiet_until(plan, world, policy)) is not None:
+        held.append(f"quiet hours until {until.isoformat(timespec='seconds')}")
+    if gate.open and plan.phase is Phase.DISTRIBUTING and policy.approval and plan.auto and not plan.emergency:
+        held.append("your word: citadel root activate")
+    return tuple(held)
