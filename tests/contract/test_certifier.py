@@ -192,14 +192,14 @@ def _answering(make: Callable[[dict[str, Any]], str], body: dict[str, Any]) -> t
 async def test_a_certificate_that_is_not_what_was_asked_for_is_never_handed_out(world: World) -> None:
     double = world.vault.double
     assert double is not None
-    issuer = double._issuers[world.mount][world.issuer_id]
+    issuer = double.pki.issuers[world.mount][world.issuer_id]
 
     def made(body: dict[str, Any]) -> str:
-        return str(double._sign_leaf(world.mount, issuer, "citadel", body)["certificate"])
+        return str(double.pki.sign_leaf(world.mount, issuer, "citadel", body)["certificate"])
 
     def for_another_name(body: dict[str, Any]) -> str:
         return str(
-            double._sign_leaf(world.mount, issuer, "citadel", {**body, "uri_sans": WEB.uri + "x"})["certificate"]
+            double.pki.sign_leaf(world.mount, issuer, "citadel", {**body, "uri_sans": WEB.uri + "x"})["certificate"]
         )
 
     def for_another_key(body: dict[str, Any]) -> str:

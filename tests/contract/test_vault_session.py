@@ -281,7 +281,7 @@ async def test_another_address_is_asked_and_if_there_is_none_it_is_told_which_it
     with running("double", tmp_path) as first, running("double", tmp_path) as second:
         assert first.double is not None
         assert second.double is not None
-        second.double._tokens = first.double._tokens  # one cluster
+        second.double.tokens.of = first.double.tokens.of  # one cluster
         first.double.faults = {"": lambda _: (status, {"errors": []})}
         session = Session(VaultAccess((first.address, second.address), first.as_root()), SystemClock())
         await session.call("get", "auth/token/lookup-self")
