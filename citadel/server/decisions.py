@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from citadel.authz import PolicySet
 from citadel.authz.decision_point import DecisionMeter, DecisionObserver, DecisionPoint
 from citadel.authz.providers import ProviderClients, ProviderTls
+from citadel.authz.switches import Switches
 from citadel.authz.tokens import CachedKeys, FetchPolicy, HttpFetch
 from citadel.clock import Clock
 from citadel.config import Settings
@@ -26,8 +27,11 @@ async def decision_point(
     meter: DecisionMeter,
     observer: DecisionObserver | None = None,
     health: Health | None = None,
+    switches: Switches | None = None,
 ) -> AsyncIterator[DecisionPoint]:
     """The decision point, usable inside the context; somebody must keep its `run` going.
+
+    `switches`: told whenever `policies` gives another set.
 
     Raises FailedPrecondition if a provider's CAs cannot be read."""
     told = settings.authorization
@@ -40,7 +44,7 @@ async def decision_point(
     ):
         if health is not None:
             token_key_check(health, keys)
-        yield DecisionPoint(policies, clock, keys, providers, meter=meter, observer=observer)
+        yield DecisionPoint(policies, clock, keys, providers, meter=meter, observer=observer, switches=switches)
 
 
 def _tls(provider: ProviderSettings) -> ProviderTls:

@@ -86,7 +86,13 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
             works["vault watch"] = partial(vault.watch, settings.vault.check)
         point = server.point = await stack.enter_async_context(
             decision_point(
-                settings, clock, server.policy_set, meter=metrics, observer=server.decision_log, health=server.health
+                settings,
+                clock,
+                server.policy_set,
+                meter=metrics,
+                observer=server.decision_log,
+                health=server.health,
+                switches=None if server.policies is None else server.policies.switches,
             )
         )
         works["decisions"] = point.run

@@ -34,7 +34,7 @@ class CheckService(authorization_pb2_grpc.AuthorizationServicer):
     def __init__(self, point: DecisionPoint, askers: Askers) -> None:
         self._point = point
         self._askers = askers
-        self._watching = Watching(lambda: point.version)
+        self._watching = Watching(lambda: point.version, point.switches)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         authorization_pb2_grpc.add_AuthorizationServicer_to_server(self, server)

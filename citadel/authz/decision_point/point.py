@@ -38,6 +38,7 @@ from citadel.authz.paths import BadPath
 from citadel.authz.policyset import PolicySet
 from citadel.authz.request import HttpRequest, Request
 from citadel.authz.subject import Subject
+from citadel.authz.switches import Switches
 from citadel.authz.tokens import KeysUnavailable, NoToken, Rejected, TokenAuthenticator, TokenGate, Verified
 from citadel.authz.tokens import Reason as TokenReason
 from citadel.clock import Clock
@@ -81,7 +82,9 @@ class DecisionPoint:
         *,
         meter: DecisionMeter | None = None,
         observer: DecisionObserver | None = None,
+        switches: Switches | None = None,
     ) -> None:
+        """`switches`: told whenever `policies` gives another set. Without, a switch is noticed by the next decision."""
         self._policies = policies
         self._clock = clock
         self._keys = keys
@@ -90,7 +93,7 @@ class DecisionPoint:
         self._meter = meter or NoMeter()
         self._observer = observer
         self._standing = Standing(policies())
-        self._switched = asyncio.Event()
+        self.switches = switches or Switches()
         self._waiting: Counter[str] = Counter()  # by caller
         self._told: dict[str, float] = {}
         self._boot = secrets.token_hex(6)
@@ -107,7 +110,7 @@ class DecisionPoint:
         standing = self._standing
         if standing.policies is not policies:
             standing = self._standing = Standing(policies)
-            self._switched.set()
+            self.switches.happened()
         return standing
 
     async def decide(
@@ -138,6 +141,7 @@ class DecisionPoint:
         """Have the keys of the set in force at hand, and forget those of others, until cancelled."""
         rules: list[JwtRule] | None = None
         while True:
+            coming = self.switches.coming
             wanted = self.standing().jwt_rules()
             if wanted != rules:
                 await self._keys.retain(wanted)
@@ -145,8 +149,7 @@ class DecisionPoint:
             await self._have_keys(wanted)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_AGAIN):
-                    await self._switched.wait()
-            self._switched.clear()
+                    await coming.wait()
 
     async def _have_keys(self, rules: Sequence[JwtRule]) -> None:
         turn = asyncio.Semaphore(_KEYS_AT_ONCE)

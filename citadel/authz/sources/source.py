@@ -17,6 +17,7 @@ from citadel.authz.policyset import PolicySet, compile_documents
 from citadel.authz.sources.caution import doubt
 from citadel.authz.sources.kept import KeptPolicies
 from citadel.authz.sources.origin import Origin, Reading
+from citadel.authz.switches import Switches
 from citadel.clock import Clock
 from citadel.errors import BadFile, CitadelError, FailedPrecondition, Mistake, NotFound
 
@@ -92,9 +93,10 @@ class PolicySource:
         self._default_namespace = default_namespace
         self._meter = meter or NoSourceMeter()
         self._turn = asyncio.Lock()
-        self._switched = asyncio.Event()
         self._retry = retry
         self._unkept: Reading | None = None  # what could not be written to disk, and so was not applied
+        self.switches = Switches()
+        """Of the set in force."""
         self.in_force: InForce | None = None
         self.held: Held | None = None
         self.fault = ""
@@ -145,8 +147,7 @@ class PolicySource:
         try:
             async with asyncio.timeout(timeout):
                 while self.policies is None or self.policies.version != version:
-                    self._switched.clear()
-                    await self._switched.wait()
+                    await self.switches.coming.wait()
         except TimeoutError:
             return False
         return True
@@ -243,7 +244,7 @@ class PolicySource:
 
     def _switch(self, documents: PolicyDocuments, policies: PolicySet, *, restored: bool, number: int = 0) -> None:
         self.in_force = InForce(policies, documents, self._clock.now(), restored, number)
-        self._switched.set()
+        self.switches.happened()
         self._meter.policies(policies.version, len(documents))
         log.info(
             "policies are in force",

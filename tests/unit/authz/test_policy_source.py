@@ -233,15 +233,16 @@ async def test_losing_most_policies_waits_to_be_confirmed(folder: Path, kept: Ke
         await until(lambda: len(names(one)) == 4)
         (folder / "a.yaml").write_text(policies("a", "b"))
         await until(lambda: len(names(one)) == 2)
+        switch = one.switches.coming
         (folder / "a.yaml").unlink()
         await until(lambda: one.held is not None)
-        assert names(one) == {"a", "b"}
+        assert (names(one), switch.is_set()) == ({"a", "b"}, False)
         assert one.held is not None
         assert f"citadel policy confirm {one.held.version}" in one.fault
         with pytest.raises(FailedPrecondition):
             await one.confirm("another")
         await one.confirm(one.held.version)
-        assert (len(names(one)), one.fault) == (0, "")
+        assert (len(names(one)), one.fault, switch.is_set()) == (0, "", True)
         with pytest.raises(NotFound):
             await one.confirm()
     assert meter.outcomes == ["applied", "applied", "held", "applied"]

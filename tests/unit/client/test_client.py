@@ -25,6 +25,7 @@ from citadel.authz import MeshFacts, PolicySet, load_text
 from citadel.authz.decision_point import DecisionPoint
 from citadel.authz.doors import Caller, DoorRules, Registered
 from citadel.authz.policyset import compile_documents
+from citadel.authz.switches import Switches
 from citadel.client import AuthorizationClient, BlockingAuthorizationClient, Choice, HttpRequest, Request
 from citadel.errors import InvalidInput, PermissionDenied, Unavailable
 from citadel.spiffe import SpiffeId, TrustDomain
@@ -80,6 +81,10 @@ class World:
         if self.error is not None:
             raise self.error
         return Caller("pid 7 uid 1000", self.entries, frozenset({TD}))
+
+    def switch(self, policies: PolicySet) -> None:
+        self.policies = policies
+        self.point.switches.happened()
 
     @asynccontextmanager
     async def serving(self, who: askers.Askers | None = None) -> AsyncIterator[None]:
@@ -228,8 +233,7 @@ async def test_an_explanation_says_what_each_policy_made_of_it(world: World) -> 
         assert (await client.explain(get())).answer.reason == "not-loaded"
 
 
-async def test_versions_are_told_and_a_restart_is_ridden_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watching, "_LOOK_SECONDS", 0.01)
+async def test_versions_are_told_and_a_restart_is_ridden_out(world: World) -> None:
     first, second = world.policies, compiled(POLICIES.replace("/cart/*", "/*"))
     assert first is not None
     async with AuthorizationClient(world.socket, timeout=timedelta(seconds=20)) as client, asyncio.timeout(30):
@@ -237,15 +241,34 @@ async def test_versions_are_told_and_a_restart_is_ridden_out(world: World, monke
         coming = asyncio.ensure_future(anext(versions))
         async with world.serving():
             assert await coming == first.version
-            world.policies = second
+            world.switch(second)
             assert await anext(versions) == second.version
         asked = asyncio.ensure_future(client.check(get()))
         coming = asyncio.ensure_future(anext(versions))
         await asyncio.sleep(0)
-        world.policies = first
+        world.switch(first)
         async with world.serving():
             assert await coming == first.version
             assert (await asked).allowed
+
+
+async def test_everybody_who_waits_is_woken_by_the_switch_and_by_nothing_else() -> None:
+    switches, now = Switches(), "a"
+    watched = watching.Watching(lambda: now, switches)
+    versions = [watched.versions(str(number)) for number in range(100)]
+    assert {await anext(one) for one in versions} == {"a"}
+    coming = [asyncio.ensure_future(anext(one)) for one in versions]
+    await asyncio.sleep(0)
+    switches.happened()  # the same again
+    await asyncio.sleep(0)
+    now = "b"
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in coming)
+    switches.happened()
+    async with asyncio.timeout(5):
+        assert set(await asyncio.gather(*coming)) == {"b"}
+    for one in versions:
+        await one.aclose()
 
 
 async def test_so_many_may_watch_and_no_more(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
