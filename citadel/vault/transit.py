@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import os
 import re
 from collections.abc import Mapping
@@ -48,13 +49,19 @@ class TransitKek:
         return kek_id == self._id
 
     async def seal(self, plaintext: bytes, context: bytes) -> bytes:
-        """Raises Unavailable, and what else Session.call does."""
+        """Raises Unavailable, and what else Session.call does. What Vault gave back was opened again before anybody
+        relies on it: else a key could be lost by an answer that looks like a ciphertext."""
         await self.look()
         key = os.urandom(_KEY_BYTES)
         body = {"plaintext": base64.b64encode(key).decode()}
         wrapped = (await self._session.call("post", f"{self._mount}/encrypt/{self._name}", body)).data.get("ciphertext")
         if not isinstance(wrapped, str) or not _WRAPPED.fullmatch(wrapped):
             raise FailedPrecondition(f"{self._where()} gave no ciphertext when a key was to be sealed")
+        if not await self._opens(wrapped, key):
+            raise FailedPrecondition(
+                f"{self._where()} does not open what it sealed a moment ago, so nothing is sealed with it",
+                mend="see what answers in Vault's place, and the key's min_decryption_version",
+            )
         head = _MARK + len(wrapped).to_bytes(2) + wrapped.encode()
         nonce = os.urandom(_NONCE_BYTES)
         return head + nonce + AESGCM(key).encrypt(nonce, plaintext, head + context)
@@ -82,6 +89,14 @@ class TransitKek:
                 f"the key-encryption key {self._id} opens this key, but it was sealed for another place, or is damaged",
                 mend=_RESTORE,
             ) from None
+
+    async def _opens(self, wrapped: str, key: bytes) -> bool:
+        try:
+            reply = await self._session.call("post", f"{self._mount}/decrypt/{self._name}", {"ciphertext": wrapped})
+            opened = base64.b64decode(str(reply.data.get("plaintext")), validate=True)
+        except (FailedPrecondition, ValueError):  # binascii.Error is one
+            return False
+        return hmac.compare_digest(opened, key)
 
     async def look(self) -> None:
         """Look at the key, unless that was done. Raises FailedPrecondition if its kind does not fit, or it can leave
