@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     WithJsonSchema,
+    model_validator,
 )
 
 from citadel.authz.decision import Decision, Outcome, Reason
@@ -120,6 +121,11 @@ class AskedAttributes(_Asked):
     """What a request has, besides whose policies are asked."""
 
     peer: _ID | None = Field(None, description="SPIFFE ID that the peer proved by mTLS; null: plaintext.")
+    unknown_peer: _ID | None = Field(
+        None,
+        description="Instead of `peer`: a SPIFFE ID that the peer proved, of a trust domain that the workload does not "
+        "know. No ALLOW matches by it; DENY does.",
+    )
     source_ip: _IP | None = Field(None, description="Address of the direct peer.")
     remote_ip: _IP | None = Field(None, description="Address of the original client (default: that of the peer).")
     destination_ip: _IP | None = Field(None, description="Address that was connected to.")
@@ -133,6 +139,12 @@ class AskedAttributes(_Asked):
         default_factory=dict, description="What extension providers say, for CUSTOM policies; one left out fails."
     )
 
+    @model_validator(mode="after")
+    def _one_peer(self) -> Self:
+        if self.peer is not None and self.unknown_peer is not None:
+            raise ValueError("peer and unknown_peer: a request has one of them")
+        return self
+
     def request(self) -> Request:
         return Request(
             self.port,
@@ -143,6 +155,7 @@ class AskedAttributes(_Asked):
             self.sni.lower(),
             None if self.http is None else self.http.value(),
             self.metadata,
+            self.unknown_peer,
         )
 
     def answers(self) -> dict[str, Answer]:
@@ -193,7 +206,7 @@ def said_of(asked: Asked) -> str:
     what = "a connection" if http is None else f"{http.method} {http.path}"
     labels = ",".join(f"{name}={value}" for name, value in asked.workload.labels.items())
     whose = asked.workload.namespace + (f" ({labels})" if labels else "")
-    return f"{what} of {whose} by {'nobody that is known' if asked.peer is None else asked.peer}"
+    return f"{what} of {whose} by {asked.peer or asked.unknown_peer or 'nobody that is known'}"
 
 
 class Lines:

@@ -20,6 +20,7 @@ from citadel.authz.dimensions import (
     NAMESPACE,
     PATH,
     PORT,
+    PRINCIPAL,
     REQUEST_PRINCIPAL,
     SERVICE_ACCOUNT,
     TRUST_DOMAIN,
@@ -272,7 +273,7 @@ class TrustDomainCriterion:
         )
 
     def holds(self, subject: Subject) -> bool:
-        peer = subject.request.peer
+        peer = subject.peer
         if peer is None:
             return self.negated
         name = subject.trust_domain
@@ -285,7 +286,7 @@ class TrustDomainCriterion:
         return matched is not self.negated
 
     def actual(self, subject: Subject) -> JsonValue:
-        peer = subject.request.peer
+        peer = subject.peer
         return None if peer is None else peer.trust_domain.name
 
     def keys(self) -> IndexKeys:
@@ -431,6 +432,16 @@ class MetadataCriterion:
 
     def keys(self) -> IndexKeys:
         return NO_KEYS
+
+
+_OF_PEER = (NamespaceCriterion, ServiceAccountCriterion, TrustDomainCriterion)
+
+
+def reads_peer(criterion: Criterion) -> bool:
+    """Whether it compares the peer's identity, or a part of it."""
+    return isinstance(criterion, _OF_PEER) or (
+        isinstance(criterion, TextCriterion) and criterion.dimension == PRINCIPAL
+    )
 
 
 def _one_or_all(texts: tuple[str, ...]) -> JsonValue:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from citadel.authz.criteria import Criterion
+from citadel.authz.criteria import Criterion, reads_peer
 from citadel.authz.decision import Decision, Reason
 from citadel.authz.evaluate import Answer, Consultation, evaluate
 from citadel.authz.model import Action, PolicyName
@@ -34,12 +34,15 @@ class Failure:
     """The attribute must be none of them; otherwise it must be one."""
     actual: JsonValue
     """What the request has; None: nothing."""
+    of_unknown_domain: bool = False
+    """It is read off an identity of a trust domain that is not known, which lets nobody in."""
 
     def __str__(self) -> str:
         wanted = ", ".join(map(_shown, self.wanted))
         must = "none of" if self.negated else "one of"
         actual = "it is missing" if self.actual is None else f"it is {_shown(self.actual)}"
-        return f"{self.field} wants {must} {wanted}; {actual}"
+        unknown = ", of a trust domain that is not known here" if self.of_unknown_domain else ""
+        return f"{self.field} wants {must} {wanted}; {actual}{unknown}"
 
     def to_json(self) -> JsonValue:
         return {
@@ -47,6 +50,7 @@ class Failure:
             "wanted": list(self.wanted),
             "negated": self.negated,
             "actual": self.actual,
+            "of_unknown_domain": self.of_unknown_domain,
         }
 
 
@@ -197,21 +201,24 @@ def _explain_tcp(http: CompiledRule, tcp: CompiledRule | None, subject: Subject)
 
 def _explain_rule(rule: CompiledRule, subject: Subject, note: str = "") -> RuleExplanation:
     failures = (
-        _failures(rule.sources, subject)
-        or _failures(rule.operations, subject)
-        or _failures((rule.conditions,), subject)
+        _failures(rule, rule.sources, subject)
+        or _failures(rule, rule.operations, subject)
+        or _failures(rule, (rule.conditions,), subject)
     )
     return RuleExplanation(rule.match.rule, not failures, failures, note)
 
 
-def _failures(alternatives: tuple[tuple[Criterion, ...], ...], subject: Subject) -> tuple[Failure, ...]:
+def _failures(
+    rule: CompiledRule, alternatives: tuple[tuple[Criterion, ...], ...], subject: Subject
+) -> tuple[Failure, ...]:
     """The first failure of each alternative, or nothing if one of them holds."""
     found = []
     for criteria in alternatives:
-        failed = next((criterion for criterion in criteria if not criterion.holds(subject)), None)
+        failed = next((criterion for criterion in criteria if not rule.holds(criterion, subject)), None)
         if failed is None:
             return ()
-        found.append(Failure(failed.field, failed.values, failed.negated, failed.actual(subject)))
+        unknown = subject.unknown and reads_peer(failed)
+        found.append(Failure(failed.field, failed.values, failed.negated, failed.actual(subject), unknown))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from citadel.authz.model import TargetKind
-from citadel.spiffe import SpiffeId
+from citadel.spiffe import SpiffeId, TrustDomain
 
 IpAddress = IPv4Address | IPv6Address
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
@@ -53,7 +53,7 @@ class Request:
     port: int | None
     """The workload's port, after any redirection (`destination.port`)."""
     peer: SpiffeId | None = None
-    """The identity that the peer proved by mTLS; None: plaintext, or no valid SPIFFE ID."""
+    """The identity that the peer proved by mTLS; None: plaintext, or no valid SPIFFE ID of a domain that is known."""
     source_ip: IpAddress | None = None
     """The direct peer's address."""
     remote_ip: IpAddress | None = None
@@ -64,6 +64,20 @@ class Request:
     http: HttpRequest | None = None
     metadata: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=lambda: _NO_METADATA)
     """Dynamic metadata by filter name (`envoy.filters.http.foo`), for `experimental.envoy.filters.*` conditions."""
+    unknown_peer: SpiffeId | None = None
+    """Where `peer` is None: the identity that the peer showed, of a trust domain that the workload does not know.
+
+    It is held against its bearer and never counts for it: no ALLOW rule matches by it, every other rule that names it
+    does, and it is no exception to one (`CompiledRule.holds`)."""
+
+
+def known_or_unknown(
+    peer: SpiffeId | None, trust_domains: frozenset[TrustDomain]
+) -> tuple[SpiffeId | None, SpiffeId | None]:
+    """The `peer` and the `unknown_peer` of a request, by the trust domains whose identities count."""
+    if peer is None or peer.trust_domain in trust_domains:
+        return peer, None
+    return None, peer
 
 
 class WorkloadKind(StrEnum):

@@ -19,6 +19,7 @@ from citadel.authz.criteria import (
     ServiceAccountCriterion,
     TextCriterion,
     TrustDomainCriterion,
+    reads_peer,
 )
 from citadel.authz.decision import Decision, Match, Outcome, Reason
 from citadel.authz.dimensions import DESTINATION_IP, HOST, METHOD, PRINCIPAL, REMOTE_IP, SNI, SOURCE_IP, Dimension, Keys
@@ -92,12 +93,30 @@ class CompiledRule:
         object.__setattr__(self, "entries", tuple(self._entries()))
 
     def matches(self, subject: Subject) -> bool:
+        if subject.unknown:
+            groups = (self.sources, self.operations, (self.conditions,))
+            return all(
+                not group or any(all(self.holds(one, subject) for one in criteria) for criteria in group)
+                for group in groups
+            )
         for criterion in self.every:
             if not criterion.holds(subject):
                 return False
         return (not self.any_source or _any_of(self.any_source, subject)) and (
             not self.any_operation or _any_of(self.any_operation, subject)
         )
+
+    def holds(self, criterion: Criterion, subject: Subject) -> bool:
+        """Whether one of the rule's criteria holds for this rule.
+
+        Whether a peer of an unknown trust domain is who it says, nobody knows. For ALLOW a criterion
+        of the peer must hold whether it is or is nobody; for all that restricts, DENY above all, one of both is enough.
+        """
+        held = criterion.holds(subject)
+        if not subject.unknown or not reads_peer(criterion):
+            return held
+        of_nobody = criterion.negated
+        return held and of_nobody if self.match.action is Action.ALLOW else held or of_nobody
 
     def _entries(self) -> Iterator[Entry]:
         every = _keys_of_all(self.every)

@@ -12,7 +12,7 @@ from citadel.authz.headers import JOINED_HEADERS
 from citadel.authz.paths import normalize, without_query
 from citadel.authz.patterns import ascii_lower
 from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request
-from citadel.spiffe import SCHEME
+from citadel.spiffe import SCHEME, SpiffeId
 
 T = TypeVar("T")
 
@@ -45,6 +45,10 @@ class Subject:
     Making one raises BadPath.
     """
 
+    peer: SpiffeId | None
+    """What the peer's attributes are read off: its identity, or one of an unknown domain."""
+    unknown: bool
+    """`peer` is of a domain that is not known: it can only be held against its bearer."""
     principal: str | None
     """The peer's SPIFFE ID without its scheme."""
     peer_path: str | None
@@ -62,6 +66,10 @@ class Subject:
         self.facts = facts
         self.port = request.port
         peer = request.peer
+        self.unknown = False
+        if peer is None and request.unknown_peer is not None:
+            peer, self.unknown = request.unknown_peer, True
+        self.peer = peer
         if peer is None:
             self.principal = self.peer_path = None
         else:
@@ -88,7 +96,7 @@ class Subject:
     @_once
     def trust_domain(self) -> str | None:
         """Of a peer whose ID has a path; as in Istio, an ID without one has no trust domain to be matched."""
-        peer = self.request.peer
+        peer = self.peer
         return peer.trust_domain.name if peer is not None and peer.path else None
 
     @_once

@@ -282,6 +282,7 @@ class Dice:
         return {
             "port": one(None, *PORTS),
             "peer": one(None, *PEERS),
+            "peer_unknown": one(False, False, True),
             **{f"{end}_ip": one(None, *ADDRESSES) for end in ("source", "remote", "destination")},
             "sni": one("", "a.b", "A.B"),
             "http": one(self._http, self._http, self._http, lambda: None)(),
@@ -350,13 +351,15 @@ def to_workload(workload: Doc) -> Workload:
 
 def to_request(request: Doc) -> Request:
     http = request["http"]
+    peer = None if request["peer"] is None else SpiffeId.parse(request["peer"])
+    unknown = request.get("peer_unknown", False)
     source, remote, destination = (
         None if request[f"{end}_ip"] is None else ip_address(request[f"{end}_ip"])
         for end in ("source", "remote", "destination")
     )
     return Request(
         request["port"],
-        None if request["peer"] is None else SpiffeId.parse(request["peer"]),
+        None if unknown else peer,
         source,
         remote,
         destination,
@@ -372,6 +375,7 @@ def to_request(request: Doc) -> Request:
             http["seen"],
         ),
         request["metadata"],
+        peer if unknown else None,
     )
 
 

@@ -168,7 +168,7 @@ def fields_match(fields: Doc, keys: dict[str, str], policy: Doc, mesh: Doc, requ
     for name, values in fields.items():
         positive = name[3].lower() + name[4:] if name.startswith("not") else name
         matched = any(value_matches(keys[positive], value, policy, mesh, request) for value in values)
-        if matched == name.startswith("not"):
+        if not counts(keys[positive], name.startswith("not"), matched, policy, request):
             return False
     return True
 
@@ -177,9 +177,23 @@ def when_matches(when: Doc, policy: Doc, mesh: Doc, request: Doc) -> bool:
     def any_of(values: list[str]) -> bool:
         return any(value_matches(when["key"], value, policy, mesh, request) for value in values)
 
-    if when.get("values") and not any_of(when["values"]):
-        return False
-    return not (when.get("notValues") and any_of(when["notValues"]))
+    return all(
+        counts(when["key"], negative, any_of(when[name]), policy, request)
+        for name, negative in (("values", False), ("notValues", True))
+        if when.get(name)
+    )
+
+
+PEER_KEYS = {"source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain"}
+
+
+def counts(key: str, negative: bool, matched: bool, policy: Doc, request: Doc) -> bool:
+    """Whether a field is met. What an identity of an unknown trust domain says is believed only to its harm."""
+    if request.get("peer_unknown") and request["peer"] is not None and key in PEER_KEYS:
+        if action_of(policy) == "ALLOW":
+            return negative and not matched  # it is nobody's name; but one that is excluded stays so
+        return matched or negative  # it is taken by its name; and no exception is made for it
+    return matched != negative
 
 
 # --- one value of one field

@@ -12,7 +12,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from citadel.api.proto.citadel.v1 import authorization_pb2 as pb
-from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request
+from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request, known_or_unknown
 from citadel.errors import InvalidInput
 from citadel.spiffe import SpiffeId, TrustDomain
 
@@ -34,22 +34,26 @@ def request_of(message: pb.AuthorizationAttributes, believed: Believed) -> Reque
     source = _address("source_ip", message.source_ip)
     remote = _address("remote_ip", message.remote_ip)
     metadata = {name: _object(struct) for name, struct in message.metadata.items()} if believed.claims else {}
+    peer, unknown = known_or_unknown(_spiffe_id(message.peer) if message.peer else None, believed.trust_domains)
     if message.port > 65535:
         raise InvalidInput(f"port: {message.port} is none")
     return Request(
         port=message.port or None,
-        peer=_peer(message.peer, believed.trust_domains),
+        peer=peer,
         source_ip=source,
         remote_ip=source if remote is None else remote,
         destination_ip=_address("destination_ip", message.destination_ip),
         sni=message.sni.lower(),
         http=_http(message.http, believed) if message.HasField("http") else None,
         metadata=metadata,
+        unknown_peer=unknown,
     )
 
 
 def message_of(request: Request) -> pb.AuthorizationAttributes:
-    """The other way round."""
+    """The other way round. Raises InvalidInput for an `unknown_peer`: who answers knows which domains it knows."""
+    if request.unknown_peer is not None:
+        raise InvalidInput("unknown_peer: give it as peer; the server tells whether its trust domain is known")
     message = pb.AuthorizationAttributes(
         peer="" if request.peer is None else request.peer.uri,
         source_ip=_text(request.source_ip),
@@ -97,14 +101,6 @@ def _http(message: pb.HttpAttributes, believed: Believed) -> HttpRequest:
         message.path_normalized,
         message.path_verbatim,
     )
-
-
-def _peer(text: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
-    """Of a domain that we do not know it is no identity."""
-    if not text:
-        return None
-    peer = _spiffe_id(text)
-    return peer if peer.trust_domain in trust_domains else None
 
 
 _spiffe_id = lru_cache(4096)(SpiffeId.parse)  # the same come again

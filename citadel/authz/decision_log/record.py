@@ -114,6 +114,7 @@ class _Making:
                 "gateway_class": workload.gateway_class,
             },
             "peer": None if request.peer is None else request.peer.uri,
+            "unknown_peer": None if request.unknown_peer is None else request.unknown_peer.uri,
             "source_ip": _text(request.source_ip),
             "remote_ip": _text(request.remote_ip) if referred.remote_ip else None,
             "destination_ip": _text(request.destination_ip) if referred.destination_ip else None,

@@ -18,7 +18,7 @@ from google.protobuf.json_format import MessageToDict
 
 from citadel.authz.decision_point import JWT_FILTER
 from citadel.authz.doors.joined import BadAttributes, readings
-from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request
+from citadel.authz.request import HttpRequest, IpAddress, JsonValue, Request, known_or_unknown
 from citadel.errors import BadSpiffeId
 from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
 
@@ -56,21 +56,17 @@ def read(
             remote = original_client(http.headers.get(_FORWARDED_FOR, ()), source, trusted_proxies)
         https = (http,) if wire.HasField("header_map") else _read_in_every_way(http, header_names)
     port, destination = _port(attributes.destination.address), _ip(attributes.destination.address)
-    peer, sni = peer_id(attributes.source.principal, trust_domains), attributes.tls_session.sni.lower()
-    return tuple(Request(port, peer, source, remote, destination, sni, one, metadata) for one in https)
-
-
-def peer_id(principal: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
-    """A certificate's first URI SAN, or something else of it: only the SPIFFE ID of a domain that we know counts.
-
-    Raises BadAttributes for what begins as one and is none: Envoy's RBAC filter would match it by its beginning, so
-    that it cannot be taken for nobody, whom a DENY passes by."""
-    peer = _read_peer(principal)
-    return peer if peer is not None and peer.trust_domain in trust_domains else None
+    sni = attributes.tls_session.sni.lower()
+    peer, unknown = known_or_unknown(peer_id(attributes.source.principal), trust_domains)
+    return tuple(Request(port, peer, source, remote, destination, sni, one, metadata, unknown) for one in https)
 
 
 @lru_cache(maxsize=4096)  # as with addresses
-def _read_peer(principal: str) -> SpiffeId | None:
+def peer_id(principal: str) -> SpiffeId | None:
+    """The SPIFFE ID in a certificate's first URI SAN; of anything else of a certificate, None.
+
+    Raises BadAttributes for what begins as one and is none: Envoy's RBAC filter would match it by its beginning, so
+    that it cannot be taken for nobody, whom a DENY passes by."""
     if not principal.startswith(SCHEME):
         return None
     try:

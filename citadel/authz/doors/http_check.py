@@ -26,7 +26,7 @@ from citadel.authz.doors.whose import Unknown, whose
 from citadel.authz.doors.xfcc import HEADER as XFCC
 from citadel.authz.doors.xfcc import only_uri
 from citadel.authz.model import Attribute
-from citadel.authz.request import HttpRequest, IpAddress, Request, Workload
+from citadel.authz.request import HttpRequest, IpAddress, Request, Workload, known_or_unknown
 from citadel.spiffe import SpiffeId
 
 CONNECTION = "x-citadel-connection"
@@ -167,7 +167,8 @@ class HttpDoor:
                 known.add(Attribute.SOURCE_PRINCIPAL)
             domains = caller.trust_domains | {facts.trust_domain, *facts.aliases}
             if xfcc := ",".join(headers.get(XFCC, ())):
-                request = replace(request, peer=peer_id(only_uri(xfcc), domains))
+                peer, unknown = known_or_unknown(peer_id(only_uri(xfcc)), domains)
+                request = replace(request, peer=peer, unknown_peer=unknown)
         if trusted and self._http.connection_headers:
             request, stated = _connection(request, headers)
             known |= stated

@@ -36,7 +36,7 @@ def fields_tried(policies: PolicySet, workload: Workload, request: Request) -> I
 
 def _tried(rule: CompiledRule, subject: Subject) -> Iterator[tuple[str, bool]]:
     groups: list[Alternatives] = [rule.sources, rule.operations, (rule.conditions,)]
-    standing = [_failing(group, subject) for group in groups]
+    standing = [_failing(rule, group, subject) for group in groups]
     holding = [not failing or any(not one for one in failing) for failing in standing]
     if all(holding):
         for group, failing in zip(groups, standing, strict=True):
@@ -48,5 +48,5 @@ def _tried(rule: CompiledRule, subject: Subject) -> Iterator[tuple[str, bool]]:
                 yield failed[0].field, False
 
 
-def _failing(alternatives: Alternatives, subject: Subject) -> list[list[Criterion]]:
-    return [[one for one in criteria if not one.holds(subject)] for criteria in alternatives]
+def _failing(rule: CompiledRule, alternatives: Alternatives, subject: Subject) -> list[list[Criterion]]:
+    return [[one for one in criteria if not rule.holds(one, subject)] for criteria in alternatives]

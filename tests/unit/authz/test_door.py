@@ -210,6 +210,49 @@ def test_the_identity_of_a_federated_trust_domain_counts(domains: tuple[str, ...
     assert asked(door(), request, caller(CART, domains=domains)).decision.allowed
 
 
+OF_UNKNOWN = """
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: shop}
+spec: {action: ACTION, rules: [{from: [{source: {FIELD}}]}]}
+"""
+UNKNOWN, PLAIN = "spiffe://evil.org/ns/shop/sa/web", ""
+
+
+@pytest.mark.parametrize(
+    ("action", "field", "unknown", "plain"),
+    [  # whether the rule matches; the table of docs/authorization-doors.md
+        ("ALLOW", "principals: [evil.org/ns/shop/sa/web]", False, False),
+        ("ALLOW", "principals: ['*']", False, False),
+        ("ALLOW", "namespaces: [shop]", False, False),
+        ("ALLOW", "serviceAccounts: [web]", False, False),
+        ("ALLOW", "trustDomains: [evil.org]", False, False),
+        ("ALLOW", "notPrincipals: [evil.org/ns/shop/sa/web]", False, True),
+        ("ALLOW", "notPrincipals: ['*']", False, True),
+        ("ALLOW", "notNamespaces: [shop]", False, True),
+        ("ALLOW", "notTrustDomains: [example.org]", True, True),
+        ("DENY", "principals: [evil.org/ns/shop/sa/web]", True, False),
+        ("DENY", "principals: ['*']", True, False),
+        ("DENY", "namespaces: [shop]", True, False),
+        ("DENY", "serviceAccounts: [web]", True, False),
+        ("DENY", "trustDomains: [evil.org]", True, False),
+        ("DENY", "principals: [example.org/ns/shop/sa/web]", False, False),
+        ("DENY", "notPrincipals: [evil.org/ns/shop/sa/web]", True, True),
+        ("DENY", "notPrincipals: ['*']", True, True),
+        ("DENY", "notNamespaces: [shop]", True, True),
+        ("DENY", "trustDomains: [evil.org], notPrincipals: [evil.org/ns/shop/sa/web]", True, False),
+    ],
+)
+def test_an_identity_of_an_unknown_trust_domain_is_held_against_its_bearer_and_never_counts_for_it(
+    action: str, field: str, unknown: bool, plain: bool
+) -> None:
+    one = door(OF_UNKNOWN.replace("ACTION", action).replace("FIELD", field))
+    for principal, matches in ((UNKNOWN, unknown), (PLAIN, plain)):
+        assert asked(one, message(principal=principal)).decision.allowed is (matches is (action == "ALLOW")), principal
+    federated = caller(CART, domains=("example.org", "evil.org"))  # then it is as any other
+    assert asked(one, message(principal=UNKNOWN), federated).ruling.request.peer == SpiffeId.parse(UNKNOWN)  # type: ignore[union-attr]
+
+
 def test_the_identity_of_an_alias_counts() -> None:
     one = door(aliases=(TrustDomain("old.org"),))
     assert asked(one, message(principal="spiffe://old.org/ns/shop/sa/web")).decision.allowed

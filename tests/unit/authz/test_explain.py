@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from citadel.authz.explain import explain
 from citadel.authz.model import Action, Attribute, ConditionKey, Operation, Rule, Source
+from citadel.spiffe import SpiffeId
 from tests.unit.authz.world import SHOP, compiled, get, policy, tcp, when
 
 READERS = Rule(
@@ -73,7 +75,14 @@ def test_as_json() -> None:
         "wanted": ["/a"],
         "negated": False,
         "actual": "//a",
+        "of_unknown_domain": False,
     }
+
+
+def test_a_peer_of_an_unknown_trust_domain_is_shown_as_such() -> None:
+    asked = replace(get("/a", headers={"x": ("1",)}), peer=None, unknown_peer=SpiffeId.parse("spiffe://td/ns/a/sa/x"))
+    failure = explain(POLICIES, SHOP, asked).policies[-1].rules[0].failures[0]
+    assert str(failure).endswith('; it is "td/ns/a/sa/x", of a trust domain that is not known here')
 
 
 def test_on_tcp_it_is_told_which_rules_are_dropped_and_which_widen() -> None:

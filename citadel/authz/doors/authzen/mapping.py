@@ -10,7 +10,7 @@ from urllib.parse import quote
 from citadel.authz.asking import AskedWorkload
 from citadel.authz.doors.authzen.entities import EntityDirectory
 from citadel.authz.doors.authzen.messages import Action, Resource, Subject, parsed
-from citadel.authz.request import HttpRequest, Request, Workload
+from citadel.authz.request import HttpRequest, Request, Workload, known_or_unknown
 from citadel.errors import BadSpiffeId, InvalidInput
 from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
 
@@ -66,10 +66,10 @@ def asked(
     claims = {**known, **(stated if states_claims else {})}
     for name in _IDENTITY:
         claims.pop(name, None)
-    peer: SpiffeId | None = None
+    peer = unknown = None
     user = ("", "")
     if subject.id.startswith(SCHEME):
-        peer = _peer(subject.id, trust_domains)
+        peer, unknown = known_or_unknown(_peer(subject.id), trust_domains)
     else:
         user = (subject.type, subject.id)
         claims |= dict(zip(_IDENTITY, user, strict=True))
@@ -93,7 +93,8 @@ def asked(
         jwt=claims if claims and token is None else None,
         path_verbatim=True,
     )
-    return Asked(Request(None, peer, http=http, metadata=metadata), workload, token, user)
+    request = Request(None, peer, http=http, metadata=metadata, unknown_peer=unknown)
+    return Asked(request, workload, token, user)
 
 
 def path_of(kind: str, name: str) -> str:
@@ -101,13 +102,11 @@ def path_of(kind: str, name: str) -> str:
     return f"/{quote(kind, safe='')}/{quote(name, safe='')}"
 
 
-def _peer(text: str, trust_domains: frozenset[TrustDomain]) -> SpiffeId | None:
-    """The identity, if it is of a domain that we know; of another one it is none, as at every door."""
+def _peer(text: str) -> SpiffeId:
     try:
-        peer = SpiffeId.parse(text)
+        return SpiffeId.parse(text)
     except BadSpiffeId as error:
         raise InvalidInput(f"subject.id: {error.message}") from None
-    return peer if peer.trust_domain in trust_domains else None
 
 
 def _workload(stated: Any) -> Workload | NamedWorkload | None:
