@@ -3,85 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
-import h11
 import structlog
-import uvicorn
 from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from citadel.api.serving import served
+from citadel.api.serving import TARGET, Bounds, Facts, served
 from citadel.authz.decision import Reason
 from citadel.authz.doors import Callers
 from citadel.authz.doors.http_check import Asked, HttpAnswer, HttpDoor
-from citadel.errors import CitadelError, FailedPrecondition, PermissionDenied, Unavailable
+from citadel.errors import CitadelError, PermissionDenied, Unavailable
 
-_AT_ONCE = 4096  # requests
-_IDLE_SECONDS = 300
-_MOST_HEAD = 64 * 1024  # bytes; an Envoy's has 60 KiB at most
-_HEAD_SECONDS = 10.0  # for the head of a request, from its first byte
-_PEER, _TARGET = "citadel.peer", "citadel.target"
+#: The relay before us counts connections. An Envoy's head has 60 KiB at most.
+_BOUNDS = Bounds(connections=None, requests=4096, idle_seconds=300, head_bytes=64 * 1024)
+_PEER = "citadel.peer"
 log = structlog.get_logger("citadel.authz")
-_quiet = logging.getLogger("citadel.authz.http")
-_quiet.setLevel(logging.ERROR)  # what anybody can send is answered; a line of log for each would be a flood
 
 
-class _Remembering(h11.Connection):
-    """Keeps the target of a request as it came: `/a?` is not `/a`."""
-
-    target = b""
-
-    def next_event(self) -> Any:
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            self.target = event.target
-        return event
-
-
-class _Connection(H11Protocol):
-    """A connection that tells its request what it needs to know of it."""
-
-    _hang_up: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        self.logger = _quiet
-        self.conn = remembering = _Remembering(h11.SERVER, _MOST_HEAD)
-        peer = transport.get_extra_info("peername")
-        name = peer[1:].decode() if isinstance(peer, bytes) else ""
-        inner = self.app
-
-        async def told(scope: Scope, receive: Receive, send: Send) -> None:
-            scope[_PEER], scope[_TARGET] = name, remembering.target
-            await inner(scope, receive, send)
-
-        self.app = told
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is None or cycle.response_complete:
-            self._await_head()
-        elif self._hang_up is not None:
-            self._hang_up.cancel()
-            self._hang_up = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._hang_up is not None:
-            self._hang_up.cancel()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        if self._hang_up is None:
-            self._hang_up = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
+def _peer_of(transport: asyncio.Transport) -> Facts:
+    peer = transport.get_extra_info("peername")
+    name = peer[1:].decode() if isinstance(peer, bytes) else ""
+    return lambda: {_PEER: name}
 
 
 class _Peer:
@@ -134,7 +80,7 @@ class Application:
 
 def _asked(scope: Scope) -> Asked:
     pairs = [(name.decode("latin-1"), _text(value)) for name, value in scope["headers"]]
-    return Asked(scope["method"], _text(scope[_TARGET]), pairs)
+    return Asked(scope["method"], _text(scope[TARGET]), pairs)
 
 
 def _text(value: bytes) -> str:
@@ -143,24 +89,11 @@ def _text(value: bytes) -> str:
 
 @asynccontextmanager
 async def serving(door: HttpDoor, callers: Callers, private: Path) -> AsyncIterator[None]:
-    """Serve inside the context at the private socket. Raises FailedPrecondition if that cannot be."""
+    """Serve inside the context at the private socket. Raises OSError if that cannot be."""
     await asyncio.to_thread(private.unlink, missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    listener.bind(str(private))
-    listener.listen(1024)
-    config = uvicorn.Config(
-        Application(door, callers),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        http=_Connection,
-        limit_concurrency=_AT_ONCE,
-        timeout_keep_alive=_IDLE_SECONDS,
-        timeout_graceful_shutdown=2,
-        lifespan="off",
-        ws="none",
-    )
-    async with served(config, FailedPrecondition("ext_authz over HTTP cannot be served"), [listener]):
-        yield
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as listener:
+        listener.bind(str(private))
+        listener.listen(1024)
+        app = Application(door, callers)
+        async with served(app, listener, _BOUNDS, _peer_of, date=False):
+            yield

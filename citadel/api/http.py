@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from citadel.api.serving import served
+from citadel.api.serving import Bounds, served
 from citadel.errors import FailedPrecondition
 
-_LIMIT = 100  # requests at once
-_CONNECTIONS = 256  # each costs a descriptor, which the workload socket would lack, and anybody here can open them
-_LIFE_SECONDS = 30.0  # of a connection: probes are done by then, and who says nothing makes room
+#: Probes are done well before the end of a connection's life, and who says nothing makes room.
+_BOUNDS = Bounds(connections=256, requests=100, idle_seconds=5, life_seconds=30.0)
 
 
 class Report(Protocol):
@@ -58,43 +55,17 @@ def application(parts: HttpParts) -> Starlette:
     return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)])
 
 
-class _Bounded(H11Protocol):
-    """A connection: one of a few at once, and not for long."""
-
-    _end: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
-        if len(self.connections) > _CONNECTIONS:
-            transport.abort()
-            return
-        self._end = self.loop.call_later(_LIFE_SECONDS, transport.abort)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._end is not None:
-            self._end.cancel()
-        super().connection_lost(exc)
-
-
 @asynccontextmanager
 async def serving(parts: HttpParts, host: str, port: int) -> AsyncIterator[None]:
     """Serve inside the context. Raises FailedPrecondition if the address cannot be had."""
-    config = uvicorn.Config(
-        application(parts),
-        host=host,
-        port=port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        http=_Bounded,
-        limit_concurrency=_LIMIT,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=2,
-        lifespan="off",
-        ws="none",
-    )
-    taken = FailedPrecondition(
-        f"{host}:{port} cannot be listened on", mend="set http.address to a free one, or to nothing"
-    )
-    async with served(config, taken):
-        yield
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"{host}:{port} cannot be listened on: {error.strerror}",
+            mend="set http.address to a free one, or to nothing",
+        ) from None
+    with listener:
+        async with served(application(parts), listener, _BOUNDS):
+            yield

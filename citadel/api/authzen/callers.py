@@ -6,16 +6,13 @@ import socket
 import struct
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from cryptography import x509
-from cryptography.x509.oid import ExtensionOID
-
-from citadel.errors import BadSpiffeId
-from citadel.spiffe import SpiffeId
+from citadel.authz.doors.certificates import ClientCertificate
 
 SCOPE = "citadel.caller"
 """Where an ASGI scope has the Caller."""
+HANG_UP = "citadel.hang_up"
+"""Where an ASGI scope says whether the connection ends with this request."""
 _PEERCRED = struct.Struct("3i")  # struct ucred, unix(7)
 _SO_PEERGROUPS = 59  # Linux 4.13; Python's socket module has no name for it
 _MOST_BYTES = 1024  # that getsockopt of Python's socket module takes: 256 groups
@@ -29,8 +26,6 @@ class Caller:
     """`uid:N` and `gid:N`s of a process, or the SPIFFE ID of a certificate; nothing: it proved nothing."""
     label: str
     """For the log."""
-    not_after: datetime | None = None
-    """When its certificate ends."""
 
 
 NOBODY = Caller(frozenset(), "nobody")
@@ -61,13 +56,8 @@ def process_at(connection: socket.socket) -> Caller:
     return Caller(frozenset([f"uid:{uid}", *(f"gid:{one}" for one in gids)]), f"pid {pid} uid {uid}")
 
 
-def holder_of(certificate: x509.Certificate) -> Caller:
-    """The SPIFFE ID of a certificate whose chain was verified: its one URI SAN (X509-SVID, 5.2)."""
-    try:
-        sans = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
-        assert isinstance(sans, x509.SubjectAlternativeName)
-        (uri,) = sans.get_values_for_type(x509.UniformResourceIdentifier)
-        name = SpiffeId.parse(uri).uri
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, BadSpiffeId):
-        return Caller(frozenset(), "a certificate without a SPIFFE ID", certificate.not_valid_after_utc)
-    return Caller(frozenset([name]), name, certificate.not_valid_after_utc)
+def holder_of(certificate: ClientCertificate) -> Caller:
+    name = certificate.spiffe_id
+    if name is None:
+        return Caller(frozenset(), "a certificate without a SPIFFE ID")
+    return Caller(frozenset([name.uri]), name.uri)

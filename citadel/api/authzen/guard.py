@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from citadel.api.authzen.callers import NOBODY, SCOPE, Caller, CallerRules
+from citadel.api.authzen.callers import HANG_UP, NOBODY, SCOPE, Caller, CallerRules
 
 VERSION_HEADER = b"citadel-policy-version"
 _REQUEST_ID = b"x-request-id"
@@ -43,7 +43,7 @@ class Guard:
     def _headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         headers = [(VERSION_HEADER, self._version().encode())]
         headers += [(name, value) for name, value in scope["headers"] if name == _REQUEST_ID][:1]
-        if scope.get("citadel.hang_up"):
+        if scope.get(HANG_UP):
             headers.append((b"connection", b"close"))
         return headers
 

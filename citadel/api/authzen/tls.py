@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
-from cryptography import x509
 
 from citadel.errors import CitadelError, FailedPrecondition, UnsafePermissions
 
@@ -57,14 +56,6 @@ class Anchors:
     """DER."""
     crls: tuple[bytes, ...] = ()
     """PEM, verified by whoever gives them."""
-
-    def revoked(self, leaf: x509.Certificate) -> bool:
-        lists = (x509.load_pem_x509_crl(one) for one in self.crls)
-        return any(
-            one.get_revoked_certificate_by_serial_number(leaf.serial_number) is not None
-            for one in lists
-            if one.issuer == leaf.issuer
-        )
 
 
 class Contexts:

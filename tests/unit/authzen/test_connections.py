@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Self
@@ -58,7 +59,7 @@ def test_a_unix_socket_knows_its_callers(tmp_path: Path, loop: type[asyncio.Abst
 
 
 async def test_who_sends_half_a_request_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "_BOUNDS", replace(connections._BOUNDS, head_seconds=0.05))
     async with unix_port(tmp_path / "s") as client, asyncio.timeout(10):
         await client.get("/")
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
@@ -69,7 +70,7 @@ async def test_who_sends_half_a_request_is_hung_up_on(tmp_path: Path, monkeypatc
 
 
 async def test_one_connection_too_many_is_closed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "_CONNECTIONS", 1)
+    monkeypatch.setattr(connections, "_BOUNDS", replace(connections._BOUNDS, connections=1))
     async with unix_port(tmp_path / "s") as client, asyncio.timeout(10):
         assert (await client.get("/")).status_code == 403
         with pytest.raises(httpx.TransportError):
