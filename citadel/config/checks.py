@@ -35,6 +35,7 @@ def conflicts(settings: Settings) -> Iterator[Conflict]:
     yield from _signer(settings)
     yield from _store(settings)
     yield from _policies(settings)
+    yield from _workers(settings)
     yield from _authzen(settings)
     yield from _rotation(settings)
 
@@ -120,6 +121,29 @@ def _policies(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (field, ("authorization", "source")),
             'it is set, but authorization.source is store; of the two, one decides: remove it, or set source = "files"',
+        )
+
+
+def _workers(settings: Settings) -> Iterator[Conflict]:
+    told, section = settings.authorization.tcp, ("authorization", "tcp")
+    if not told.workers:
+        return
+    if told.address is None:
+        yield Conflict(
+            ((*section, "workers"), (*section, "address")),
+            "workers serve authorization.tcp.address, and it is empty; the workload socket is always served by this "
+            "process, since an Envoy that hosts Python cannot attest who is at the other end of a unix socket",
+        )
+    if told.workers > told.max_connections:
+        yield Conflict(
+            ((*section, "max_connections"), (*section, "workers")),
+            f"it is divided among the workers, and {told.max_connections} is fewer than these, {told.workers}",
+        )
+    if "quota_connections_per_address" in told.model_fields_set:
+        yield Conflict(
+            ((*section, "quota_connections_per_address"), (*section, "workers")),
+            "workers cannot keep to it: an Envoy does not count the connections of an address; remove it, and bound "
+            "them in the firewall (docs/authorization-doors.md), or set authorization.tcp.workers = 0",
         )
 
 

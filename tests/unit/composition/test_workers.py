@@ -191,4 +191,4 @@ async def test_before_there_are_policies_a_worker_denies(
 def test_without_pyvoy_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(FailedPrecondition, match="needs pyvoy, which is not installed"):
-        port._pyvoy()
+        port._pyvoy(None)

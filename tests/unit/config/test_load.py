@@ -114,6 +114,15 @@ pool_size = 0
         ('[ca]\nttl = "20h"', "svid.max_ttl (1d) is more than half of ca.ttl (20h)"),
         ('[ca]\nttl = "9y"', "ca.ttl (9y) is more than half of root.ttl (10y)"),
         ('[svid]\nbackdate = "2h"', "2h is more than 1h"),
+        ("[authorization.tcp]\nworkers = 2", "workers serve authorization.tcp.address, and it is empty"),
+        (
+            '[authorization.tcp]\nquota_connections_per_address = 9\naddress = "127.0.0.1:1"\nworkers = 2',
+            "workers cannot keep to it: an Envoy does not count the connections of an address",
+        ),
+        (
+            '[authorization.tcp]\nmax_connections = 8\naddress = "127.0.0.1:1"\nworkers = 9',
+            "it is divided among the workers, and 8 is fewer than these, 9",
+        ),
         ('[svid]\nmin_ttl = "0"', "at least 100ms"),
         ('[jobs]\nprune = "0s"', "at least 1s"),
         ('[sockets.workload]\npath = "DATA_DIR/run/admin.sock"', "is given to both sockets"),
