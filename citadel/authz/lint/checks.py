@@ -159,6 +159,15 @@ _ALL = (
         "Say who may, and exclude from that.",
     ),
     Check(
+        "namespace-of-any-domain",
+        _N,
+        "`namespaces` and `serviceAccounts` look at the path of an identity only: the namespace of that name in every "
+        "federated trust domain, whose operators name their namespaces themselves, is meant as well (as in Istio). "
+        "Said where that opens: of what an ALLOW names, and of what a DENY excludes.",
+        "Add `trustDomains` with your own trust domain beside it, or write principals; in a DENY, exclude by "
+        '`notPrincipals: ["DOMAIN/ns/NAMESPACE/*"]`.',
+    ),
+    Check(
         "prefix-without-boundary",
         _W,
         "The star stands behind a name, not behind a separator, so that longer names match as well: `/admin*` is also "

@@ -32,6 +32,7 @@ def strikes(policy: AuthorizationPolicy, facts: MeshFacts) -> Iterator[Strike]:
             for field in part.fields:
                 yield from value_strikes(field, policy.action, facts)
         yield from _never(policy.action, rule, path, facts)
+        yield from _any_domain(policy.action, found, facts)
         if policy.action is Action.ALLOW:
             yield from _open(found, path)
         else:
@@ -69,6 +70,35 @@ def _open(found: Iterable[Part], path: Path) -> Iterator[Strike]:
         if part.path[-1] == "source" and all(field.negated for field in part.fields):
             names = ", ".join(str(field.path[-1]) for field in part.fields)
             yield Strike("allow-by-exclusion", part.path, f"there is only {names}.")
+
+
+_IN_PATH = (Attribute.SOURCE_NAMESPACE.value, Attribute.SOURCE_SERVICE_ACCOUNT.value)
+
+
+def _any_domain(action: Action, found: tuple[Part, ...], facts: MeshFacts) -> Iterator[Strike]:
+    """Namespaces and service accounts that are let in, whatever trust domain they are of."""
+    if action not in (Action.ALLOW, Action.DENY):
+        return
+    conditions = [field for part in found if part.path[-1] == "when" for field in part.fields]
+    for part in found:
+        beside = [*part.fields, *(field for field in conditions if field not in part.fields)]
+        if action is Action.ALLOW and any(map(_names_domains, beside)):
+            continue
+        for field in part.fields:
+            if field.looks_at in _IN_PATH and field.negated == (action is Action.DENY) and field.values != ("*",):
+                says = "excluded" if field.negated else "let in"
+                who = f"{', '.join(field.values[:3])}{', …' if len(field.values) > 3 else ''}"
+                message = f"{who} of every trust domain is {says}, not only of {facts.trust_domain}."
+                yield Strike("namespace-of-any-domain", field.path, message)
+
+
+def _names_domains(field: Field) -> bool:
+    """Whether it leaves only identities of domains that it names."""
+    if field.negated:
+        return False
+    if field.looks_at == Attribute.SOURCE_TRUST_DOMAIN.value:
+        return "*" not in field.values
+    return field.looks_at == Attribute.SOURCE_PRINCIPAL.value and not any(v.startswith("*") for v in field.values)
 
 
 def _says_who(field: Field) -> bool:

@@ -204,6 +204,27 @@ CASES: dict[str, list[tuple[tuple[str, ...], tuple[str, ...]]]] = {
             (rules("{from: [{source: {notIpBlocks: [10.0.0.0/8]}}], when: [{key: source.principal, values: ['*']}]}"),),
         ),
     ],
+    "namespace-of-any-domain": [
+        ((source("{namespaces: [a, b]}"),), (source("{namespaces: [a, b], trustDomains: [prod.example]}"),)),
+        ((source("{serviceAccounts: [a]}"),), (source("{principals: [prod.example/ns/a/sa/a]}"),)),
+        ((source("{namespaces: [a], trustDomains: ['*']}"),), (source("{namespaces: ['*']}"),)),
+        (
+            (source("{namespaces: [a], principals: ['*']}"),),
+            (source("{namespaces: [a], principals: ['prod.example/*']}"),),
+        ),
+        (
+            (when("{key: source.namespace, values: [a]}"),),
+            (when("{key: source.namespace, values: [a]}, {key: source.trustDomain, values: [prod.example]}"),),
+        ),
+        (
+            (named(deny("{notNamespaces: [a]}"), "d"),),
+            (
+                named(deny("{notPrincipals: [prod.example/ns/a/*]}"), "d"),
+                named(deny("{namespaces: [a]}"), "d2"),
+                STRICT,
+            ),
+        ),
+    ],
     "prefix-without-boundary": [
         ((operation("{paths: ['/admin*']}"),), (operation("{paths: ['/admin/*']}"),)),
         ((source("{namespaces: ['shop*']}"),), (source("{namespaces: ['shop-*']}"),)),
@@ -392,7 +413,7 @@ def test_nothing_is_said_of_policies_as_they_should_be() -> None:
             rules("{to: [{operation: {hosts: ['shop.example', 'shop.example:*'], paths: ['/api/*', '/c/{*}']}}]}"),
             "api",
         ),
-        named(deny("{notNamespaces: [shop]}"), "others"),
+        named(deny("{notPrincipals: [prod.example/ns/shop/*]}"), "others"),
         VERIFIED,
     ]
     assert found(*texts) == []
