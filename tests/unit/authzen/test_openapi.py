@@ -23,9 +23,11 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", World().app())
 @schema.parametrize()
 @settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_one_that_the_document_knows(case: schemathesis.Case[Any]) -> None:
-    # A schema cannot say that a page's token is one that we gave, nor that the top has what an evaluation lacks.
-    excluded: list[Any] = [] if case.path == "/access/v1/evaluation" else [positive_data_acceptance]
-    case.call_and_validate(excluded_checks=excluded)
+    # A schema cannot say that a page's token is one that we gave, nor that the top has what an evaluation lacks, nor
+    # what makes a SPIFFE ID of what begins like one (Hypothesis knows our constants, and tries "spiffe://").
+    answer = case.call()
+    unsaid = case.path != "/access/v1/evaluation" or "is not a SPIFFE ID" in answer.text
+    case.validate_response(answer, excluded_checks=[positive_data_acceptance] if unsaid else [])
 
 
 def test_every_call_is_in_the_document() -> None:
