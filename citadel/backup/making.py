@@ -19,6 +19,7 @@ from citadel.backup.container import open_container, seal_container
 from citadel.backup.manifest import Manifest, split
 from citadel.backup.origin import Seal, proved
 from citadel.backup.recipients import Opener, Recipient
+from citadel.durable import sync_folder
 from citadel.errors import AlreadyExists, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from citadel.store import snapshot
 
@@ -174,11 +175,7 @@ def _publish(new: Path, target: Path) -> None:
         os.link(new, target)
     except FileExistsError:
         raise AlreadyExists(f"{target} is there already", mend="give another name") from None
-    handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(target.parent)
 
 
 __all__ = ["Verified", "create", "unpack", "verify"]

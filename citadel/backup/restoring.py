@@ -14,6 +14,7 @@ from citadel.backup.making import Verified, unpack
 from citadel.backup.origin import Open, refuse_unproved
 from citadel.backup.recipients import Opener
 from citadel.clock import Clock
+from citadel.durable import sync_folder
 from citadel.errors import AlreadyExists, FailedPrecondition
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
@@ -164,11 +165,7 @@ def _settle(staged: Path, place: Place, verified: Verified, known: str | None) -
         remember(place.id, verified.manifest.database_id)
     staged.chmod(0o600)
     os.link(staged, place.database)  # not a rename: what came there meanwhile is not overwritten
-    handle = os.open(place.database.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(place.database.parent)
 
 
 __all__ = ["Place", "accept", "accept_present", "restore"]

@@ -19,6 +19,7 @@ from typing import Protocol
 from citadel.ca.files import read_secret
 from citadel.ca.kek import LocalKek, credential_kek, decode, file_kek
 from citadel.ca.kek_ring import KekRing
+from citadel.durable import replace_file, sync_folder
 from citadel.errors import AlreadyExists, FailedPrecondition, NotFound, PermissionDenied
 
 
@@ -75,9 +76,9 @@ class FilePlace:
                 raise FailedPrecondition(
                     f"{self._previous} still holds an older key", mend="run first: citadel keys forget"
                 )
-            _sync(self._path.parent)
+            sync_folder(self._path.parent)
             self._next.rename(self._path)
-            _sync(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
             raise _unwritable(self._path, error) from error
         return True
@@ -85,7 +86,7 @@ class FilePlace:
     def forget(self) -> None:
         try:
             self._previous.unlink(missing_ok=True)
-            _sync(self._path.parent)
+            sync_folder(self._path.parent)
         except OSError as error:
             raise _unwritable(self._previous, error) from error
 
@@ -96,19 +97,9 @@ class FilePlace:
             return None
 
     def _write(self, content: bytes) -> None:
-        new = self._next.with_name(f".{self._next.name}.new")
         try:
-            new.unlink(missing_ok=True)  # of a run that was killed
-            handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            new.rename(self._next)
-            _sync(self._next.parent)
+            replace_file(self._next, content)
         except OSError as error:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
             raise _unwritable(self._next, error) from error
 
 
@@ -154,14 +145,6 @@ class CredentialPlace:
 
 def _unwritable(path: Path, error: OSError) -> PermissionDenied:
     return PermissionDenied(f"{path} cannot be replaced: {error.strerror}", mend="check who owns its folder")
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 __all__ = ["CredentialPlace", "FilePlace", "KekPlace"]

@@ -17,6 +17,7 @@ from citadel import config
 from citadel.cli.options import examples
 from citadel.cli.output import Format, FormatOption, field, show_one
 from citadel.config import FILE_NAME
+from citadel.durable import sync_folder
 from citadel.errors import AlreadyExists, BadFile, FailedPrecondition, InvalidInput, PermissionDenied
 from citadel.spiffe import TrustDomain
 
@@ -89,7 +90,7 @@ def lay_out(folder: Path, trust_domain: TrustDomain) -> None:
             staging = _stage(folder, trust_domain, undo)
             for name in (*_FOLDERS, FILE_NAME):
                 _move(staging / name, folder / name, undo)
-            _sync(folder)
+            sync_folder(folder)
             undo.pop_all()  # it stands
             staging.rmdir()
     except PermissionError as error:
@@ -109,7 +110,7 @@ def _make_folder(folder: Path, undo: ExitStack) -> None:
         raise InvalidInput(f"{folder} is not a folder", mend="choose another --data-dir")
     if missing:
         folder.chmod(0o711)  # others reach the sockets in run/, and see nothing on the way
-        _sync(folder.parent)
+        sync_folder(folder.parent)
     elif folder.stat().st_uid not in (0, os.geteuid()):
         raise InvalidInput(
             f"{folder} belongs to uid {folder.stat().st_uid}, who could move away what is in it",
@@ -140,7 +141,7 @@ def _stage(folder: Path, trust_domain: TrustDomain, undo: ExitStack) -> Path:
         (staging / name).mkdir()
         (staging / name).chmod(mode)  # whatever the umask is
     _new_key(staging / "keys" / "kek")
-    _sync(staging / "keys")
+    sync_folder(staging / "keys")
     text = staging / FILE_NAME
     with text.open("x") as file:
         file.write(_CONFIG.format(trust_domain=trust_domain.name))
@@ -169,14 +170,6 @@ def _move(source: Path, target: Path, undo: ExitStack) -> None:
 def _remove_if_empty(folder: Path) -> None:
     with suppress(OSError):  # somebody else put something into it
         folder.rmdir()
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _next_steps(folder: Path, trust_domain: TrustDomain) -> str:

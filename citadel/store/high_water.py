@@ -7,10 +7,10 @@ another content, and forget certificates that are in use. The mark makes that ev
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from citadel.durable import replace_file
 from citadel.errors import FailedPrecondition, PermissionDenied
 
 _LONGEST = 4096
@@ -64,14 +64,8 @@ def read_mark(path: Path) -> HighWater | None:
 
 def write_mark(path: Path, mark: HighWater) -> None:
     """Durably, mode 0600. Raises PermissionDenied."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w") as file:
-            json.dump(asdict(mark), file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        replace_file(path, json.dumps(asdict(mark)).encode())
     except OSError as error:
         raise PermissionDenied(
             f"{path} cannot be written: {error.strerror}",

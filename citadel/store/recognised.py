@@ -6,10 +6,10 @@ serve it: every workload would be cut off from every other.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
+from citadel.durable import replace_file
 from citadel.errors import FailedPrecondition, PermissionDenied
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -33,13 +33,8 @@ def remembered(path: Path) -> str | None:
 
 def remember(path: Path, database_id: str) -> None:
     """Write the id down, durably. Raises PermissionDenied."""
-    new = path.with_name(f".{path.name}.new")
     try:
-        with open(new, "w") as file:
-            file.write(f"{database_id}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        replace_file(path, f"{database_id}\n".encode(), mode=0o644)
     except OSError as error:
         raise PermissionDenied(
             f"{path} cannot be written: {error.strerror}",

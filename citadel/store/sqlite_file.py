@@ -8,6 +8,7 @@ import sqlite3
 import stat
 from pathlib import Path
 
+from citadel.durable import sync_folder
 from citadel.errors import FailedPrecondition, Unavailable, UnsafePermissions
 from citadel.store.faults import our_errors, translate
 
@@ -116,11 +117,7 @@ def _make(path: Path) -> None:
     finally:
         database.close()
     new.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)
 
 
 def _checked(path: Path, timeout: float, *, whole: bool) -> str:

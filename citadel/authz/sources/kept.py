@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from citadel.authz.load import SourceText
+from citadel.durable import replace_file
 from citadel.errors import FailedPrecondition, PermissionDenied
 
 SCHEMA = "citadel.dev/last-good-policies/v1"
@@ -35,19 +34,11 @@ class KeptPolicies:
         """Keep these files instead of what was kept. On return they survive a loss of power. Raises PermissionDenied,
         and then what was kept before is kept still."""
         files = [{"name": one.name, "content": base64.b64encode(one.content).decode()} for one in texts]
-        new = self._path.with_name(f".{self._path.name}.new")
+        document = {"schema": SCHEMA, "stored_version": number, "files": files}
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            with open(descriptor, "w") as file:
-                json.dump({"schema": SCHEMA, "stored_version": number, "files": files}, file)
-                file.flush()
-                os.fsync(descriptor)
-            new.replace(self._path)
-            _sync(self._path.parent)
+            replace_file(self._path, json.dumps(document).encode())
         except OSError as error:
-            with suppress(OSError):
-                new.unlink()
             raise PermissionDenied(f"{self._path} cannot be written: {error.strerror}") from None
 
     def load(self) -> Kept | None:
@@ -69,11 +60,3 @@ class KeptPolicies:
                 f"{self._path} does not hold a set of policies",
                 mend="remove it; the policies are read from their source",
             ) from None
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

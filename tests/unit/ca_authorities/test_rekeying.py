@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from citadel import durable
 from citadel.audit.auditor import Auditor
 from citadel.audit.notary import Notary
 from citadel.ca import kek_place
@@ -142,9 +143,11 @@ def guarded(fuse: Fuse, patch: pytest.MonkeyPatch, store: Store) -> None:
         (store.authorities, "replace_sealed_key"),
         (store.audit, "replace_key"),
         (store.audit, "record"),
-        (kek_place, "_sync"),
+        (durable, "sync_folder"),
+        (kek_place, "sync_folder"),
         (os, "link"),
         (Path, "rename"),
+        (Path, "replace"),
     ):
         fuse.guard(patch, owner, name)
 
