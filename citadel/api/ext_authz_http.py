@@ -9,19 +9,16 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import structlog
 from starlette.types import Receive, Scope, Send
 
 from citadel.api.serving import TARGET, Bounds, Facts, served
-from citadel.authz.decision import Reason
 from citadel.authz.doors import Callers
 from citadel.authz.doors.http_check import Asked, HttpAnswer, HttpDoor
-from citadel.errors import CitadelError, PermissionDenied, Unavailable
+from citadel.authz.doors.unnamed import unnamed
 
 #: The relay before us counts connections. An Envoy's head has 60 KiB at most.
 _BOUNDS = Bounds(connections=None, requests=4096, idle_seconds=300, head_bytes=64 * 1024)
 _PEER = "citadel.peer"
-log = structlog.get_logger("citadel.authz")
 
 
 def _peer_of(transport: asyncio.Transport) -> Facts:
@@ -61,21 +58,12 @@ class Application:
 
     async def _answer(self, scope: Scope, began: float) -> HttpAnswer:
         peer = _Peer(scope[_PEER])
-        reason, why = Reason.INTERNAL_ERROR, ""
         try:
             caller = await self._callers.caller(peer)
-        except PermissionDenied as error:
-            reason, why = Reason.UNKNOWN_WORKLOAD, error.message
-        except Unavailable as error:
-            reason, why = Reason.NOT_LOADED, error.message
-        except CitadelError as error:  # it may be over in a moment
-            why = error.message
-        except Exception as defect:
-            log.error("a caller could not be looked up", exc_info=defect)
-            why = type(defect).__name__
-        else:
-            return await self._door.check(_asked(scope), caller, began=began)
-        return self._door.refused(peer.peer(), reason, why, began=began)
+        except Exception as error:
+            reason, why = unnamed(error)
+            return self._door.refused(peer.peer(), reason, why, began=began)
+        return await self._door.check(_asked(scope), caller, began=began)
 
 
 def _asked(scope: Scope) -> Asked:

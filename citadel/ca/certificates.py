@@ -6,23 +6,13 @@ import hashlib
 import re
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
 from citadel.ca import keys
 from citadel.ca.model import AuthorityCertificate, Skid
+from citadel.ca.unreadable import UNREADABLE
 from citadel.errors import InvalidInput
 
-# What cryptography raises for what it cannot read.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 _LABELS = ("CERTIFICATE", "X509 CERTIFICATE")
 _BLOCK = re.compile(
     rb"-----BEGIN ([A-Z0-9 ]+)-----[ \t]*\r?\n(?:(?!-----).)*-----END \1-----[ \t]*(?=\r?\n|\Z)", re.DOTALL
@@ -36,7 +26,7 @@ def parse(der: bytes) -> x509.Certificate:
     try:
         certificate = x509.load_der_x509_certificate(der)
         read_through(certificate)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"this is no X.509 certificate that can be read: {error}") from error
     return certificate
 
@@ -59,7 +49,7 @@ def parse_pem(content: bytes, *, most: int) -> list[x509.Certificate]:
             certificate = x509.load_pem_x509_certificate(block)
             read_through(certificate)
             skid_of(certificate)
-        except (*_UNREADABLE, InvalidInput) as error:
+        except (*UNREADABLE, InvalidInput) as error:
             raise InvalidInput(f"certificate {number} of {len(blocks)} in it cannot be used: {error}") from error
         found.append(certificate)
     return list(dict.fromkeys(found))

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import serialization
 
 from citadel.ca import keys
 from citadel.ca.certificates import name_of, pem_blocks
+from citadel.ca.unreadable import UNREADABLE
 from citadel.errors import InvalidInput
 
 _MOST = 64
 _SOON = timedelta(days=3)
-_UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion, x509.DuplicateExtension)
 
 
 def parse_crls(content: bytes) -> list[x509.CertificateRevocationList]:
@@ -37,7 +37,7 @@ def parse_crls(content: bytes) -> list[x509.CertificateRevocationList]:
             _ = crl.last_update_utc, crl.next_update_utc
             for revoked in crl:
                 tuple(revoked.extensions)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"a CRL in it cannot be read: {error}") from error
     return found
 

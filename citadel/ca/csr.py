@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.x509.oid import (
@@ -25,6 +25,7 @@ from cryptography.x509.oid import (
 
 from citadel.ca.keys import PublicKey, SubjectKey, is_rsa
 from citadel.ca.strength import KeyPolicy, weakness
+from citadel.ca.unreadable import UNREADABLE
 from citadel.errors import BadCsr
 from citadel.spiffe import SpiffeId
 
@@ -37,16 +38,6 @@ _PARSE_ERROR = re.compile(r"ParseError \{ kind: (?P<kind>\w+)(?:[^\[]*location: 
 _QUOTED = re.compile(r'"([^"]+)"')
 _CHALLENGE_PASSWORD = ObjectIdentifier("1.2.840.113549.1.9.7")  # RFC 2985, 5.4.1
 _EXTENSION_REQUEST = ObjectIdentifier("1.2.840.113549.1.9.14")  # RFC 2985, 5.4.2
-# What cryptography raises for what it cannot read.
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    OverflowError,
-    UnsupportedAlgorithm,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
 _EC_SIGNATURES: dict[ObjectIdentifier, hashes.HashAlgorithm] = {
     SignatureAlgorithmOID.ECDSA_WITH_SHA256: hashes.SHA256(),
     SignatureAlgorithmOID.ECDSA_WITH_SHA384: hashes.SHA384(),
@@ -86,7 +77,7 @@ def admit(request: bytes, entitled: Entitlement, policy: CsrPolicy) -> SubjectKe
         extensions = csr.extensions
         kind = csr.public_key_algorithm_oid  # type: ignore[attr-defined]  # the library's own stubs lack it
         key = csr.public_key()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadCsr(f"the CSR cannot be read: {_one_line(error)}") from error
     _check_attributes(attributes)
     if kind == PublicKeyAlgorithmOID.RSASSA_PSS:  # the library takes it for any RSA key, which its owner forbade
@@ -105,7 +96,7 @@ def wanted_id(request: bytes, policy: CsrPolicy) -> SpiffeId:
         names = x509.load_der_x509_csr(der).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         raise BadCsr("the CSR names no SPIFFE ID; expected exactly one URI") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadCsr(f"the CSR cannot be read: {_one_line(error)}") from error
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
@@ -221,7 +212,7 @@ def _check_signature(csr: x509.CertificateSigningRequest, der: bytes, key: Publi
             key.verify(signature, csr.tbs_certrequest_bytes, ec.ECDSA(hash_))
     except InvalidSignature:
         raise BadCsr("the CSR's signature does not verify with the key in it") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadCsr(f"the CSR's signature cannot be read: {_one_line(error)}") from error
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 import grpc
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from citadel.agent import door_rules
 from citadel.authz.decision_point import DecisionPoint
@@ -27,7 +25,7 @@ from citadel.config import Settings
 from citadel.registry import Directory
 from citadel.sds.service import SERVER_OPTIONS
 from citadel.server.checks import certificate_check
-from citadel.server.own_certificate import OwnCertificate
+from citadel.server.own_certificate import OwnCertificate, pem
 from citadel.server.server import Server
 from citadel.spiffe import SpiffeId
 from citadel.workload.keys import WorkloadKeys
@@ -172,8 +170,3 @@ def ext_authz_port(server: Server, point: DecisionPoint) -> TcpDoor | None:
 
         return WorkerPort(server, certificate)
     return ExtAuthzPort(settings, point, certificate, server.upstream, server.directory, server.clock)
-
-
-def pem(roots: Sequence[bytes]) -> bytes:
-    """Of DER."""
-    return b"".join(x509.load_der_x509_certificate(one).public_bytes(Encoding.PEM) for one in roots)

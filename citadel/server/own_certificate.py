@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+import ssl
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from citadel.ca.issuer import Issuer, IssueRequest
@@ -103,8 +103,8 @@ class OwnCertificate:
             log.error("the server's own certificate could not be renewed", why=error.message)
             return
         self._renewal.obtained(now, svid.not_after, _chance())
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        self.current = KeyAndChain(pem, b"".join(map(_pem, svid.chain)), svid.authority.hex, svid.not_after)
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        self.current = KeyAndChain(private, pem(svid.chain), svid.authority.hex, svid.not_after)
         self.obtained.set()
 
 
@@ -112,5 +112,6 @@ def _chance() -> float:
     return secrets.randbelow(1 << 20) / (1 << 20)
 
 
-def _pem(der: bytes) -> bytes:
-    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+def pem(certificates: Iterable[bytes]) -> bytes:
+    """Of DER."""
+    return "".join(map(ssl.DER_cert_to_PEM_cert, certificates)).encode()

@@ -12,9 +12,10 @@ from citadel.api.proto.citadel.v1 import authorization_pb2 as pb
 from citadel.authz.decision import Reason
 from citadel.authz.doors.check import DoorRules
 from citadel.authz.doors.ports import Caller, Callers
+from citadel.authz.doors.unnamed import unnamed
 from citadel.authz.doors.whose import LABEL, NAMESPACE, WORKLOAD, Unknown, whose
 from citadel.authz.request import Workload, WorkloadKind
-from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, NotFound, PermissionDenied, Unavailable
+from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from citadel.spiffe import SpiffeId, TrustDomain
 
 
@@ -56,12 +57,9 @@ class AttestedAskers:
     async def caller(self, context: Any) -> Caller:
         try:
             return await self._callers.caller(context)
-        except PermissionDenied as error:
-            raise NobodyKnown(Reason.UNKNOWN_WORKLOAD, error.message, context.peer()) from None
-        except Unavailable as error:
-            raise NobodyKnown(Reason.NOT_LOADED, error.message, context.peer()) from None
-        except CitadelError as error:  # it may be over in a moment
-            raise NobodyKnown(Reason.INTERNAL_ERROR, error.message, context.peer()) from None
+        except CitadelError as error:
+            reason, why = unnamed(error)
+            raise NobodyKnown(reason, why, context.peer()) from None
 
     async def asker(self, caller: object, chosen: pb.AskedWorkload) -> Asker:
         assert isinstance(caller, Caller)

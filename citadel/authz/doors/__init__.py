@@ -3,7 +3,7 @@
 `ext_authz` answers Envoy: `attributes` reads what it asks, `whose` finds whose policies are asked, `check` asks the
 decision point, `answers` and `denials` write what is understood, `service` puts that on gRPC. `http_check` does the
 same for HTTP, with `xfcc`. `joined` knows in what ways headers can have been sent. `ports` says what a door needs of
-the node, `remote` knows callers over the network, by their `certificates`.
+the node, `remote` knows callers over the network by their `certificates`, `unnamed` says why one could not be named.
 """
 
 from citadel.authz.doors.check import Checked, Door, DoorRules

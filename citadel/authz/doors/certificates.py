@@ -40,7 +40,7 @@ def _spiffe_id(leaf: x509.Certificate) -> SpiffeId | None:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         (uri,) = names.get_values_for_type(x509.UniformResourceIdentifier)
         return SpiffeId.parse(uri)
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, BadSpiffeId):
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, BadSpiffeId):
         return None
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import time
 
 import grpc
-import structlog
 
-from citadel.authz.decision import Reason
 from citadel.authz.doors.check import Checked, Door
 from citadel.authz.doors.ports import Callers, Connection
-from citadel.errors import CitadelError, PermissionDenied, Unavailable
+from citadel.authz.doors.unnamed import unnamed
 
 SERVICE = "envoy.service.auth.v3.Authorization"
-log = structlog.get_logger("citadel.authz")
 
 
 class AuthorizationService:
@@ -34,18 +31,9 @@ class AuthorizationService:
         return serialized
 
     async def _checked(self, message: bytes, connection: Connection, began: float) -> Checked:
-        reason, why = Reason.INTERNAL_ERROR, ""
         try:
             caller = await self._callers.caller(connection)
-        except PermissionDenied as error:
-            reason, why = Reason.UNKNOWN_WORKLOAD, error.message
-        except Unavailable as error:
-            reason, why = Reason.NOT_LOADED, error.message
-        except CitadelError as error:  # it may be over in a moment
-            why = error.message
-        except Exception as defect:
-            log.error("a caller could not be looked up", exc_info=defect)
-            why = type(defect).__name__
-        else:
-            return await self._door.check(message, caller, began=began)
-        return self._door.refused(connection.peer(), reason, why, began=began)
+        except Exception as error:
+            reason, why = unnamed(error)
+            return self._door.refused(connection.peer(), reason, why, began=began)
+        return await self._door.check(message, caller, began=began)

@@ -17,8 +17,7 @@ import structlog
 
 from citadel.changes import Topic
 from citadel.errors import FailedPrecondition, Unavailable
-from citadel.server.ext_authz import pem
-from citadel.server.own_certificate import KeyAndChain, OwnCertificate
+from citadel.server.own_certificate import KeyAndChain, OwnCertificate, pem
 from citadel.server.server import Server
 from citadel.server.workers.envoys import certificate_secret, envoy_config, roots_secret
 from citadel.server.workers.published import Published, written_callers, written_settings
