@@ -297,10 +297,22 @@ def decision_schema() -> dict[str, Any]:
         "dry_run_outcome": {"enum": [*(one.value for one in Outcome), None]},
         "detail": {**text, "description": "One more sentence for people."},
     }
+    live = {
+        "version": {**text, "description": "Of the policies in force; empty: there are none yet."},
+        "http_status": {
+            "type": "integer",
+            "description": "What the client would get; 200 stands for the application's.",
+        },
+        "log_id": {**text, "description": "Names the decision in the decision log."},
+    }
     return {
         "$id": DECISION_SCHEMA,
         "title": "Decision",
         "type": "object",
-        "properties": properties,
+        "properties": {**properties, **{name: _of_running(told) for name, told in live.items()}},
         "required": [name for name in properties if name != "id"],
     }
+
+
+def _of_running(told: dict[str, str]) -> dict[str, str]:
+    return {**told, "description": f"{told['description']} Only of a running Citadel."}

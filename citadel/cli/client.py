@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import grpc
 
 from citadel.api.proto.citadel.v1.admin_pb2_grpc import AdminStub
+from citadel.api.proto.citadel.v1.authorization_pb2_grpc import AuthorizationStub
 from citadel.api.proto.citadel.v1.decisions_pb2_grpc import DecisionLogStub
 from citadel.api.proto.citadel.v1.keys_pb2_grpc import KeysStub
 from citadel.api.proto.citadel.v1.policies_pb2_grpc import PolicyStoreStub
@@ -78,6 +79,7 @@ class Client:
         self.keys = KeysStub(channel)
         self.policies = PolicyStoreStub(channel)
         self.decisions = DecisionLogStub(channel)
+        self.authorization = AuthorizationStub(channel)
         self._path = path
 
     def call(self, method: Callable[..., _Response], request: object, *, patience: float = PATIENCE) -> _Response:

@@ -1,9 +1,10 @@
-"""`citadel policy check` and `explain`: what policies in files make of requests."""
+"""`citadel policy check` and `explain`: what policies make of requests: those in files, or those in force."""
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
@@ -14,10 +15,10 @@ from citadel.authz.asking import Lines
 from citadel.cli.client import connect
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, SocketOption, examples
+from citadel.cli.policy_live import LiveLines, show_explained
 from citadel.cli.policy_log import ExplainFormat, show_decision, show_lines
 from citadel.cli.policy_options import (
     ClaimsOption,
-    FilesOption,
     HeaderOption,
     HostOption,
     LabelOption,
@@ -34,29 +35,36 @@ from citadel.cli.policy_options import (
     SourceOption,
     TcpOption,
     TrustDomainOption,
+    WorkloadOption,
     asked,
     mesh,
+    of_whom,
+    only_in_force,
+    only_with_files,
     policies,
 )
 from citadel.cli.requests import chunks, opened
 from citadel.errors import InvalidInput
 
 CHECK_EXAMPLES = examples(
+    "citadel policy check --workload spiffe://shop.example/ns/shop/sa/cart --method POST --path /cart/7",
     "citadel policy check -f policies/ -n shop -l app=cart --peer spiffe://shop.example/ns/shop/sa/web --path /cart/7",
     "citadel policy check -f policies/ --input requests.jsonl > decisions.jsonl",
 )
 EXPLAIN_EXAMPLES = examples(
+    "citadel policy explain -n shop -l app=cart --peer spiffe://shop.example/ns/shop/sa/web --path /cart/7",
     "citadel policy explain -f policies/ -n shop -l app=cart --method POST --path /cart/7",
     "citadel policy explain --log-id 5f0c2b7a9d3e-1a",
 )
 
 
 def check(
-    file: FilesOption,
+    file: MaybeFilesOption = None,
     lines: Annotated[
         str | None,
         typer.Option("--input", help="Requests as JSON lines, from a file or - for standard input.", metavar="FILE"),
     ] = None,
+    workload: WorkloadOption = None,
     namespace: NamespaceOption = "default",
     label: LabelOption = None,
     peer: PeerOption = None,
@@ -73,25 +81,39 @@ def check(
     provider: ProviderOption = None,
     mesh_file: MeshOption = None,
     trust_domain: TrustDomainOption = None,
+    config: ConfigOption = None,
+    socket: SocketOption = None,
 ) -> None:
-    """Decide requests by policies in files.
+    """Decide requests by policies in files, -f, or by those in force.
+
+    Without files the running Citadel decides, says by which version of its policies, and asks providers itself.
 
     One request by options, or many as JSON lines; one JSON decision a line comes out. The schemas are in docs/schema. A
     line that is no request is denied, and the exit code is 4 then; options that are no request are an error, also 4.
     """
-    if lines == "-" and "-" in file:
+    if lines == "-" and "-" in (file or ()):
         raise InvalidInput("policies and requests cannot both come from standard input")
-    door = Lines(policies(file, mesh(mesh_file, trust_domain)))
+    one = None
     if lines is None:
         one = asked(
             namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
         )
-        sys.stdout.write(door.decided(one))
-        return
-    with opened(lines) as descriptor:
-        for answers in door.answers(chunks(descriptor)):
-            sys.stdout.write(answers)
-            sys.stdout.flush()
+    with ExitStack() as stack:
+        door: Lines | LiveLines
+        if file:
+            only_in_force(workload)
+            door = Lines(policies(file, mesh(mesh_file, trust_domain)))
+        else:
+            only_with_files(mesh_file, trust_domain, provider)
+            registered = of_whom(workload, namespace, label)
+            door = LiveLines(stack.enter_context(connect(config, socket)), registered)
+        if one is not None:
+            sys.stdout.write(door.decided(one))
+        elif lines is not None:
+            descriptor = stack.enter_context(opened(lines))
+            for answers in door.answers(chunks(descriptor)):
+                sys.stdout.write(answers)
+                sys.stdout.flush()
     if door.bad:
         raise typer.Exit(Exit.INVALID)
 
@@ -102,6 +124,7 @@ def explain(
         str | None,
         typer.Option("--log-id", help="Of a decision of the running Citadel, as its door gave it.", metavar="ID"),
     ] = None,
+    workload: WorkloadOption = None,
     namespace: NamespaceOption = "default",
     label: LabelOption = None,
     peer: PeerOption = None,
@@ -125,7 +148,8 @@ def explain(
     """Say what each policy makes of a request, and why.
 
     For what did not match: the first condition that failed, with what it wants and what the request has. With --log-id
-    it is a request that was decided, explained by the policies of then; with files too, by these.
+    it is a request that was decided, explained by the policies of then; with files too, by these. With neither, the
+    running Citadel explains, by the policies in force.
     """
     if log_id is not None:
         with connect(config, socket) as client:
@@ -133,12 +157,17 @@ def explain(
         compiled = policies(file, mesh(mesh_file, trust_domain)) if file else None
         show_decision(found, compiled, form)
         return
-    if not file:
-        raise InvalidInput("it needs policies, -f, or a decision that was logged, --log-id")
-    compiled = policies(file, mesh(mesh_file, trust_domain))
     one = asked(
         namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
     )
+    if not file:
+        only_with_files(mesh_file, trust_domain, provider)
+        registered = of_whom(workload, namespace, label)
+        with connect(config, socket) as client:
+            show_explained(client, one, registered, form)
+        return
+    only_in_force(workload)
+    compiled = policies(file, mesh(mesh_file, trust_domain))
     explanation = explain_request(compiled, one.workload.value(), one.request(), one.answers())
     if form is ExplainFormat.JSON:
         print(json.dumps(explanation.to_json(), indent=2))

@@ -1,4 +1,4 @@
-"""Options that the offline `citadel policy` commands share, and what they stand for."""
+"""Options of requests and policies that `citadel policy` commands share, and what they stand for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from citadel.authz.policyset import compile_documents
 from citadel.authz.sources import load_paths
 from citadel.authz.tables import MeshBlock, read_mesh
 from citadel.errors import InvalidInput
+from citadel.spiffe import SpiffeId
 
 FilesOption = Annotated[
     list[str],
@@ -36,6 +37,12 @@ TrustDomainOption = Annotated[
     str | None, typer.Option("--trust-domain", help="Of the mesh (default: cluster.local).", metavar="NAME")
 ]
 NamespaceOption = Annotated[str, typer.Option("--namespace", "-n", help="Namespace of the workload.", metavar="NAME")]
+WorkloadOption = Annotated[
+    str | None,
+    typer.Option(
+        "--workload", help="SPIFFE ID that the workload is registered as, of a running Citadel.", metavar="ID"
+    ),
+]
 LabelOption = Annotated[
     list[str] | None, typer.Option("--label", "-l", help="A label of the workload.", metavar="NAME=VALUE")
 ]
@@ -75,6 +82,32 @@ def documents(files: list[str], block: MeshBlock) -> PolicyDocuments:
 
 def policies(files: list[str], block: MeshBlock) -> PolicySet:
     return compile_documents(documents(files, block), block.facts())
+
+
+def only_in_force(workload: str | None) -> None:
+    """Raises InvalidInput."""
+    if workload is not None:
+        raise InvalidInput("--workload is one that is registered: leave out -f, or say what it is, with -n and -l")
+
+
+def only_with_files(mesh_file: Path | None, trust_domain: str | None, provider: list[str] | None) -> None:
+    """Raises InvalidInput."""
+    told = {"--mesh": mesh_file, "--trust-domain": trust_domain, "--provider": provider}
+    if given := [option for option, value in told.items() if value]:
+        raise InvalidInput(
+            f"without files, -f, it is the running Citadel that decides, and it knows that itself: {', '.join(given)}"
+        )
+
+
+def of_whom(workload: str | None, namespace: str, label: list[str] | None) -> str | None:
+    """The SPIFFE ID of a registered workload; None: the other options say what it is.
+
+    Raises BadSpiffeId, InvalidInput."""
+    if workload is None:
+        return None
+    if namespace != "default" or label:
+        raise InvalidInput("--workload says whose policies are asked: leave out -n and -l")
+    return SpiffeId.parse(workload).uri
 
 
 def pairs(given: list[str] | None, option: str, between: str = "=") -> dict[str, str]:

@@ -41,7 +41,7 @@ class Answer:
     id: str = ""
     """Names the decision in the decision log."""
     detail: str = ""
-    """Why there was no answer. For the log, not for the client."""
+    """One more sentence; where there was no answer, why. For the log, not for the client."""
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -60,6 +60,7 @@ class Answer:
             http_status=message.http_status,
             version=message.version,
             id=message.id,
+            detail=message.detail,
         )
 
     @classmethod

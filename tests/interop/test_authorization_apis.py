@@ -179,3 +179,6 @@ def test_an_operator_has_a_request_explained(shop: Shop) -> None:
         found = authorization_pb2_grpc.AuthorizationStub(channel).Explain(asked, timeout=20)
     assert found.answer.reason == "no-allow-matched"
     assert "principals wants one of" in found.text
+    told = shop.up.run("policy", "explain", "--workload", f"spiffe://example.org{CART}", "--path", "/cart/7").stdout
+    assert told.startswith(f"policies in force: {shop.version()}; decision ")
+    assert "principals wants one of" in told

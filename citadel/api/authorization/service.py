@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -110,6 +111,7 @@ def answer_of(ruling: Ruling) -> pb.AuthorizationAnswer:
         http_status=ruling.status,
         version=ruling.version,
         id=ruling.id,
+        detail=decision.detail,
     )
     if decision.rule is not None:
         answer.rule = decision.rule
@@ -127,6 +129,7 @@ def _explained(ruling: Ruling) -> pb.ExplainResponse:
         answer.text = answer.tree = ruling.decision.sentence()
         return answer
     explanation = explain(ruling.policies, ruling.question.workload, ruling.request)
+    explanation = replace(explanation, found=ruling.decision)  # providers and tokens had their say in it
     answer.text, answer.tree = explanation.to_text(), explanation.to_tree()
     answer.json = json.dumps(explanation.to_json())
     return answer

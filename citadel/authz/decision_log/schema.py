@@ -10,7 +10,8 @@ from citadel.authz.decision_log.record import SCHEMA
 
 def record_schema() -> dict[str, Any]:
     text, integer = {"type": "string"}, {"type": "integer"}
-    decided = {name: value for name, value in decision_schema()["properties"].items() if name not in ("schema", "id")}
+    decision = decision_schema()
+    decided = {name: decision["properties"][name] for name in decision["required"] if name != "schema"}
     properties = {
         "schema": {"const": SCHEMA},
         "id": {**text, "description": "As the door gave it; for `citadel policy explain --log-id`."},

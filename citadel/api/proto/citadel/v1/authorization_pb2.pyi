@@ -268,6 +268,7 @@ class AuthorizationAnswer(_message.Message):
     HTTP_STATUS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     ID_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
     reason: _builtins.str
     """A stable code: docs/authorization.md."""
@@ -283,6 +284,8 @@ class AuthorizationAnswer(_message.Message):
     """Of the policies in force. Empty: there are none yet."""
     id: _builtins.str
     """Names the decision in the decision log."""
+    detail: _builtins.str
+    """One more sentence, where there is more to say. For the log, not for the client."""
     @_builtins.property
     def audited(self) -> _containers.RepeatedCompositeFieldContainer[Global___PolicyMatch]: ...
     @_builtins.property
@@ -301,10 +304,11 @@ class AuthorizationAnswer(_message.Message):
         http_status: _builtins.int = ...,
         version: _builtins.str = ...,
         id: _builtins.str = ...,
+        detail: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_rule", b"_rule", "rule", b"rule"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rule", b"_rule", "action", b"action", "allowed", b"allowed", "audited", b"audited", "dry_run", b"dry_run", "dry_run_outcome", b"dry_run_outcome", "http_status", b"http_status", "id", b"id", "policy", b"policy", "reason", b"reason", "rule", b"rule", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_rule", b"_rule", "action", b"action", "allowed", b"allowed", "audited", b"audited", "detail", b"detail", "dry_run", b"dry_run", "dry_run_outcome", b"dry_run_outcome", "http_status", b"http_status", "id", b"id", "policy", b"policy", "reason", b"reason", "rule", b"rule", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__rule: _TypeAlias = _typing.Literal["rule"]  # noqa: Y015
     _WhichOneofArgType__rule: _TypeAlias = _typing.Literal["_rule", b"_rule"]  # noqa: Y015
@@ -387,7 +391,7 @@ class ExplainResponse(_message.Message):
     TREE_FIELD_NUMBER: _builtins.int
     JSON_FIELD_NUMBER: _builtins.int
     detail: _builtins.str
-    """One more sentence."""
+    """As in the answer."""
     text: _builtins.str
     tree: _builtins.str
     json: _builtins.str
