@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +16,21 @@ from citadel.errors import InvalidInput
 
 MOST_QUESTIONS = 1_000
 MOST_BYTES = 200 << 10  # the workload socket takes 256 KiB
-#: A Citadel that restarts is found again within a fraction of a second.
-OPTIONS: tuple[tuple[str, int], ...] = (
+_RETRIED = {
+    "maxAttempts": 5,  # gRPC's most
+    "initialBackoff": "0.05s",
+    "maxBackoff": "0.5s",
+    "backoffMultiplier": 2,
+    "retryableStatusCodes": ["UNAVAILABLE"],
+}
+_UNARY = [{"service": "citadel.v1.Authorization", "method": name} for name in ("Check", "BatchCheck", "Explain")]
+#: A Citadel that restarts is found again within a fraction of a second; who asked just as it ended is asked for again.
+OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),
+    ("grpc.service_config", json.dumps({"methodConfig": [{"name": _UNARY, "retryPolicy": _RETRIED}]})),
 )
 
 

@@ -252,6 +252,28 @@ async def test_versions_are_told_and_a_restart_is_ridden_out(world: World) -> No
             assert (await asked).allowed
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_question_that_was_lost_on_the_way_is_asked_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, blocking: bool
+) -> None:
+    lost = iter([True, True])
+    answer = CheckService.Check
+
+    async def check(self: CheckService, request: Any, context: Any) -> Any:
+        if next(lost, False):
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "Stream removed")
+        return await answer(self, request, context)
+
+    monkeypatch.setattr(CheckService, "Check", check)
+    async with world.client() as client:
+        if blocking:
+            with BlockingAuthorizationClient(world.socket, timeout=timedelta(seconds=20)) as other:
+                assert await asyncio.to_thread(other.check, get())
+        else:
+            assert await client.check(get())
+    assert next(lost, None) is None
+
+
 async def test_everybody_who_waits_is_woken_by_the_switch_and_by_nothing_else() -> None:
     switches, now = Switches(), "a"
     watched = watching.Watching(lambda: now, switches)
