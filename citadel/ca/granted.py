@@ -10,12 +10,22 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from citadel.ca import keys
 from citadel.ca.profile import EMPTY_NAME, CertificateSpec
 from citadel.errors import InternalFault
 
+# What cryptography raises for what it cannot read.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 _MAX_SERIAL = 2**160 - 1  # RFC 5280, 4.1.2.2: 20 octets
 _OF_THE_PROFILE = {
     ExtensionOID.KEY_USAGE,
@@ -40,7 +50,7 @@ def leaf_faults(made: x509.Certificate, spec: CertificateSpec, now: datetime, *,
             *_validity(made, spec, now, skew),
             *_extensions(made, spec),
         ]
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         return [f"it cannot be read: {' '.join(str(error).split())[:200]}"]
 
 

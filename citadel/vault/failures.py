@@ -5,12 +5,13 @@ Status codes as in Vault's and OpenBao's API documentation ("HTTP status codes",
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterable
 from datetime import timedelta
-
-import requests
+from http.client import HTTPException, IncompleteRead
 
 from citadel.errors import CitadelError, FailedPrecondition, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from citadel.vault.connections import NotConnected
 
 _LONGEST = 300
 #: When it is worth asking again for what does not work now.
@@ -62,24 +63,42 @@ def of_status(status: int, errors: Iterable[str], address: str, path: str) -> Ci
             return TryAgain(_unavailable(f"{where} answered {path} with status {status}: {said}"), undone=False)
 
 
-def of_transport(error: requests.RequestException, address: str, path: str) -> TryAgain:
-    """What kept the call from being answered at all. The library's own text is left out where it may show the body."""
+def of_transport(error: NotConnected | OSError | HTTPException, address: str, path: str) -> TryAgain:
+    """What kept the call from being answered. Once there was a connection, it may have been carried out, unless TLS
+    itself was refused (in TLS 1.3 a client learns that from its first read)."""
     where = f"Vault at {address}"
-    if isinstance(error, requests.exceptions.SSLError):
-        why, mend = _tls(str(error))
-        return TryAgain(_unavailable(f"{where}: {why}", mend), undone=True)
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return TryAgain(_unavailable(f"{where} does not let us connect in time"), undone=True)
-    if isinstance(error, requests.exceptions.Timeout):
-        return TryAgain(_unavailable(f"{where} did not answer {path} in time"), undone=False)
-    if isinstance(error, requests.exceptions.ConnectionError):
-        text = str(error)
-        refused = "Failed to establish" in text or "NameResolution" in text or "NewConnection" in text
-        what = "cannot be reached" if refused else f"cut the connection during {path}"
-        return TryAgain(_unavailable(f"{where} {what}", "check vault.addresses, and whether it runs"), undone=refused)
-    if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        return TryAgain(_unavailable(f"{address} is no address of a Vault", "correct vault.addresses"), undone=True)
-    return TryAgain(_unavailable(f"{where} broke off {path}: {type(error).__name__}"), undone=False)
+    match error:
+        case NotConnected(error=TimeoutError()):
+            return TryAgain(_unavailable(f"{where} does not let us connect in time"), undone=True)
+        case NotConnected(error=ssl.SSLError() as why) if not isinstance(why, ssl.SSLEOFError):
+            return TryAgain(_unavailable(f"{where}: {_tls(str(why))[0]}", _tls(str(why))[1]), undone=True)
+        case NotConnected(error=why):
+            mend = "check vault.addresses, and whether it runs"
+            return TryAgain(
+                _unavailable(f"{where} cannot be reached: {shown(why.strerror or str(why))}", mend), undone=True
+            )
+        case TimeoutError():
+            return TryAgain(_unavailable(f"{where} did not answer {path} in time"), undone=False)
+        case ssl.SSLError() if "ALERT" in str(error):
+            return TryAgain(_unavailable(f"{where}: {_tls(str(error))[0]}", _tls(str(error))[1]), undone=True)
+        case OSError() | IncompleteRead():
+            mend = "see whether it was restarted, and what is between it and us"
+            return TryAgain(_unavailable(f"{where} cut the connection during {path}", mend), undone=False)
+        case _:
+            return garbage(address, path, f"it is not HTTP ({type(error).__name__})")
+
+
+def of_files(error: OSError, address: str) -> TryAgain:
+    """The files of TLS cannot be used, so nothing was sent."""
+    said = shown(str((error.reason if isinstance(error, ssl.SSLError) else error.strerror) or error))
+    mend = "correct vault.ca_file, vault.client_cert and vault.client_key"
+    return TryAgain(
+        _unavailable(f"Vault at {address} is not asked, for the files of TLS cannot be used: {said}", mend), undone=True
+    )
+
+
+def of_address(address: str) -> TryAgain:
+    return TryAgain(_unavailable(f"{shown(address)} is no address of a Vault", "correct vault.addresses"), undone=True)
 
 
 def garbage(address: str, path: str, why: str) -> TryAgain:

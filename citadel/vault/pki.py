@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -9,9 +11,11 @@ from cryptography import x509
 
 from citadel.ca.certificates import parse_pem
 from citadel.errors import FailedPrecondition, InvalidInput, NotFound
+from citadel.vault.failures import shown
 from citadel.vault.session import Session
 
 _MOST = 32
+_ONE = re.compile(r"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/\n]+={0,2})\n-----END CERTIFICATE-----\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +82,21 @@ class PkiMount:
     async def sign_leaf(self, reference: str, role: str, asked: Mapping[str, object]) -> x509.Certificate:
         """Have an issuer make a certificate by a role. Not asked for twice. Raises AnswerLost, too."""
         path = f"{self.mount}/issuer/{reference}/sign/{role}"
-        made = _certificates(
-            (await self._session.call("post", path, asked, repeat=False)).data.get("certificate"), path
-        )
-        if len(made) != 1:
-            raise FailedPrecondition(f"Vault's {path} gave {len(made)} certificates; expected one")
-        return made[0]
+        given = (await self._session.call("post", path, asked, repeat=False)).data.get("certificate")
+        try:
+            return x509.load_der_x509_certificate(_one_der(given))
+        except (ValueError, TypeError, x509.InvalidVersion) as error:
+            raise FailedPrecondition(
+                f"what Vault gave for {path} is not one certificate: {shown(str(error))}"
+            ) from None
+
+
+def _one_der(given: object) -> bytes:
+    """Of one block of PEM and nothing else. Raises ValueError."""
+    found = _ONE.fullmatch(given) if isinstance(given, str) else None
+    if found is None:
+        raise ValueError("expected one block of PEM")
+    return base64.b64decode(found[1].replace("\n", ""), validate=True)
 
 
 def _name(about: object) -> str:

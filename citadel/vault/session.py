@@ -299,16 +299,15 @@ class Session:
     # --- sending
 
     async def _send(self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool) -> Reply:
-        longest = self._access.timeout * (len(self._access.addresses) + 1)
         began = self._clock.monotonic()
         if self._away is not None and began < self._away_until:
             raise Unavailable(self._away.message, mend=self._away.mend, retry_after=LATER)
         try:
-            async for attempt in stamina.retry_context(
-                on=TryAgain, attempts=_ATTEMPTS, timeout=longest, wait_initial=0.1, wait_max=2.0
-            ):
-                with attempt:
-                    reply = await self._round(method, path, body, token, repeat)
+            try:
+                reply = await self._round(method, path, body, token, repeat)
+            except TryAgain:  # what makes attempts costs more than the call, so it is got out only now
+                await asyncio.sleep(self._spread(0.05, 0.1))
+                reply = await self._more_rounds(method, path, body, token, repeat)
         except TryAgain as caught:
             self._note(caught.error)
             self._away, self._away_until = caught.error, self._clock.monotonic() + _PAUSE
@@ -322,6 +321,17 @@ class Session:
         self._away = None
         self._meter.vault_call("ok", self._clock.monotonic() - began)
         return reply
+
+    async def _more_rounds(
+        self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool
+    ) -> Reply:
+        longest = self._access.timeout * len(self._access.addresses)
+        async for attempt in stamina.retry_context(
+            on=TryAgain, attempts=_ATTEMPTS - 1, timeout=longest, wait_initial=0.2, wait_max=2.0
+        ):
+            with attempt:
+                return await self._round(method, path, body, token, repeat)
+        raise AssertionError("it ends with an answer, or an error")
 
     async def _round(
         self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool

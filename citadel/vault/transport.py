@@ -1,4 +1,4 @@
-"""Carries one call to one address and brings back what was answered: hvac's adapters, one set for each worker thread.
+"""Carries one call to one address and brings back what was answered: hvac's adapters, one for each address.
 
 hvac's adapter is used without its Client, which would take VAULT_TOKEN, ~/.vault-token and VAULT_CACERT from whoever
 started us; and without its exceptions, which do not say the status (405, 412 and 473 look alike in them).
@@ -7,19 +7,17 @@ started us; and without its exceptions, which do not say the status (405, 412 an
 from __future__ import annotations
 
 import json
+import ssl
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
-
-import requests
 
 from citadel.vault import failures
 from citadel.vault.access import VaultAccess
+from citadel.vault.connections import Answered, Connections, NotConnected, TooLarge
 
-_MOST_BYTES = 4 << 20
-_CONNECT_SECONDS = 5.0
 _SHORTEST_SECRET = 8
 
 
@@ -37,85 +35,67 @@ class Transport:
 
     def __init__(self, access: VaultAccess) -> None:
         self._access = access
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        self._adapters: dict[str, Any] = {}
         self._lock = threading.Lock()
 
     def send(self, address: str, method: str, path: str, body: Mapping[str, object] | None, token: str) -> Reply:
         """One call. `token` may be empty (a login)."""
-        seconds = self._access.timeout.total_seconds()
-        deadline = time.monotonic() + seconds
-        adapter = self._adapter(address)
-        adapter.token = token
         try:
-            response = adapter.request(
+            if not token and self._access.client_certificate:
+                self._forget(address)  # at each login its files are read again, as all that we sign in with
+            answered: Answered = self._adapter(address).request(
                 method,
                 f"/v1/{path}",
+                headers={"X-Vault-Token": token} if token else {},
                 raise_exception=False,
-                stream=True,
-                timeout=(min(_CONNECT_SECONDS, seconds), seconds),
-                **({"json": dict(body)} if body is not None else {}),
+                **({"json": body} if body is not None else {}),
             )
-            with response:
-                content = _content(response, deadline, address, path)
-        except requests.RequestException as error:
+        except TooLarge as error:
+            raise failures.garbage(address, path, str(error)) from None
+        except (NotConnected, OSError, HTTPException) as error:
+            if isinstance(error, NotConnected) and isinstance(error.error, ssl.SSLError):
+                self._forget(address)  # the next one reads the CA file again: it may have been replaced
             raise failures.of_transport(error, address, path) from None  # its cause may show what was sent
-        except OSError as error:  # a CA file or client certificate that is not there
-            raise failures.garbage(address, path, f"{type(error).__name__}: {error.strerror or error}") from None
-        finally:
-            adapter.token = ""
-        return _reply(response.status_code, content, address, path, _secrets(token, body))
+        return _reply(answered, address, path, token, body)
 
     def close(self) -> None:
         with self._lock:
-            for session in self._sessions:
-                session.close()
-            self._sessions.clear()
+            for adapter in self._adapters.values():
+                adapter.close()
+            self._adapters.clear()
 
     def _adapter(self, address: str) -> Any:
+        with self._lock:
+            found = self._adapters.get(address)
+            if found is None:
+                found = self._adapters[address] = self._made(address)
+        return found
+
+    def _made(self, address: str) -> Any:
         from hvac.adapters import RawAdapter  # a start without Vault does not wait for it
 
-        adapters: dict[str, Any] = self._local.__dict__.setdefault("adapters", {})
-        if address not in adapters:
-            session = requests.Session()
-            session.trust_env = False  # no proxy, .netrc or CA bundle that nobody configured here
-            session.verify = str(self._access.ca_file) if self._access.ca_file else True
-            if pair := self._access.client_certificate:
-                session.cert = (str(pair[0]), str(pair[1]))
-            with self._lock:
-                self._sessions.append(session)
-            adapters[address] = RawAdapter(
-                base_uri=address,
-                token="",
-                session=session,
-                namespace=self._access.namespace or None,
-                allow_redirects=False,  # requests would take our token along to wherever it is sent
-                strict_http=True,
-            )
-        return adapters[address]
-
-
-def _content(response: requests.Response, deadline: float, address: str, path: str) -> bytes:
-    parts, size = [], 0
-    for part in response.iter_content(64 << 10):
-        size += len(part)
-        if size > _MOST_BYTES:
-            raise failures.garbage(address, path, f"it is larger than {_MOST_BYTES} bytes")
-        if time.monotonic() > deadline:
-            raise requests.exceptions.ReadTimeout
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _reply(status: int, content: bytes, address: str, path: str, secrets: list[str]) -> Reply:
-    document: Any = {}
-    if content.strip():
         try:
-            document = json.loads(content)
+            connections = Connections(address, self._access)
+        except OSError as error:
+            raise failures.of_files(error, address) from None
         except ValueError:
-            document = None
-    if not 200 <= status < 300:
-        raise failures.of_status(status, _errors(document, secrets), address, path)
+            raise failures.of_address(address) from None
+        namespace = self._access.namespace or None
+        # no token here: it is given with each call, for one adapter is for all threads
+        return RawAdapter(base_uri=address, session=connections, namespace=namespace, strict_http=True)
+
+    def _forget(self, address: str) -> None:
+        """Calls that are under way end on the connections that they have."""
+        with self._lock:
+            found = self._adapters.pop(address, None)
+        if found is not None:
+            found.close()
+
+
+def _reply(answered: Answered, address: str, path: str, token: str, body: Mapping[str, object] | None) -> Reply:
+    status, document = answered.status, _document(answered.content)
+    if not answered.ok:
+        raise failures.of_status(status, _errors(document, _secrets(token, body)), address, path)
     if not isinstance(document, dict):
         raise failures.garbage(address, path, "it is not an object of JSON")
     if not document.keys() & {"data", "auth"}:  # sys/health and its like have no envelope
@@ -123,7 +103,20 @@ def _reply(status: int, content: bytes, address: str, path: str, secrets: list[s
     data, auth, warnings = document.get("data") or {}, document.get("auth") or {}, document.get("warnings") or []
     if not isinstance(data, dict) or not isinstance(auth, dict) or not isinstance(warnings, list):
         raise failures.garbage(address, path, "data, auth or warnings are of the wrong kind")
+    if not warnings:
+        return Reply(data, auth)
+    secrets = _secrets(token, body)
     return Reply(data, auth, tuple(failures.shown(_masked(str(one), secrets)) for one in warnings[:16]))
+
+
+def _document(content: bytes) -> object:
+    """What is no JSON is None; nothing at all is an empty object."""
+    if not content.strip():
+        return {}
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _errors(document: object, secrets: list[str]) -> list[str]:

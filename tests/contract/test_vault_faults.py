@@ -33,6 +33,11 @@ class World:
     policy: str
     root: VaultRoot
     known: Authority
+    operators: Session  # may do all
+
+    def other_root(self, issuer: str) -> VaultRoot:
+        mount = PkiMount(self.operators, self.mount)
+        return VaultRoot(mount, issuer, TRUST_DOMAIN, SystemClock(), issuing_ttl=timedelta(days=1))
 
     async def signs(self) -> None:
         """Raises what it raises."""
@@ -61,8 +66,10 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         session = vault.session(sign_in)
         clock = SystemClock()
         root = VaultRoot(PkiMount(session, mount), issuer, TRUST_DOMAIN, clock, issuing_ttl=timedelta(days=1))
-        yield World(vault, session, mount, issuer, role, root, await known(root))
+        operators = vault.session()
+        yield World(vault, session, mount, issuer, role, root, await known(root), operators)
         await session.close()
+        await operators.close()
 
 
 async def test_a_policy_that_was_narrowed(world: World) -> None:
@@ -97,9 +104,7 @@ async def test_an_issuer_that_was_deleted_and_another_that_took_its_name(world: 
     with pytest.raises(Unavailable, match="unable to find PKI issuer"):
         await world.signs()
     world.vault.new_root(world.mount)
-    by_name = VaultRoot(
-        PkiMount(world.vault.session(), world.mount), "mesh", TRUST_DOMAIN, SystemClock(), issuing_ttl=timedelta(days=1)
-    )
+    by_name = world.other_root("mesh")
     with pytest.raises(FailedPrecondition, match=f"not to {world.known.skid}"):
         await by_name.sign_issuing_ca(world.known, keys.generate())
 
@@ -122,9 +127,7 @@ async def known(root: VaultRoot) -> Authority:
 async def test_a_root_of_a_kind_of_key_that_fits_signs_and_another_is_refused(
     world: World, settings: dict[str, object], fits: bool
 ) -> None:
-    issuer = world.vault.new_root(world.mount, "other", **settings)
-    mount = PkiMount(world.vault.session(), world.mount)
-    root = VaultRoot(mount, issuer, TRUST_DOMAIN, SystemClock(), issuing_ttl=timedelta(days=1))
+    root = world.other_root(world.vault.new_root(world.mount, "other", **settings))
     if fits:
         await root.sign_issuing_ca(await known(root), keys.generate())
         return
@@ -134,9 +137,7 @@ async def test_a_root_of_a_kind_of_key_that_fits_signs_and_another_is_refused(
 
 async def test_an_issuer_that_leaves_no_room_or_time(world: World) -> None:
     def root(name: str, **settings: object) -> VaultRoot:
-        issuer = world.vault.new_root(world.mount, name, **settings)
-        mount = PkiMount(world.vault.session(), world.mount)
-        return VaultRoot(mount, issuer, TRUST_DOMAIN, SystemClock(), issuing_ttl=timedelta(days=1))
+        return world.other_root(world.vault.new_root(world.mount, name, **settings))
 
     with pytest.raises(FailedPrecondition, match="allows fewer than the 1 CAs"):
         await root("narrow", max_path_length=0).load()

@@ -112,6 +112,8 @@ class Vault:
             self.double.silent.set()
         elif self.process is not None:
             self.process.send_signal(signal.SIGSTOP)
+            while _states(self.process.pid) != {"T"}:
+                time.sleep(0.005)  # the signal only begins to stop it
 
     def resume(self) -> None:
         if self.double is not None:
@@ -205,6 +207,12 @@ storage "file" {{
     finally:
         process.terminate()
         process.wait(10)
+
+
+def _states(pid: int) -> set[str]:
+    """Of its threads (proc(5))."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return {(one / "stat").read_text().rpartition(") ")[2][0] for one in threads}
 
 
 def _free_port() -> int:
