@@ -12,8 +12,9 @@ from citadel.authz.lint.checks import CHECKS
 from citadel.authz.lint.finding import LintFinding, Strike
 from citadel.authz.lint.mesh import Mesh
 from citadel.authz.load.documents import LINT_IGNORE
+from citadel.authz.load.places import locate
 from citadel.authz.load.result import LoadWarning, Origin, PolicyDocuments, dotted
-from citadel.authz.load.tree import Path, locate
+from citadel.authz.load.tree import Path
 from citadel.authz.model import Document, Kind, PolicyName
 from citadel.authz.request import Workload
 

@@ -1,7 +1,8 @@
 """Loading: YAML and JSON to the values of `citadel.authz.model`, all mistakes at once, all or nothing. No I/O.
 
-`text` finds the documents in a file, `tree` reads one without trusting it, `documents` says whose it is, the modules
-named for a kind read its `spec`, `loading` puts a whole load together, `result` is what comes out.
+`text` finds the documents in a file, `read` and `yaml_events` make a `tree` of one without trusting it, `places` says
+where in the text a value is, `documents` whose a document is. The modules named for a kind read its `spec`, `loading`
+puts a whole load together, `result` is what comes out.
 """
 
 from citadel.authz.load.loading import SourceText, load, load_text

@@ -9,6 +9,8 @@ from itertools import chain
 
 from citadel.authz.load.documents import Reading, objects
 from citadel.authz.load.findings import Finding
+from citadel.authz.load.places import locate
+from citadel.authz.load.read import read
 from citadel.authz.load.result import (
     LoadWarning,
     Origin,
@@ -20,7 +22,7 @@ from citadel.authz.load.result import (
     version,
 )
 from citadel.authz.load.text import Piece, decode, pieces
-from citadel.authz.load.tree import Path, Tree, locate, read
+from citadel.authz.load.tree import Path, Tree
 from citadel.authz.model import (
     AuthorizationPolicy,
     Document,

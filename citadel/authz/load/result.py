@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from citadel.authz.load.findings import quoted
+from citadel.authz.load.places import locate
 from citadel.authz.load.text import Piece
-from citadel.authz.load.tree import Path, locate
+from citadel.authz.load.tree import Path
 from citadel.authz.model import (
     AuthorizationPolicy,
     Document,

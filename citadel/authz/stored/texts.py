@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from citadel.authz.load import PolicyDocuments
+from citadel.authz.load.read import read
 from citadel.authz.load.result import Origin
 from citadel.authz.load.text import Piece
-from citadel.authz.load.tree import NotText, Value, key_text, read
+from citadel.authz.load.tree import NotText, Value, key_text
 from citadel.authz.model import Document
 from citadel.authz.stored.model import DocumentKey, StoredDocument
 

@@ -20,9 +20,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from citadel.authz.asking import said
+from citadel.authz.load.places import locate
+from citadel.authz.load.read import read
 from citadel.authz.load.result import dotted
 from citadel.authz.load.text import decode
-from citadel.authz.load.tree import NotText, Path, locate, read
+from citadel.authz.load.tree import NotText, Path
 from citadel.errors import BadFile, Mistake
 
 MOST_ENTITIES = 200_000
