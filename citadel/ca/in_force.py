@@ -37,7 +37,7 @@ class InForce:
             raise Unavailable(
                 f"it is {now.isoformat()}, and the issuing CA {current.authority.skid} is not valid before "
                 f"{current.begins.isoformat()}",
-                mend="check this machine's clock",
+                mend="check this machine's clock; if it is right now, and was ahead: citadel root rollback",
             )
         return current
 

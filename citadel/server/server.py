@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 
@@ -20,7 +20,7 @@ from citadel.ca.rekeying import Rekeying
 from citadel.changes import Topic
 from citadel.clock import Clock
 from citadel.config import Change, Settings
-from citadel.errors import CitadelError
+from citadel.errors import CitadelError, Unavailable
 from citadel.jobs import Job, Jobs
 from citadel.jobs import standard as standard_jobs
 from citadel.jobs.folder import EntryFolder
@@ -41,6 +41,7 @@ from citadel.telemetry.health import Health, Severity
 from citadel.telemetry.metrics import Metrics
 from citadel.vault import Session
 
+_READ_AGAIN_SECONDS = 1.0
 _SETTLE_AGE = timedelta(minutes=1)  # on a shared database: what another server is about to finish is left alone
 
 
@@ -141,8 +142,18 @@ class Server:
         """Notice what another server did to the authorities, until cancelled."""
         async with self.store.changes.subscribe([Topic.AUTHORITIES]) as news:
             async for _ in news:
-                with suppress(CitadelError):  # the health check tells
-                    await self.authorities.refresh()
+                while not await self._read_authorities():  # noqa: ASYNC110  # nothing tells when the store is back
+                    await asyncio.sleep(_READ_AGAIN_SECONDS)
+
+    async def _read_authorities(self) -> bool:
+        """Whether nothing can be gained by trying again soon."""
+        try:
+            await self.authorities.refresh()
+        except Unavailable:
+            return False
+        except CitadelError:
+            pass  # the health check tells
+        return True
 
     def reconfigure(self, settings: Settings, *, pending: Sequence[Change] = ()) -> None:
         """Take the settings into use that may change while we run. `pending`: what differs in the configuration, and

@@ -131,25 +131,32 @@ class Ledger:
         `kind` names it among the metrics. Raises Unavailable if the database, or the writers before this one, take
         longer than the store's timeout.
         """
+        committing = False
         with self._measured(kind):
             async with self._turn_to_write():
-                with our_errors(self.where):
-                    async with whole_transaction(self.engine, reads=False) as connection:
-                        transaction = Transaction(connection)
-                        self.guard()
-                        if self._unsure:
-                            await self._find_end(transaction)
-                        # When the answer to a COMMIT is lost, only the database knows where our chain ends.
-                        self._unsure = True
-                        transaction.bodies.extend(map(canonical, events))
-                        transaction.topics.update(topics)
-                        yield transaction
-                        sequence, tip, rows = self._links(transaction.bodies)
-                        await self._insert.run(connection, rows)
-                        if connection.dialect.name == "postgresql":
-                            for topic in transaction.topics:
-                                await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
-                        self.guard()
+                try:
+                    with our_errors(self.where):
+                        async with whole_transaction(self.engine, reads=False) as connection:
+                            transaction = Transaction(connection)
+                            self.guard()
+                            if self._unsure:
+                                await self._find_end(transaction)
+                            # When the answer to a COMMIT is lost, only the database knows where our chain ends.
+                            self._unsure = True
+                            transaction.bodies.extend(map(canonical, events))
+                            transaction.topics.update(topics)
+                            yield transaction
+                            sequence, tip, rows = self._links(transaction.bodies)
+                            await self._insert.run(connection, rows)
+                            if connection.dialect.name == "postgresql":
+                                for topic in transaction.topics:
+                                    await connection.execute(text("SELECT pg_notify('citadel', :t)"), {"t": str(topic)})
+                            self.guard()
+                            committing = True
+                except BaseException:
+                    if committing:  # perhaps only its answer was lost, and the change is there
+                        self._changes.announce(*transaction.topics)
+                    raise
                 self._sequence, self._tip = sequence, tip  # only now: what was rolled back is no part of the chain
                 self._unsure = False
                 if sequence >= self._milestone:

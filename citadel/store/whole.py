@@ -76,5 +76,10 @@ async def _begin(engine: AsyncEngine, *, reads: bool) -> WholeConnection:
 async def _end(connection: AsyncConnection, *, commit: bool) -> None:
     try:
         await (connection.commit() if commit else connection.rollback())
+    except BaseException:
+        # Whether the database ended the transaction is not known, and SQLAlchemy would not ask: it would give out
+        # again a connection that holds SQLite's write lock.
+        await connection.invalidate()
+        raise
     finally:
         await connection.close()

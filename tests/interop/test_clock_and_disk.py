@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import subprocess
 import tempfile
 import time
@@ -15,9 +16,11 @@ import pytest
 from cryptography import x509
 
 from citadel import config
+from citadel.ca.rotation import Phase
+from citadel.ca.rotation.commands import Wish
 from citadel.cli import init
 from citadel.config.settings import Settings
-from citadel.errors import CitadelError
+from citadel.errors import CitadelError, Unavailable
 from citadel.registry import Entry
 from citadel.registry.selectors import Selector
 from citadel.server import Server, up
@@ -49,7 +52,9 @@ def laid_out(home: Path) -> Settings:
     init.lay_out(home, TrustDomain("example.org"))
     off = {"enabled": False}
     tables = {"trust_domain": "example.org", "data_dir": str(home), "http": {"address": ""}}
-    return config.parse(tables | {"attestors": {"systemd": off, "docker": off}}, base=home)
+    soon = {"reconnect_window": "200ms", "assumed_after": "200ms", "grace": "1s"}
+    more = {"attestors": {"systemd": off, "docker": off}, "rotation": soon}
+    return config.parse(tables | more, base=home)
 
 
 async def registered(server: Server, name: str = "web") -> None:
@@ -63,9 +68,19 @@ async def leaf(workload: Workload, fits: Callable[[x509.Certificate], bool] = la
     """The first certificate that comes and fits."""
     while True:
         for secret in (await asyncio.to_thread(workload.take)).values():
+            if not secret.HasField("tls_certificate"):
+                continue  # the trust bundle
             found = x509.load_pem_x509_certificates(secret.tls_certificate.certificate_chain.inline_bytes)[0]
             if fits(found):
                 return found
+
+
+async def activated(server: Server, workload: Workload) -> None:
+    """The root that is on its way signs, since a workload acknowledges what it is sent."""
+    async with asyncio.timeout(30):
+        while any(plan.phase is Phase.DISTRIBUTING for plan in await server.store.rotation.plans()):
+            with suppress(queue.Empty):
+                await asyncio.to_thread(workload.take, 0.1)
 
 
 async def test_when_the_clock_jumps_workloads_soon_hold_what_is_valid_by_it(folder: Path) -> None:
@@ -102,7 +117,7 @@ async def test_on_a_full_disk_nothing_is_promised_what_is_held_goes_on_and_it_he
     filling = small_disk / "filling"
     async with up(laid_out(small_disk / "d"), Shifted()) as server:
         await registered(server)
-        with Workload(small_disk / "d/run/workload.sock", ID) as workload:
+        with Workload(small_disk / "d/run/workload.sock", ID, "ROOTCA") as workload:
             first = await leaf(workload)
             with filling.open("wb", buffering=0) as file, suppress(OSError):
                 while file.write(bytes(4096)):
@@ -116,7 +131,12 @@ async def test_on_a_full_disk_nothing_is_promised_what_is_held_goes_on_and_it_he
             assert refused
             there = {entry.id for entry in await server.store.entries.all()}
             assert len(there) == 1 + 50 - refused, "nothing that was refused is there, and all else is"
-            with Workload(small_disk / "d/run/workload.sock", ID, node="another") as another:
+            bundle = await server.authorities.bundle()
+            with pytest.raises(Unavailable, match="the disk is full"):
+                await server.rotations.prepare(Wish("uid:0", "drill"))
+            assert await server.store.rotation.plans() == []
+            assert await server.authorities.bundle() == bundle
+            with Workload(small_disk / "d/run/workload.sock", ID, "ROOTCA", node="another") as another:
                 assert await leaf(another) == first, "what is held is served without the disk"
             filling.unlink()
             async with asyncio.timeout(30):
@@ -126,3 +146,6 @@ async def test_on_a_full_disk_nothing_is_promised_what_is_held_goes_on_and_it_he
                         break
                     await asyncio.sleep(0.1)
             assert "afterwards" in {entry.id for entry in await server.store.entries.all()}
+            await server.rotations.prepare(Wish("uid:0", "drill"))
+            await activated(server, workload)
+            await leaf(workload, lambda found: found.issuer != first.issuer)

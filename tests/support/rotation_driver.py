@@ -39,7 +39,8 @@ from tests.support.clock import ManualClock
 from tests.support.rotating import DOMAIN, POLICY
 
 _MOST = 60
-_NODE = "spiffe://example.org/spire/agent/local"
+LEAF = timedelta(hours=1)
+NODE = "spiffe://example.org/spire/agent/local"
 _OPERATOR = Wish("uid:0", "drill")
 _BACK = timedelta(minutes=3)  # how far the clock is set back
 #: Roots from outside, valid by any clock; they are the same in each life.
@@ -56,8 +57,7 @@ class Drive:
         self.ring = ring = Keyring(store.authorities, kek)
         week = timedelta(days=7)
         root = DiskRoot(store.authorities, ring, clock, DOMAIN, ttl=timedelta(days=3650), issuing_ttl=week)
-        leaf = timedelta(hours=1)
-        self.authorities = Authorities(store.authorities, ring, root, clock, DOMAIN, AuthorityPolicy(week, leaf))
+        self.authorities = Authorities(store.authorities, ring, root, clock, DOMAIN, AuthorityPolicy(week, LEAF))
         self.rotations = Rotations(
             store.rotation,
             store.authorities,
@@ -68,7 +68,7 @@ class Drive:
             clock,
             DOMAIN,
             POLICY,
-            longest_leaf=leaf,
+            longest_leaf=LEAF,
             changed=self.authorities.refresh,
         )
         self.brought = BroughtRoots(self.rotations, store.authorities, ring, clock, DOMAIN, KeyType.EC_P256)
@@ -90,9 +90,9 @@ class Drive:
             spiffe_id=f"spiffe://example.org/{client}",
             serial="1",
             authority=signer.hex,
-            not_after=now + timedelta(hours=1),
+            not_after=now + LEAF,
         )
-        await self.store.clients.record(_NODE, [ack, leaf])
+        await self.store.clients.record(NODE, [ack, leaf])
 
     # --- drills
 

@@ -103,15 +103,27 @@ class Execution:
                 await self.carry_out(noted)
 
     async def carry_out(self, step: Step) -> None:
-        """Raises Aborted if the world is not as the step expects; then nothing was changed."""
+        """Raises Aborted if the world is not as the step expects: then nothing was changed; Unavailable: then either
+        the whole step was taken, and only the answer lost, or nothing of it."""
         passing("rotation.decided", step.audit.action)
         try:
             await self._store.carry_out(step)
         except AlreadyExists as error:
             raise Aborted(error.message) from error
+        except Unavailable:
+            await self._read_again()
+            raise
         log.info("rotation", step=step.sentence, actor=step.audit.actor, reason=step.audit.reason)
-        await self._changed()
+        await self._read_again()
         passing("rotation.refreshed", step.audit.action)
+
+    async def _read_again(self) -> None:
+        """Who signs. If that cannot be read now, the step is taken all the same, and whoever follows the authorities
+        (server.follow_authorities) reads it as soon as it can be."""
+        try:
+            await self._changed()
+        except Unavailable as error:
+            log.warning("who signs cannot be read now", error=error.sentence())
 
 
 def _planned_by(step: Step, world: World) -> Plan:
