@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import NoReturn
 from zoneinfo import ZoneInfo
 
@@ -82,11 +83,16 @@ class QuietHours:
     @property
     def open_minutes(self) -> int:
         """How many minutes of a week are not quiet."""
-        return sum(not any(r.left(minute) for r in self.ranges) for minute in range(_WEEK)) if self.ranges else _WEEK
+        return _open_minutes(self.ranges) if self.ranges else _WEEK
 
     @property
     def always(self) -> bool:
         return bool(self.ranges) and self.open_minutes == 0
+
+
+@lru_cache(maxsize=16)  # each look asks for it, and it takes milliseconds
+def _open_minutes(ranges: tuple[QuietRange, ...]) -> int:
+    return sum(not any(one.left(minute) for one in ranges) for minute in range(_WEEK))
 
 
 def time_zone(name: str) -> tzinfo:

@@ -246,6 +246,8 @@ def _rotation(settings: Settings) -> Iterator[Conflict]:
     timeout, again = ("rotation", "hooks", "timeout"), ("rotation", "hooks", "again")
     if not timedelta(seconds=0.1) <= hooks.timeout <= timedelta(seconds=20):
         yield Conflict((timeout,), "it must be from 100ms to 20s: a command waits for it")
+    elif hooks.command and hooks.webhook and hooks.timeout > timedelta(seconds=10):
+        yield Conflict((timeout,), "with a command and a webhook, asked one after the other, it must be at most 10s")
     if hooks.again < timedelta(seconds=1):
         yield Conflict((again,), "it must be at least 1s")
     for name in ("webhook_secret", "webhook_ca"):

@@ -6,6 +6,6 @@ time; what cannot be asked says no.
 
 from citadel.hooks.command import CommandHook
 from citadel.hooks.leased import LeasedHook
-from citadel.hooks.webhook import Webhook
+from citadel.hooks.webhook import Webhook, signing_key
 
-__all__ = ["CommandHook", "LeasedHook", "Webhook"]
+__all__ = ["CommandHook", "LeasedHook", "Webhook", "signing_key"]

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from citadel.ca.rotation.hooks import Question, Verdict
+from citadel.folders import weaknesses
 from citadel.hooks.document import document, said
 
 _MOST_OUTPUT = 64 * 1024
+_REST_SECONDS = 1.0  # for what it wrote last to be read, and for it to be gone, once it was ended
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class CommandHook:
     """Contract: ca.rotation.hooks.Hook. The program gets the document on standard input, and in its environment nothing
-    of ours but a PATH and what is asked; what it writes is shown if it says no. It and all that it started end with
-    its time."""
+    of ours but a PATH and what is asked; what it writes is shown if it says no. It and what it started end with its
+    time. It runs as we do: one that others could replace is not run."""
 
     def __init__(self, command: Sequence[str], *, timeout: float) -> None:
         """`command`: the program's absolute path, then its arguments. `timeout` in seconds."""
@@ -28,6 +31,35 @@ class CommandHook:
 
     async def ask(self, question: Question) -> Verdict:
         name = Path(self._command[0]).name
+        if weak := weaknesses(Path(self._command[0]), os.geteuid()):
+            return Verdict(False, f"{name} was not run: {weak[0].path} {weak[0].why}; {weak[0].mend}")
+        try:
+            async with _output() as (reader, writes):
+                return await self._run(name, question, reader, writes)
+        except OSError as error:
+            return Verdict(False, f"{name} could not be run: {error.strerror or error}")
+
+    async def _run(self, name: str, question: Question, reader: asyncio.StreamReader, writes: FileIO) -> Verdict:
+        """Raises OSError if it cannot be started."""
+        process = await self._started(question, writes)
+        reading, ending = asyncio.create_task(_read(reader)), asyncio.create_task(process.wait())
+        try:
+            async with asyncio.timeout(self._timeout):
+                await asyncio.wait({reading, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done() and not reading.result()[1]:
+                    return Verdict(False, f"{name} wrote more than {_MOST_OUTPUT} bytes")
+                status = await ending  # its own end counts, not that of what it started and left behind
+        except TimeoutError:
+            return Verdict(False, f"{name} gave no answer within {self._timeout:g} s")
+        finally:
+            await _end(process, reader, reading, ending)
+        text = said(reading.result()[0])
+        if status == 0:
+            return Verdict(True, text)
+        how = f"signal {-status}" if status < 0 else f"status {status}"
+        return Verdict(False, f"{name} ended with {how}{f': {text}' if text else ''}")
+
+    async def _started(self, question: Question, writes: FileIO) -> asyncio.subprocess.Process:
         environment = {
             "PATH": _PATH,
             "LANG": "C.UTF-8",
@@ -38,37 +70,52 @@ class CommandHook:
         }
         told = _readable(document(question))
         try:
-            process = await asyncio.create_subprocess_exec(
+            return await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=told,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=writes,
+                stderr=writes,
                 env=environment,
                 cwd="/",
                 start_new_session=True,  # so that what it starts ends with it
             )
-        except OSError as error:
-            return Verdict(False, f"{name} could not be run: {error.strerror or error}")
         finally:
             os.close(told)
+            writes.close()
+
+
+async def _end(
+    process: asyncio.subprocess.Process,
+    reader: asyncio.StreamReader,
+    reading: asyncio.Task[tuple[bytes, bool]],
+    ending: asyncio.Task[int],
+) -> None:
+    """It and what it started are gone, and what was written is read. A program that we may not kill (it became another
+    user), or a child that left the session and holds the pipe, holds up nobody."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(ProcessLookupError, PermissionError):
+        process.kill()
+    await asyncio.wait({reading, ending}, timeout=_REST_SECONDS)
+    reader.feed_eof()
+    ending.cancel()
+    await asyncio.gather(reading, ending, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _output() -> AsyncIterator[tuple[asyncio.StreamReader, FileIO]]:
+    """What a program writes, and where to. (Not a pipe of asyncio's own: a process with one of those ends, for it, when
+    the last of its children closes that.) Raises OSError."""
+    reads, writes = os.pipe()
+    reader = asyncio.StreamReader()
+    with os.fdopen(writes, "wb", buffering=0) as end:
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reads, "rb", buffering=0)
+        )
         try:
-            async with asyncio.timeout(self._timeout):
-                output, whole = await _output(process)
-                if not whole:
-                    return Verdict(False, f"{name} wrote more than {_MOST_OUTPUT} bytes")
-                status = await process.wait()
-        except TimeoutError:
-            return Verdict(False, f"{name} gave no answer within {self._timeout:g} s")
+            yield reader, end
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            process._transport.close()  # type: ignore[attr-defined]  # else its pipes stay open while a child holds them
-        text = said(output)
-        if status == 0:
-            return Verdict(True, text)
-        how = f"signal {-status}" if status < 0 else f"status {status}"
-        return Verdict(False, f"{name} ended with {how}{f': {text}' if text else ''}")
+            transport.close()
 
 
 def _readable(content: bytes) -> int:
@@ -79,12 +126,11 @@ def _readable(content: bytes) -> int:
     return handle
 
 
-async def _output(process: asyncio.subprocess.Process) -> tuple[bytes, bool]:
-    """What it writes, and whether that is all."""
-    assert process.stdout is not None
+async def _read(reader: asyncio.StreamReader) -> tuple[bytes, bool]:
+    """What was written until it ended, or nobody waits any more, and whether it is little enough."""
     output = b""
     while len(output) <= _MOST_OUTPUT:
-        part = await process.stdout.read(_MOST_OUTPUT)
+        part = await reader.read(_MOST_OUTPUT)
         if not part:
             return output, True
         output += part

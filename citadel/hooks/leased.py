@@ -1,7 +1,8 @@
-"""LeasedHook: of several servers on one database, one asks at a time."""
+"""LeasedHook: of several who would ask, on one database, one asks at a time."""
 
 from __future__ import annotations
 
+import uuid
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from citadel.ca.rotation.hooks import Hook, Question, Verdict
 from citadel.clock import Clock
 
 _LEASE = "rotation-hook"
+_MORE = timedelta(seconds=5)  # for the program to be gone
 
 
 class Leases(Protocol):
@@ -31,9 +33,10 @@ class LeasedHook:
         self._longest = longest
 
     async def ask(self, question: Question) -> Verdict:
-        if not await self._leases.acquire(_LEASE, self._server, self._clock.now(), 2 * self._longest):
-            return Verdict(False, "another server asks it now", pending=True)
+        asks = f"{self._server} {uuid.uuid4().hex}"  # at one server too, a command and what goes on by itself are two
+        if not await self._leases.acquire(_LEASE, asks, self._clock.now(), self._longest + _MORE):
+            return Verdict(False, f"it is being asked already, and answers within {self._longest}", pending=True)
         try:
             return await self._hook.ask(question)
         finally:
-            await self._leases.release(_LEASE, self._server)
+            await self._leases.release(_LEASE, asks)

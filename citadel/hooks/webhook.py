@@ -10,13 +10,15 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from citadel.ca.rotation.hooks import Question, Verdict
-from citadel.errors import CitadelError
+from citadel.errors import CitadelError, InvalidInput
 from citadel.hooks.document import document, said
 
 _MOST_ANSWER = 64 * 1024
+_SHORTEST_KEY = 16  # bytes
 _RETRIES = 2  # of connections that could not be made
 
 
@@ -48,7 +50,7 @@ class Webhook:
             return Verdict(False, f"{host} gave no answer within {self._timeout:g} s")
         except (CitadelError, OSError) as error:
             return Verdict(False, f"{host} could not be asked: {getattr(error, 'message', error)}")
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:  # ValueError: a host that is no name at all
             return Verdict(False, f"{host} could not be asked: {said(str(error).encode()) or type(error).__name__}")
         text = said(answer)
         if 200 <= status < 300:
@@ -79,7 +81,7 @@ def _signature(secret: bytes, body: bytes) -> dict[str, str]:
     """Headers by which the other side knows that it is us who ask, and that nobody repeats what we asked before."""
     name, at = f"msg_{uuid.uuid4().hex}", str(int(time.time()))
     signed = f"{name}.{at}.".encode() + body
-    digest = hmac.new(_key(secret), signed, hashlib.sha256).digest()
+    digest = hmac.new(signing_key(secret), signed, hashlib.sha256).digest()
     return {
         "webhook-id": name,
         "webhook-timestamp": at,
@@ -87,12 +89,16 @@ def _signature(secret: bytes, body: bytes) -> dict[str, str]:
     }
 
 
-def _key(secret: bytes) -> bytes:
-    """`whsec_` with base64 behind it, as that standard writes keys; anything else is the key itself."""
-    text = secret.strip()
-    if text.startswith(b"whsec_"):
-        try:
-            return base64.b64decode(text.removeprefix(b"whsec_"), validate=True)
-        except ValueError:
-            pass
-    return text
+def signing_key(secret: bytes) -> bytes:
+    """`whsec_` with base64 behind it, as that standard writes keys; anything else is the key itself. Raises
+    InvalidInput if it is so short that others may find it."""
+    key = secret.strip()
+    if key.startswith(b"whsec_"):
+        with suppress(ValueError):
+            key = base64.b64decode(key.removeprefix(b"whsec_"), validate=True)
+    if len(key) < _SHORTEST_KEY:
+        raise InvalidInput(
+            f"the webhook secret has {len(key)} bytes; expected {_SHORTEST_KEY} or more",
+            mend="make one: openssl rand -base64 32",
+        )
+    return key

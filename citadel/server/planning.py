@@ -18,7 +18,7 @@ from citadel.ca.rotation.schedule import Schedule
 from citadel.clock import Clock
 from citadel.config import SecretSource, Settings, secret_path
 from citadel.errors import FailedPrecondition
-from citadel.hooks import CommandHook, LeasedHook, Webhook
+from citadel.hooks import CommandHook, LeasedHook, Webhook, signing_key
 from citadel.quiet_hours import QuietHours
 from citadel.store import Store
 
@@ -30,7 +30,9 @@ def quiet_hours(settings: Settings) -> QuietHours:
 
 def planner(settings: Settings, rotations: Rotations, store: Store, clock: Clock) -> Planner:
     at = settings.rotation.schedule
-    schedule = Schedule(at.root_at, at.issuing_at, at.approval, quiet_hours(settings), settings.ca.ttl)
+    schedule = Schedule(
+        at.root_at, at.issuing_at, at.approval, quiet_hours(settings), settings.ca.ttl, rotations.policy
+    )
     lives = Lifetimes(settings.root.ttl, settings.ca.ttl, settings.svid.max_ttl, settings.rotation.reissue_per_second)
     return Planner(
         rotations,
@@ -54,7 +56,7 @@ def checks(settings: Settings, store: Store, clock: Clock) -> Checks:
         secret = partial(_secret, told.webhook_secret) if told.webhook_secret is not None else None
         tls: Callable[[], ssl.SSLContext] = partial(_tls, told.webhook_ca)
         if secret is not None:
-            secret()
+            signing_key(secret())
         tls()
         hooks.append(Webhook(told.webhook, timeout=timeout, secret=secret, tls=tls))
     leased = [LeasedHook(hook, store.leases, settings.audit.writer, clock, told.timeout) for hook in hooks]

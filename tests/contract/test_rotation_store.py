@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -35,6 +35,7 @@ from citadel.ca.model import (
 from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import Phase, RootKind, RotationPolicy, Step, commands
 from citadel.ca.rotation.calendar import Lifetimes
+from citadel.ca.rotation.candidates import orphans
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.hooks import Checks, Held, Question, Verdict
 from citadel.ca.rotation.planner import Planner
@@ -81,9 +82,13 @@ class Gatekeeper:
     def __init__(self) -> None:
         self.answer = Verdict(True)
         self.asked: list[str] = []
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None  # what happens while it thinks, once
 
     async def ask(self, question: Question) -> Verdict:
         self.asked.append(question.step)
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            await happens()
         return self.answer
 
 
@@ -327,6 +332,33 @@ async def test_a_planned_rotation_waits_for_its_time_and_for_a_word_and_begins_o
         await first.planner.approve(OPERATOR)
 
 
+async def test_a_word_counts_after_what_it_answers_though_the_clock_was_set_back(sites: list[Site]) -> None:
+    site = sites[0]
+    site.clock.advance(timedelta(days=3000))
+    await site.authorities.renew_if_due()
+    await site.planner.approve(OPERATOR)
+    assert "is in the trust bundle" in await site.planner.begin()
+    site.clock.advance(timedelta(hours=2))
+    await site.rotations.abandon(OPERATOR)
+    assert "waits for your word" in await site.planner.begin()
+    site.clock.jump(-timedelta(hours=1))
+    assert "begins now" in await site.planner.approve(OPERATOR)
+    assert "is in the trust bundle" in await site.planner.begin()
+
+
+async def test_a_root_that_was_left_lying_is_taken_up_soon_but_not_in_an_emergency_nor_years_later(
+    sites: list[Site],
+) -> None:
+    site = sites[0]
+    left = await site.rotations._maker.make(RootKind.DISK)
+    world = await site.rotations.world()
+    assert orphans(world, RootKind.DISK) == [left]
+    assert orphans(replace(world, now=world.now + timedelta(days=8)), RootKind.DISK) == []
+    await site.rotations.taint(site.authorities.current().authority.root_skid, OPERATOR)
+    [plan] = await site.store.rotation.plans()
+    assert plan.incoming != left.skid, "whoever took the one may have taken the other"
+
+
 async def test_the_calendar_is_made_of_what_is_written_down(sites: list[Site]) -> None:
     found = await sites[0].planner.calendar(timedelta(days=3650))
     assert found.findings == ()
@@ -356,6 +388,8 @@ async def test_a_hook_that_says_no_holds_the_step_is_written_down_and_asked_agai
         await first.rotations.activate(OPERATOR)
     with pytest.raises(Held, match="canary is red"):
         await first.rotations.activate(OPERATOR, dry_run=True)
+    with_none = Checks([], first.clock)  # after a restart without hooks
+    assert with_none.as_now(view.plan).hold is None
     first.hook.answer = Verdict(True)
     first.clock.advance(timedelta(seconds=61))
     assert [one for one in await last.rotations.run_due() if "signs; certificates" in one]
@@ -391,6 +425,37 @@ async def test_an_emergency_asks_no_hook_and_what_is_still_being_asked_is_not_wr
     assert site.hook.asked == []
 
 
+@pytest.mark.parametrize("by_command", [True, False])
+async def test_a_yes_is_of_no_use_if_somebody_fell_behind_while_the_hook_was_asked(
+    sites: list[Site], by_command: bool
+) -> None:
+    site = sites[0]
+    await site.acknowledges("cart")
+    await site.rotations.prepare(OPERATOR, auto=not by_command)
+    await site.acknowledges("cart")
+    site.clock.advance(timedelta(seconds=6))
+    rejected = AckReport(site.clock.now(), "late", "1", AckKind.NACK, "ROOTCA", "type", "v", detail="no")
+    site.hook.meanwhile = lambda: site.reports(rejected)
+    if by_command:
+        with pytest.raises(FailedPrecondition, match="not acknowledged by late"):
+            await site.rotations.activate(OPERATOR)
+    else:
+        await site.rotations.run_due()
+    [plan] = await site.store.rotation.plans()
+    assert plan.phase is Phase.DISTRIBUTING
+
+
+async def test_what_a_hook_says_after_the_rotation_was_taken_back_changes_nothing(sites: list[Site]) -> None:
+    site = sites[0]
+    await site.rotations.prepare(OPERATOR)
+    site.clock.advance(timedelta(minutes=6))
+    site.hook.answer = Verdict(False, "canary is red")
+    site.hook.meanwhile = lambda: site.rotations.abandon(OPERATOR)
+    assert await site.rotations.run_due() == []
+    [plan] = await site.store.rotation.plans()
+    assert (plan.phase, plan.hold) == (Phase.ABANDONED, None)
+
+
 async def test_a_planned_rotation_that_a_hook_holds_is_tried_again(sites: list[Site]) -> None:
     site = sites[0]
     await site.planner.approve(OPERATOR)
@@ -401,7 +466,10 @@ async def test_a_planned_rotation_that_a_hook_holds_is_tried_again(sites: list[S
     found = await site.planner.look()
     assert found is not None
     assert found.waits is Waits.CHECK
-    site.hook.answer = Verdict(True)
+    site.hook.answer, site.hook.asked = Verdict(True), []
+    assert "canary is red" in await site.planner.begin()
+    assert site.hook.asked == [], "it is not asked at each look"
+    site.clock.advance(timedelta(seconds=61))
     assert "is in the trust bundle" in await site.planner.begin()
 
 

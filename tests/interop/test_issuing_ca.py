@@ -13,6 +13,7 @@ from tests.support import desk
 from tests.support.cacerts import DAY, certified, make_ca, plug
 from tests.support.envoys import wait_for
 from tests.support.up import QUICK, Up, running
+from tests.support.webhook import webhook_gate
 
 
 def states(up: Up) -> list[tuple[str, str]]:
@@ -88,14 +89,18 @@ root_at = "10%"
 steps = ["activate"]
 again = "1s"
 command = ["/bin/sh", "-c", "test -e {ok} || {{ echo canary is red; exit 3; }}"]
+{webhook}
 """
 
 
 @pytest.mark.timeout(300)
-def test_a_planned_rotation_waits_for_a_word_then_for_a_hook_and_goes_to_its_end(tmp_path: Path) -> None:
+def test_a_planned_rotation_waits_for_a_word_then_for_its_hooks_and_goes_to_its_end(tmp_path: Path) -> None:
     ok = tmp_path / "ok"
     short = QUICK.replace('min_ttl = "1s"', 'min_ttl = "1s"\ndefault_ttl = "1m"\nmax_ttl = "2m"')
-    with running(tmp_path / "c", short + SETTINGS + PLANNED.format(ok=ok)) as up:
+    with (
+        webhook_gate(tmp_path) as gate,
+        running(tmp_path / "c", short + SETTINGS + PLANNED.format(ok=ok, webhook=gate.settings)) as up,
+    ):
         old = active(up, "root")
         plan = up.json("root", "plan", "--days", 1)
         assert {entry["event"] for entry in plan["entries"]} == {"prepare", "activate", "remove", "renew"}
@@ -111,3 +116,5 @@ def test_a_planned_rotation_waits_for_a_word_then_for_a_hook_and_goes_to_its_end
         assert active(up, "root") != old
         actions = {one["action"] for one in up.json("audit", "list", "--limit", 1000)}
         assert {"root.approve", "root.hold"} <= actions
+        assert (gate.refused, [one["phase"] for one in gate.heard]) == ([], ["activate"]), "asked once, and believed"
+        assert (gate.heard[0]["outgoing"], gate.heard[0]["planned"]) == (old, True)

@@ -100,7 +100,7 @@ def _authzen(folder: Path) -> dict[str, Any]:
 
 def _hooks(folder: Path) -> dict[str, Any]:
     secret, (certificate, _) = folder / "webhook-secret", Ca("gate").issue(folder / "gate")
-    secret.write_text("s")
+    secret.write_text("s" * 32)
     secret.chmod(0o600)
     return {
         "command": ["/bin/true"],

@@ -11,6 +11,7 @@ from itertools import pairwise
 from citadel.ca.model import Authority, AuthorityKind, KeySource
 from citadel.ca.rotation.findings import Facts, Finding, findings
 from citadel.ca.rotation.gates import removal_gate
+from citadel.ca.rotation.patience import begin_by, opens, sign_by
 from citadel.ca.rotation.plan import Phase
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.schedule import Planned, Schedule
@@ -130,21 +131,23 @@ def _reign(
     certificate = root.certificate
     yield _Root(root.skid.hex, world.now, world.now, certificate.not_before, certificate.not_after)
     now, due, number = world.now, schedule.due_at(root), 2
+    life = (certificate.not_before, certificate.not_after)
     under_way = world.distributing()
     incoming = world.find(under_way.incoming) if under_way is not None else None
     if incoming is not None:
-        now, life = world.now + distribution(policy), incoming.certificate
-        yield _Root(incoming.skid.hex, incoming.created_at, now, life.not_before, life.not_after)
+        now, life = world.now + distribution(policy), (incoming.certificate.not_before, incoming.certificate.not_after)
+        yield _Root(incoming.skid.hex, incoming.created_at, now, *life)
         due = schedule.due_at(incoming)
     while due is not None and number < _MOST:
-        prepare = schedule.quiet.open_from(max(now, due))
-        activate = schedule.quiet.open_from(prepare + distribution(policy)) if prepare is not None else None
-        if prepare is None or activate is None or prepare > until:
+        prepare = opens(schedule.quiet, max(now, due), begin_by(*life, policy))
+        activate = opens(schedule.quiet, prepare + distribution(policy), sign_by(*life))
+        if prepare > until:
             return
         yield _Root(f"root {number}", prepare, activate, prepare, prepare + lives.root)
         if not makes_roots:
             return  # how long the one after it will live, nobody can know
         latest = max(prepare + lives.root - 2 * lives.issuing, prepare + lives.root / 2)
+        life = (prepare, prepare + lives.root)
         now, due, number = activate, min(prepare + lives.root * schedule.root_at, latest), number + 1
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource
 from citadel.ca.rotation import plugged
 from citadel.ca.rotation.policy import RootKind
 from citadel.ca.rotation.world import World
 from citadel.errors import FailedPrecondition
+
+_FRESH = timedelta(days=7)
 
 
 def taken(kind: RootKind, world: World) -> str:
@@ -33,7 +37,8 @@ def plugged_in(world: World) -> Authority:
 
 def orphans(world: World, kind: RootKind) -> list[Authority]:
     """Prepared roots of ours that no plan knows: a start was cut off between making one and beginning its plan. (One in
-    Vault is found again by whoever makes it: another may be pinned now.)"""
+    Vault is found again by whoever makes it: another may be pinned now.) Not those from long ago: their life is partly
+    over, and they are not what the settings of now ask for."""
     if kind is not RootKind.DISK:
         return []
     known = {plan.incoming for plan in world.plans}
@@ -43,6 +48,7 @@ def orphans(world: World, kind: RootKind) -> list[Authority]:
         if a.state is AuthorityState.PREPARED
         and a.kind is AuthorityKind.ROOT
         and a.skid not in known
+        and world.now - a.created_at < _FRESH
         and not a.note
         and a.key_source is KeySource.SEALED
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -21,6 +22,14 @@ from citadel.spiffe import TrustDomain
 
 _ATTEMPTS = 8
 log = structlog.get_logger("citadel.rotation")
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What hooks said in one look: the plans that they hold, and the questions to which they said yes."""
+
+    held: set[str] = field(default_factory=set)
+    passed: set[Question] = field(default_factory=set)
 
 
 class Execution:
@@ -55,8 +64,10 @@ class Execution:
 
         Raises what `decide` does, Held, Unavailable.
 
-        With hooks: what they say is remembered by the plan; nobody asks them about what is forced.
+        With hooks: what they say is remembered by the plan; nobody asks them about what is forced. An answer takes its
+        time, so it is decided again after a yes.
         """
+        passed: set[Question] = set()
         for _ in range(_ATTEMPTS):
             world = await self._reader.world()
             step = decide(world)
@@ -65,12 +76,13 @@ class Execution:
                 if checked is not None and (hold := _planned_by(step, world).hold) is not None:
                     _let_pass(checked, Verdict(False, hold.why))
                 return step.sentence
-            if checked is not None:
-                verdict = await self._ask(checked, step, world)
-                if not verdict.passed:
-                    if not verdict.pending:
-                        await self._write_hold(checked, step, world, verdict.why)
-                    _let_pass(checked, verdict)
+            if checked is not None and (asked := self._question(checked, step, world)) not in passed:
+                verdict = await self._checks.ask(asked)
+                if not verdict.passed and not verdict.pending:
+                    await self._write_hold(checked, step, world, verdict.why)
+                _let_pass(checked, verdict)
+                passed.add(asked)
+                continue
             try:
                 await self.carry_out(step)
                 return step.sentence
@@ -78,23 +90,25 @@ class Execution:
                 continue
         raise Unavailable("the authorities keep being changed by another server", mend="try again in a minute")
 
-    async def checked(self, checked: Checked, step: Step, world: World, held: set[str]) -> Step | None:
-        """The step, if the hooks let it pass; else what is to be written down of it; None: nothing, and its plan is
-        held for now."""
-        plan = _planned_by(step, world)
-        held.add(plan.id)
+    async def checked(self, checked: Checked, step: Step, world: World, answers: Answers) -> Step | None:
+        """The step, if the hooks have let it pass; else what is to be written down of it; None: read the world again,
+        since the hooks were asked, or the plan is held for now."""
+        plan, asked = _planned_by(step, world), self._question(checked, step, world)
+        if asked in answers.passed:
+            return step
+        answers.held.add(plan.id)
         if self._checks.is_too_soon(plan.id, checked):
             return None
-        verdict = await self._ask(checked, step, world)
+        verdict = await self._checks.ask(asked)
         if verdict.passed:
-            held.discard(plan.id)
-            return step
+            answers.held.discard(plan.id)
+            answers.passed.add(asked)
+            return None
         return None if verdict.pending else note_hold(plan, world, checked, verdict.why)
 
-    async def _ask(self, checked: Checked, step: Step, world: World) -> Verdict:
+    def _question(self, checked: Checked, step: Step, world: World) -> Question:
         plan = _planned_by(step, world)
-        asked = question(checked, plan, self._trust_domain.name, step.audit.actor, step.audit.reason)
-        return await self._checks.ask(asked)
+        return question(checked, plan, self._trust_domain.name, step.audit.actor, step.audit.reason)
 
     async def _write_hold(self, checked: Checked, step: Step, world: World, why: str) -> None:
         noted = note_hold(_planned_by(step, world), world, checked, why)
@@ -132,6 +146,8 @@ def _planned_by(step: Step, world: World) -> Plan:
 
 
 def _let_pass(checked: Checked, verdict: Verdict) -> None:
+    if verdict.pending:
+        raise Held(f"a hook has not let it {checked} yet: {verdict.why}", mend="try again in a few seconds")
     if not verdict.passed:
         raise Held(
             f"a hook does not let it {checked}: {verdict.why}",

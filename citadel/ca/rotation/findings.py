@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from citadel.ca.certificates import read_certificate
 from citadel.ca.model import Authority, AuthorityKind, KeySource
+from citadel.ca.rotation.patience import begin_by, distributed_by, opens, sign_by
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.schedule import Planned, Schedule, Waits
 from citadel.ca.rotation.world import World
@@ -36,11 +37,6 @@ class Facts:
     planned: Planned | None
     until: datetime
 
-    @property
-    def distributed_by(self) -> timedelta:
-        """How long a new root takes to be distributed if a client is silent until its grace ends."""
-        return max(self.policy.reconnect_window, self.policy.assumed_after, self.policy.grace)
-
 
 def findings(facts: Facts, *, signer_ends: Authority | None = None) -> Iterator[Finding]:
     """`signer_ends`: the CA that signs, if Citadel cannot renew it."""
@@ -59,7 +55,7 @@ def _quiet(facts: Facts) -> Iterator[Finding]:
     if quiet.always:
         yield Finding(
             Severity.ERROR,
-            "the quiet hours leave no minute of the week: no planned rotation ever begins",
+            "the quiet hours leave no minute of the week: a planned rotation begins when its root is about to end",
             "leave a window in rotation.schedule.quiet_hours",
         )
     elif quiet.open_minutes < 60:
@@ -78,10 +74,11 @@ def _root(root: Authority, facts: Facts) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, f"{name} has expired at {_at(ends)}: nothing verifies", "citadel root rotate")
         return
     if replaced:
-        if now + facts.distributed_by >= ends:
+        distributed = now + distributed_by(facts.policy)
+        if distributed >= ends:
             yield Finding(
                 Severity.ERROR,
-                f"{name} ends at {_at(ends)}, and who is silent is waited for until {_at(now + facts.distributed_by)}: "
+                f"{name} ends at {_at(ends)}, and who is silent is waited for until {_at(distributed)}: "
                 "it expires before its replacement is distributed",
                 "see who holds it up: citadel root status",
             )
@@ -94,16 +91,22 @@ def _root(root: Authority, facts: Facts) -> Iterator[Finding]:
                 "citadel root rotate, or set rotation.schedule.root_at",
             )
         return
-    begins = facts.schedule.quiet.open_from(max(now, facts.planned.at))
-    distributed = None
-    if begins is not None:
-        distributed = facts.schedule.quiet.open_from(begins + facts.distributed_by)
-    if distributed is None or distributed >= ends:
-        when = "never" if distributed is None else f"not before {_at(distributed)}"
+    life = (root.certificate.not_before, ends)
+    due, latest = max(now, facts.planned.at), begin_by(*life, facts.policy)
+    begins = opens(facts.schedule.quiet, due, latest)
+    distributed = opens(facts.schedule.quiet, begins + distributed_by(facts.policy), sign_by(*life))
+    if facts.schedule.quiet.until(begins) is not None:
+        yield Finding(
+            Severity.WARNING,
+            f"{name} ends at {_at(ends)}, before the quiet hours leave room for its replacement: that begins in them, "
+            f"at {_at(begins)}",
+            "rotate it before (citadel root rotate), or leave more room in rotation.schedule.quiet_hours",
+        )
+    if distributed >= ends:
         yield Finding(
             Severity.ERROR,
-            f"{name} ends at {_at(ends)}, and its replacement is distributed {when}, if a client is silent: "
-            "it expires before its replacement is distributed",
+            f"{name} ends at {_at(ends)}, and its replacement is distributed not before {_at(distributed)}, if a "
+            "client is silent: it expires before its replacement is distributed",
             "rotate it now (citadel root rotate), or lower rotation.schedule.root_at or rotation.grace",
         )
     elif distributed + facts.longest_leaf >= ends:

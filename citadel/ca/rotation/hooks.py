@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import structlog
 from citadel.ca.rotation.plan import Plan
 from citadel.ca.rotation.step import Step
 from citadel.clock import Clock
-from citadel.errors import FailedPrecondition
+from citadel.errors import CitadelError, FailedPrecondition
 
 log = structlog.get_logger("citadel.rotation")
 
@@ -90,6 +90,12 @@ class Checks:
             return None
         return checked
 
+    def as_now(self, plan: Plan) -> Plan:
+        """The plan without what was said by hooks that nobody asks any more."""
+        if plan.hold is None or self.concern(Checked(plan.hold.step)):
+            return plan
+        return replace(plan, hold=None)
+
     def is_too_soon(self, plan_id: str, step: Checked) -> bool:
         """Whether it said no so lately that it is not asked again yet."""
         last = self._asked.get((plan_id, step))
@@ -100,7 +106,7 @@ class Checks:
         if not self.concern(question.step):
             return Verdict(True)
         for hook in self._hooks:
-            verdict = await hook.ask(question)
+            verdict = await _answer(hook, question)
             if verdict.pending:
                 return verdict
             told = {"step": str(question.step), "plan": question.plan, "said": verdict.why}
@@ -111,6 +117,16 @@ class Checks:
             log.info("a hook lets a rotation pass", **told)
         self._asked.pop((question.plan, question.step), None)
         return Verdict(True)
+
+
+async def _answer(hook: Hook, question: Question) -> Verdict:
+    try:
+        return await hook.ask(question)
+    except CitadelError:  # of the store, say: that is told to whoever wants the step
+        raise
+    except Exception as error:  # the last line of defence: a hook that breaks its contract says no, and ends nobody
+        log.exception("a hook failed", step=str(question.step), plan=question.plan)
+        return Verdict(False, f"asking it failed ({type(error).__name__}); the log says how")
 
 
 def question(step: Checked, plan: Plan, trust_domain: str, actor: str, reason: str) -> Question:

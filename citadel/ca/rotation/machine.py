@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from citadel.ca.rotation import plugged, transitions
+from citadel.ca.rotation import patience, plugged, transitions
 from citadel.ca.rotation.clients import Behind, Standing, stand
 from citadel.ca.rotation.gates import activation_gate, removal_gate
 from citadel.ca.rotation.plan import Excused, Hold, Phase, Plan
@@ -89,8 +89,14 @@ def _activate(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:
 
 
 def quiet_until(plan: Plan, world: World, policy: RotationPolicy) -> datetime | None:
-    """When the quiet hours end that hold it up; None: none do. What an operator began, or an emergency, is not held."""
-    return policy.quiet.until(world.now) if plan.planned and not plan.emergency else None
+    """Until when quiet hours hold it up; None: they do not. What an operator began, or an emergency, is not held; nor
+    is a root kept from signing that is to take the place of one that ends."""
+    if not plan.planned or plan.emergency:
+        return None
+    lives = patience.in_force(world)
+    if plan.phase is not Phase.DISTRIBUTING or lives is None:
+        return policy.quiet.until(world.now)
+    return patience.held_until(policy.quiet, world.now, patience.sign_by(*lives))
 
 
 def _note_replaced(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:

@@ -67,8 +67,12 @@ class Planner:
         if found.waits not in (Waits.NOTHING, *_TRIED_AGAIN):
             self._tell(found)
             return found.why
+        if found.waits is Waits.CHECK and self._rotations.is_too_soon_to_prepare():
+            return found.why
         approved = f", approved by {found.approved.actor}" if found.approved else ""
         reason = f"planned for {found.at.isoformat(timespec='seconds')}{approved}"
+        if self._schedule.quiet.until(self._clock.now()) is not None:
+            reason += "; in quiet hours, since it could not wait for their end"
         try:
             done = await self._rotations.prepare(Wish(ACTOR, reason), planned=True)
         except Aborted:
@@ -79,6 +83,10 @@ class Planner:
             self._tell(replace(found, waits=waits, why=refusal.sentence()))
             return refusal.sentence()
         self._failed, self._told = None, ""
+        if "in quiet hours" in reason:
+            log.warning(
+                "a planned rotation began in quiet hours: its root would have ended in them", root=found.root.hex
+            )
         return done
 
     async def approve(self, wish: Wish, *, dry_run: bool = False) -> str:
@@ -103,14 +111,16 @@ class Planner:
         when = "begins now"
         if found.waits is Waits.TIME:
             when = f"begins at {found.at.isoformat(timespec='seconds')}"
-        elif (until := self._schedule.quiet.until(self._clock.now())) is not None:
+        elif (until := self._schedule.quiet_until(await self._rotations.world())) is not None:
             when = f"begins at {until.isoformat(timespec='seconds')}, when the quiet hours end"
         sentence = f"the rotation away from root {found.root} {'would be' if dry_run else 'is'} approved, and {when}"
         if not dry_run:
             at = self._clock.now()
             detail = {"planned_for": found.at.isoformat(timespec="seconds")}
             event = AuditEvent(at, wish.actor, "root.approve", found.root.hex, dict(detail), wish.reason)
-            await self._store.approve(Approval(found.root, wish.actor, at, wish.reason), event)
+            # After what it answers, also by a clock that was set back since.
+            given = max(at, found.taken_back or at)
+            await self._store.approve(Approval(found.root, wish.actor, given, wish.reason), event)
             log.info("rotation", step=sentence, actor=wish.actor, reason=wish.reason)
         return sentence
 

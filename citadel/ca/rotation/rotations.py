@@ -12,7 +12,7 @@ from citadel.ca.rotation import commands, issuing
 from citadel.ca.rotation.candidates import orphans, plugged_in, taken
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.execution import Execution
-from citadel.ca.rotation.hooks import Checks
+from citadel.ca.rotation.hooks import Checked, Checks
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
 from citadel.ca.rotation.ports import ClientRecord, RootMaker, RotationStore
 from citadel.ca.rotation.progress import PlanView, Progress, view
@@ -52,7 +52,7 @@ class Rotations:
     ) -> None:
         """`changed` is called after each step, so that who signs is read again at once. `kind`: of the roots that a
         rotation goes to, unless it is told."""
-        checks = checks or Checks((), clock)
+        self._checks = checks = checks or Checks((), clock)
         self._reader = Reader(store, authorities, clients, clock, trust_domain, policy)
         self._execution = Execution(self._reader, store, trust_domain, checks, changed)
         self._unattended = Unattended(
@@ -81,10 +81,14 @@ class Rotations:
         """As Execution.let_prepare."""
         await self._execution.let_prepare(wish, planned=planned)
 
+    def is_too_soon_to_prepare(self) -> bool:
+        """Whether a hook said no to a new root so lately that it is not asked again yet."""
+        return self._checks.is_too_soon("", Checked.PREPARE)
+
     async def views(self) -> list[PlanView]:
         """Every plan, oldest first."""
         world = await self.world()
-        return [view(plan, world, self.policy) for plan in world.plans]
+        return [view(self._checks.as_now(plan), world, self.policy) for plan in world.plans]
 
     async def prepare(
         self,
@@ -115,7 +119,9 @@ class Rotations:
         if kind is RootKind.CACERTS:
             root, under = plugged_in(world), None
         else:
-            root = next(iter(orphans(world, kind)), None) or await self._maker.make(kind)
+            # A key that lay there may have been taken with the one that was.
+            left = [] if emergency else orphans(world, kind)
+            root = next(iter(left), None) or await self._maker.make(kind)
             passing("rotation.root_made")
             under = await self._maker.make_issuing(root)
             passing("rotation.issuing_made")

@@ -28,6 +28,7 @@ def folders(settings: Settings) -> Iterator[Finding]:
         yield fail("files.data_dir", f"{home} is not there", "make it with: citadel init")
         return
     yield from _nobody_else_writes(settings)
+    yield from _hook(settings)
     for name in ("keys", "db"):
         path = home / name
         if path.is_dir():
@@ -115,6 +116,21 @@ def _nobody_else_writes(settings: Settings) -> Iterator[Finding]:
         )
     elif not found:
         yield ok("files.data_dir", f"{home} belongs to {user_name(owner)}, and nobody else can put anything there")
+
+
+def _hook(settings: Settings) -> Iterator[Finding]:
+    """It runs as Citadel does, and what others could replace it does not run."""
+    command = settings.rotation.hooks.command
+    if not command:
+        return
+    program, owner = Path(command[0]), settings.data_dir.stat().st_uid
+    weak = weaknesses(program, owner)
+    for weakness in weak:
+        yield fail("files.hook", f"{weakness.path} {weakness.why}: the hook {program} is not run", weakness.mend)
+    if not program.is_file():
+        yield fail("files.hook", f"there is no program {program}", "correct rotation.hooks.command")
+    elif not weak:
+        yield ok("files.hook", f"{program} can be replaced by nobody else")
 
 
 def _ours_alone(check: str, path: Path) -> Iterator[Finding]:

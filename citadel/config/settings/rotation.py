@@ -27,7 +27,7 @@ class ScheduleSettings(Section):
     quiet_hours: Quiet = setting(
         [],
         "When no planned step is taken: `Mon-Fri 08:00-18:00`, `Sat,Sun 00:00-24:00`, `22:00-06:00`. What an operator "
-        "asks for, an emergency, and an issuing CA that is about to end, do not wait for them.",
+        "asks for, an emergency, and a root or issuing CA that is about to end, do not wait for them.",
     )
     time_zone: TimeZone = setting("UTC", "By whose clocks: a name such as `Europe/Berlin`.")
 

@@ -19,10 +19,11 @@ def _webhook(value: Any) -> str:
     if not value:
         return ""
     parts = None
-    if isinstance(value, str):
+    if isinstance(value, str) and not any(one.isspace() for one in value):
         with suppress(ValueError):
-            parts = urlsplit(value)
-            _ = parts.port
+            found = urlsplit(value)
+            _ = found.port, (found.hostname or "").encode("idna")
+            parts = found
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"{value!r} is not an address such as https://gate.example.org/rotation")
     if "@" in parts.netloc:

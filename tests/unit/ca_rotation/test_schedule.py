@@ -135,6 +135,45 @@ def test_one_that_an_operator_began_and_took_back_does_not_hold_up_the_planned_o
     assert waits(look(mesh)) is Waits.NOTHING
 
 
+FOR_EVER = QuietHours((QuietRange.parse("00:00-24:00"),), UTC)
+ENDS = START + LIFE
+
+
+@pytest.mark.parametrize(
+    ("left", "held"),
+    [
+        (timedelta(days=9), Waits.QUIET_HOURS),
+        (timedelta(hours=3), Waits.QUIET_HOURS),
+        (timedelta(hours=1), Waits.NOTHING),
+    ],
+)
+def test_a_root_that_would_end_in_the_quiet_hours_does_not_wait_for_their_end(left: timedelta, held: Waits) -> None:
+    found = look(at(ENDS - left), replace(FREELY, quiet=FOR_EVER))
+    assert waits(found) is held
+    assert found is not None
+    assert found.until is None or found.until < ENDS - timedelta(hours=1), "it says until when, and not for ever"
+
+
+@pytest.mark.parametrize(("left", "phase"), [(timedelta(hours=3), "distributing"), (timedelta(minutes=30), "retiring")])
+def test_the_next_root_signs_in_quiet_hours_before_the_one_in_force_has_ended(left: timedelta, phase: str) -> None:
+    mesh = at(ENDS - left - POLICY.assumed_after)
+    begun(mesh)
+    mesh.advance(POLICY.assumed_after)
+    mesh.tick(replace(POLICY, quiet=FOR_EVER))
+    assert mesh.plans["p"].phase.value == phase
+
+
+def test_a_plugged_in_ca_that_ends_does_not_wait_either() -> None:
+    mesh = at(START + timedelta(days=30))
+    root, issuing = mesh.authorities
+    ends = replace(issuing.certificate, not_after=mesh.now + timedelta(minutes=30))
+    mesh.authorities = (root, replace(issuing, certificates=(ends,), key_source=KeySource.FILES))
+    begun(mesh)
+    mesh.advance(POLICY.assumed_after)
+    mesh.tick(replace(POLICY, quiet=FOR_EVER))
+    assert mesh.plans["p"].phase.value == "retiring"
+
+
 @pytest.mark.parametrize(("planned", "phase"), [(True, "distributing"), (False, "retiring")])
 def test_in_quiet_hours_a_planned_rotation_takes_no_step_and_an_operators_does(planned: bool, phase: str) -> None:
     mesh = at(START.replace(hour=12))

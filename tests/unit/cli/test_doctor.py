@@ -93,6 +93,16 @@ def test_what_others_may_touch_is_found_with_the_command_that_mends_it(
     assert mend in failed(citadel, check)["mend"]
 
 
+def test_a_hook_that_others_could_replace_is_found(citadel: CommandLine, home: Path) -> None:
+    hook = home / "check"
+    citadel.env["CITADEL_ROTATION__HOOKS__COMMAND"] = f"{hook} --strict"
+    assert "there is no program" in failed(citadel, "files.hook")["message"]
+    hook.touch(mode=0o755)
+    assert findings(citadel, "files.hook")[0]["result"] == "ok"
+    hook.chmod(0o777)
+    assert "is not run" in failed(citadel, "files.hook")["message"]
+
+
 def test_a_damaged_key_file_is_found(citadel: CommandLine, home: Path) -> None:
     (home / "keys/kek").write_text("short\n")
     assert "keys/kek" in failed(citadel, "keys.kek")["message"]

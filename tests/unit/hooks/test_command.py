@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -74,6 +77,67 @@ def test_it_and_what_it_started_end_with_its_time(tmp_path: Path) -> None:
     while ended.exists() and "State:\tZ" not in ended.read_text():
         assert time.monotonic() < end, "its child goes on"
         time.sleep(0.01)
+
+
+def test_its_own_end_counts_whatever_it_leaves_behind(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    began = time.monotonic()
+    verdict = ask(f"echo fine; setsid sleep 1000 & echo $! > {left}; exit 0", timeout=20.0)
+    os.kill(int(left.read_text()), signal.SIGKILL)  # it left the session, and kept our pipe open
+    assert verdict.passed
+    assert time.monotonic() - began < 15, "it was waited for to the end of its time"
+
+
+def test_who_may_not_kill_it_any_more_gets_an_answer_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that became another user (sudo, setuid)."""
+
+    def refuse(group: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    kill, pid = os.killpg, tmp_path / "pid"
+    monkeypatch.setattr(os, "killpg", refuse)
+    verdict = ask(f"echo $$ > {pid}; exec sleep 1000", timeout=1.0)
+    assert verdict == Verdict(False, "sh gave no answer within 1 s")
+    with suppress(ProcessLookupError):
+        kill(int(pid.read_text()), signal.SIGKILL)
+
+
+def test_no_file_to_ask_with_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(name: str, flags: int) -> int:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", none_left)
+    assert ask("exit 0") == Verdict(False, "sh could not be run: Too many open files")
+
+
+@pytest.mark.parametrize("weak", ["program", "folder"])
+def test_a_program_that_others_could_replace_is_not_run(tmp_path: Path, weak: str) -> None:
+    folder, ran = tmp_path / "hooks", tmp_path / "ran"
+    folder.mkdir()
+    program = folder / "check"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o777 if weak == "program" else 0o755)
+    folder.chmod(0o777 if weak == "folder" else 0o755)
+    verdict = asyncio.run(CommandHook([str(program)], timeout=20).ask(ASKED))
+    at = program if weak == "program" else folder
+    assert verdict == Verdict(
+        False, f"check was not run: {at} may be written to by everybody (mode 0777); run: chmod go-w {at}"
+    )
+    assert not ran.exists()
+
+
+async def test_at_one_server_a_command_and_what_goes_on_by_itself_do_not_ask_at_once() -> None:
+    inside: list[Verdict] = []
+
+    class Asks:
+        async def ask(self, question: Question) -> Verdict:
+            inside.append(await hook.ask(question))
+            inside.append(await hook.ask(question))  # the first refusal gave nothing back that is not its own
+            return Verdict(True)
+
+    hook = LeasedHook(Asks(), MemoryLeases(), "one", ManualClock(), timedelta(seconds=5))
+    assert (await hook.ask(ASKED)).passed
+    assert [verdict.pending for verdict in inside] == [True, True]
 
 
 async def test_of_several_servers_one_asks() -> None:

@@ -9,14 +9,19 @@ import hmac
 import json
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from citadel.ca.rotation.hooks import Checked, Question, Verdict
 from citadel.errors import NotFound
 from citadel.hooks import Webhook
+from citadel.server import planning
 from tests.support import key_server
+from tests.support.certificates import Ca
 
 ASKED = Question(Checked.PREPARE, "example.org")
 
@@ -115,6 +120,55 @@ async def test_what_cannot_be_asked_says_no() -> None:
     verdict = await Webhook(f"http://127.0.0.1:{port}/", timeout=10).ask(ASKED)
     assert not verdict.passed
     assert "could not be asked" in verdict.why
+
+
+def server_side(folder: Path, ca: Ca) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*ca.issue(folder))
+    return context
+
+
+async def test_over_tls_by_a_ca_of_ones_own_it_is_heard(tmp_path: Path) -> None:
+    ca, file = Ca("gate"), tmp_path / "gate.pem"
+    file.write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    async with gate(server_side(tmp_path / "server", ca)) as made:
+        url = f"https://localhost:{made.port}/check"
+        assert await Webhook(url, timeout=10, tls=partial(planning._tls, file)).ask(ASKED) == Verdict(True, "fine")
+        assert json.loads(made.told)["phase"] == "prepare"
+        file.write_bytes(Ca("gate").certificate.public_bytes(Encoding.PEM))  # read each time
+        verdict = await Webhook(url, timeout=10, tls=partial(planning._tls, file)).ask(ASKED)
+        assert "certificate" in verdict.why.lower()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [f"https://{'a' * 64}.example/", "https://a..example/", "https://xn--a.example/", "https://exa mple/"],
+)
+async def test_an_address_that_is_none_says_no_and_raises_nothing(url: str) -> None:
+    verdict = await Webhook(url, timeout=5).ask(ASKED)
+    assert not verdict.passed
+    assert "could not be asked" in verdict.why or "gave no answer" in verdict.why
+
+
+async def test_a_server_that_says_100_for_ever_says_no() -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while not writer.is_closing():
+                writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                await writer.drain()
+                await asyncio.sleep(0)
+
+    listening = await asyncio.start_server(endless, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    verdict = await Webhook(f"http://127.0.0.1:{port}/", timeout=0.5).ask(ASKED)
+    listening.close()
+    assert not verdict.passed
+
+
+@pytest.mark.parametrize("secret", [b"", b"\n", b"hunter2", b"whsec_", b"whsec_" + base64.b64encode(b"short")])
+async def test_nothing_is_signed_with_a_secret_that_can_be_guessed(secret: bytes) -> None:
+    verdict = await Webhook("https://localhost:1/", timeout=5, secret=lambda: secret).ask(ASKED)
+    assert "the webhook secret has" in verdict.why
 
 
 async def test_a_certificate_that_nobody_vouches_for_says_no() -> None:
