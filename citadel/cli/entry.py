@@ -109,11 +109,20 @@ def _create(client: Client, drafts: Sequence[EntryDraft], *, dry_run: bool = Fal
     ),
 )
 def list_entries(
-    spiffe_id: options.SpiffeIdOption = None,
-    parent: options.ParentOption = None,
-    selector: options.SelectorOption = None,
+    spiffe_id: Annotated[
+        str | None, typer.Option("--spiffe-id", help="Only entries of this identity.", metavar="ID")
+    ] = None,
+    parent: Annotated[str | None, typer.Option("--parent", help="Only entries of this node.", metavar="ID")] = None,
+    selector: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--selector",
+            help="Only entries that have this one, and maybe others.",
+            metavar="TYPE:VALUE",
+        ),
+    ] = None,
     apply_set: Annotated[str, typer.Option("--set", help="Only entries of this apply set.", metavar="NAME")] = "",
-    hint: options.HintOption = None,
+    hint: Annotated[str | None, typer.Option("--hint", help="Only entries with this hint.", metavar="TEXT")] = None,
     config: ConfigOption = None,
     socket: SocketOption = None,
     output: FormatOption = Format.TABLE,

@@ -24,7 +24,8 @@ SpiffeIdOption = Annotated[
     str | None, typer.Option("--spiffe-id", help="SPIFFE ID that the workload gets.", metavar="ID")
 ]
 ParentOption = Annotated[
-    str | None, typer.Option("--parent", help="SPIFFE ID of the node (default: the local one).", metavar="ID")
+    str | None,
+    typer.Option("--parent", help="SPIFFE ID of the node; a new entry's: the local one.", metavar="ID"),
 ]
 SelectorOption = Annotated[
     list[str] | None,
@@ -36,7 +37,8 @@ TtlOption = Annotated[
     str | None, typer.Option("--ttl", help="Lifetime of certificates, such as 30m; 0: the default.", metavar="TIME")
 ]
 JwtTtlOption = Annotated[
-    str | None, typer.Option("--jwt-ttl", help="Lifetime of JWT-SVIDs; 0: the default.", metavar="TIME")
+    str | None,
+    typer.Option("--jwt-ttl", help="Lifetime of JWT-SVIDs; none are issued yet.", metavar="TIME"),
 ]
 DnsOption = Annotated[
     list[str] | None, typer.Option("--dns", help="DNS name in the certificate; the first one leads.", metavar="NAME")

@@ -38,8 +38,8 @@ Lists take commas. An unknown variable that starts with `CITADEL_` is a mistake,
 up for a service named `citadel`.
 
 **Lengths of time**: `30s`, `10m`, `1h30m`, `7d`, `10y`, or ISO 8601 (`PT30S`, `P7D`). A year is 365 days.
-**Sizes**: bytes, or `64KiB`, `64MiB`. **Paths**: `DATA_DIR/...` lies under `data_dir`, `~` is the home folder, and any
-other relative path starts at the folder of the configuration file.
+**Sizes**: bytes, or `64KiB`, `64MiB`. **Parts**: `80%`, or `0.8`. **Paths**: `DATA_DIR/...` lies under `data_dir`,
+`~` is the home folder, and any other relative path starts at the folder of the configuration file.
 
 **Reload**: on SIGHUP the file and its changes are checked as at a start. Settings marked *reload* take effect at once;
 a change of any other is reported and waits for a restart. If there is a mistake, nothing changes.
@@ -50,6 +50,7 @@ _TOP = "What stands above the first table of the file."
 _KINDS = {
     bool: "`true`, `false`",
     int: "number",
+    float: "number",
     timedelta: "time",
     Path: "path",
     ByteSize: "size",
@@ -104,4 +105,15 @@ def _takes(field: FieldInfo) -> str:
         kind = next(choice for choice in get_args(kind) if choice is not type(None))
     if kind is int and isinstance(field.default, str):
         return "mode" if field.default else "group"
-    return _KINDS.get(get_origin(kind) or kind, "text")
+    if kind is float and isinstance(field.default, str):
+        return "part"
+    return _KINDS.get(get_origin(kind) or kind, "text") + (_range(field) if kind in (int, float) else "")
+
+
+def _range(field: FieldInfo) -> str:
+    """`, 1 to 10`, as far as there are bounds."""
+    bounds = {name: getattr(one, name) for one in field.metadata for name in ("ge", "gt", "le") if hasattr(one, name)}
+    lower = f"{bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}" if "gt" in bounds else ""
+    if "le" not in bounds:
+        return f", {lower} or more" if lower else ""
+    return f", {lower}{' to' if 'ge' in bounds else ', up to' if lower else 'up to'} {bounds['le']}"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import CommandLine
+from tests.unit.cli.test_commands import commands as every_command
 from tests.unit.cli.test_commands import every_help
 
 ROOT = Path(__file__).parents[3]
@@ -50,6 +51,23 @@ def taken(citadel: CommandLine, arguments: list[str], folder: Path) -> bool:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_the_documentation_exist(citadel: CommandLine, page: Path, tmp_path: Path) -> None:
     assert [one for one in in_page(page) if not taken(citadel, one, tmp_path)] == []
+
+
+def rows_of_the_table() -> Iterator[list[str]]:
+    """What each row of docs/cli.md's table of commands is about: `citadel ca list`, `ca show SKID` and the like."""
+    table = (ROOT / "docs" / "cli.md").read_text().split("| command | does |")[1].split("\n\n")[0]
+    for row in table.splitlines()[2:]:
+        yield re.findall(r"`([^`]+)`", re.split(r"(?<!\\)\|", row)[1])
+
+
+@pytest.mark.parametrize("path", list(every_command()), ids=" ".join)
+def test_every_command_has_its_row(path: list[str]) -> None:
+    def named(words: list[str], row: list[str]) -> bool:
+        noun = row[0].removeprefix("citadel ").split()[0]  # the rest of a row may leave it out
+        given = [one.removeprefix("citadel ").split() for one in row]
+        return any(words == one[: len(words)] or words == [noun, *one][: len(words)] for one in given)
+
+    assert any(named(path, row) for row in rows_of_the_table())
 
 
 def test_the_pages_with_commands_are_found() -> None:
