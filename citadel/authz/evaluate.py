@@ -48,7 +48,18 @@ _NO_ALLOW_MATCHED = Decision(Outcome.DENY, Reason.NO_ALLOW_MATCHED, Action.ALLOW
 
 def decide(policies: PolicySet, workload: Workload, request: Request, answers: Answers = _NO_ANSWERS) -> Decision:
     """Decide, with the answers of extension providers by name; one that is missing counts as failed. Never raises."""
-    found = evaluate(policies, workload, request, answers)
+    try:
+        applying = policies.for_workload(workload)
+    except Exception as defect:
+        return _defect(defect)
+    return decide_by(applying, policies.facts, request, answers)
+
+
+def decide_by(
+    applying: WorkloadPolicies, facts: MeshFacts, request: Request, answers: Answers = _NO_ANSWERS
+) -> Decision:
+    """As `decide`, by the policies that apply to the workload. Never raises."""
+    found = _evaluated(applying, facts, request, answers)
     if isinstance(found, Consultation):
         return _denied_by_custom(found.match, Reason.PROVIDER_FAILED, f"provider {found.provider.name!r} was not asked")
     return found
@@ -59,11 +70,25 @@ def evaluate(
 ) -> Decision | Consultation:
     """Decide, or say which provider must be asked before that. Never raises: a defect of ours is a denial."""
     try:
-        return _evaluate(policies.for_workload(workload), policies.facts, request, answers)
+        applying = policies.for_workload(workload)
+    except Exception as defect:
+        return _defect(defect)
+    return _evaluated(applying, policies.facts, request, answers)
+
+
+def _evaluated(
+    applying: WorkloadPolicies, facts: MeshFacts, request: Request, answers: Answers
+) -> Decision | Consultation:
+    try:
+        return _evaluate(applying, facts, request, answers)
     except BadPath as bad:
         return Decision(Outcome.DENY, Reason.BAD_PATH, detail=bad.message)
     except Exception as defect:
-        return Decision(Outcome.DENY, Reason.INTERNAL_ERROR, detail=f"{type(defect).__name__}: {defect}")
+        return _defect(defect)
+
+
+def _defect(defect: Exception) -> Decision:
+    return Decision(Outcome.DENY, Reason.INTERNAL_ERROR, detail=f"{type(defect).__name__}: {defect}")
 
 
 def _evaluate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from operator import is_
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +23,7 @@ from citadel.authz.doors import (
 )
 from citadel.clock import Clock
 from citadel.config import Settings
-from citadel.registry import Directory
+from citadel.registry import Directory, Entry
 from citadel.sds.service import SERVER_OPTIONS
 from citadel.server.checks import certificate_check
 from citadel.server.own_certificate import OwnCertificate, pem
@@ -34,6 +35,7 @@ from citadel.workload.upstream import Bundle, Upstream
 
 _GRACE_SECONDS = 2.0
 _CALLS_AT_ONCE = 4096
+_MOST_REMEMBERED = 4096
 DOOR = "ext_authz_tcp"
 _BOUNDED: tuple[tuple[str, int], ...] = (
     ("grpc.server_handshake_timeout_ms", 10_000),
@@ -50,12 +52,20 @@ class _Registrations:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self._known: dict[SpiffeId, tuple[list[Entry], Sequence[Registration]]] = {}
 
     def of(self, spiffe_id: SpiffeId) -> Sequence[Registration]:
-        return [
-            Registration(Registered(one.spiffe_id, dict(one.labels)), one.federates_with)
-            for one in self._directory.named(spiffe_id)
-        ]
+        """While the entries are the same, the same object."""
+        entries = self._directory.named(spiffe_id)
+        known = self._known.get(spiffe_id)
+        if known is not None and len(known[0]) == len(entries) and all(map(is_, known[0], entries)):
+            return known[1]
+        found = tuple(Registration(Registered(one.spiffe_id, dict(one.labels)), one.federates_with) for one in entries)
+        if entries:  # nobody fills this with names that nobody has
+            if len(self._known) >= _MOST_REMEMBERED:
+                self._known = {}
+            self._known[spiffe_id] = entries, found
+        return found
 
 
 class ExtAuthzPort:
@@ -78,6 +88,7 @@ class ExtAuthzPort:
         self._clock = clock
         self._bundle: Bundle | None = None
         self._ready = asyncio.Event()
+        self._trusted: tuple[Bundle | None, Trust] | None = None
         self._given: tuple[object, object] | None = None
 
     def works(self) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -90,7 +101,12 @@ class ExtAuthzPort:
                 self._ready.set()
 
     def _trust(self) -> Trust:
-        return Trust(self._upstream.trust_domain, self._bundle.crls if self._bundle is not None else ())
+        """While the bundle is the same, the same object."""
+        bundle, known = self._bundle, self._trusted
+        if known is None or known[0] is not bundle:
+            trust = Trust(self._upstream.trust_domain, () if bundle is None else bundle.crls)
+            known = self._trusted = bundle, trust
+        return known[1]
 
     def _configured(self) -> grpc.ServerCertificateConfiguration:
         """For a handshake now."""

@@ -31,7 +31,7 @@ from citadel.authz.decision_point.ports import (
 from citadel.authz.decision_point.question import Question
 from citadel.authz.decision_point.ruling import Refusal, Ruling
 from citadel.authz.decision_point.standing import Applying, Standing
-from citadel.authz.evaluate import Answer, Answers, Consultation, decide, evaluate
+from citadel.authz.evaluate import Answer, Answers, Consultation, decide, decide_by, evaluate
 from citadel.authz.facts import MeshFacts
 from citadel.authz.model import Action, JwtRule
 from citadel.authz.paths import BadPath
@@ -130,6 +130,22 @@ class DecisionPoint:
             made = replace(made, request=question.readings[0])
         return self._ruled(made, question.door, question.caller, standing, question, began)
 
+    def decide_at_once(
+        self,
+        question: Question,
+        standing: Standing,
+        *,
+        began: float,
+    ) -> Ruling | None:
+        """As `decide`, where nobody has to be asked: no provider, no issuer. None: ask `decide`. Raises nothing."""
+        try:
+            made = self._made_at_once(standing, question)
+        except Exception:  # it is told there
+            return None
+        if made is None:
+            return None
+        return self._ruled(made, question.door, question.caller, standing, question, began)
+
     def refuse(
         self, door: str, caller: str, reason: Reason, detail: str, standing: Standing | None = None, *, began: float
     ) -> Ruling:
@@ -165,14 +181,28 @@ class DecisionPoint:
 
     # --- deciding
 
+    def _made_at_once(self, standing: Standing, question: Question) -> _Made | None:
+        """None: there are no policies, or somebody has to be asked."""
+        policies = standing.policies
+        if policies is None:
+            return None
+        applying = standing.for_workload(question.workload)
+        if applying.asks or applying.gate is not None:
+            return None
+        readings = _stated(question)
+        if len(readings) == 1:
+            return _Made(decide_by(applying.policies, policies.facts, readings[0]), readings[0])
+        return _strictest([_Made(decide_by(applying.policies, policies.facts, one), one) for one in readings])
+
     async def _made(self, standing: Standing, question: Question) -> _Made:
         policies = standing.policies
         if policies is None:
             return _Made(_deny(Reason.NOT_LOADED, "there is no good set of policies yet"))
-        readings = question.readings if question.claims_stated else tuple(map(_without_claims, question.readings))
+        made = self._made_at_once(standing, question)
+        if made is not None:
+            return made
+        readings = _stated(question)
         applying = standing.for_workload(question.workload)
-        if not applying.asks and applying.gate is None:
-            return _strictest([_Made(decide(policies, question.workload, one), one) for one in readings])
         caller = question.caller
         if self._waiting[caller] >= MOST_WAITING_EACH or self._waiting.total() >= MOST_WAITING:
             return _Made(_deny(Reason.INTERNAL_ERROR, f"too many decisions wait: {caller}'s, or all"))
@@ -315,6 +345,14 @@ def _decided(policies: PolicySet, question: Question, made: _Made, answers: Answ
     if made.decision is not _UNDECIDED or made.request is None:
         return made
     return replace(made, decision=decide(policies, question.workload, made.request, answers))
+
+
+def _stated(question: Question) -> tuple[Request, ...]:
+    """The readings, with claims if the caller may state them."""
+    readings = question.readings
+    if len(readings) == 1 and not readings[0].metadata and ((http := readings[0].http) is None or http.jwt is None):
+        return readings  # as almost always
+    return readings if question.claims_stated else tuple([_without_claims(one) for one in readings])
 
 
 def _strictest(made: Sequence[_Made]) -> _Made:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from citadel.authz.looks import Looks
 from citadel.authz.model import Attribute, JwtRule
-from citadel.authz.policyset import MOST_WORKLOADS, PolicySet
+from citadel.authz.policyset import MOST_WORKLOADS, PolicySet, WorkloadPolicies
 from citadel.authz.refers import refers
 from citadel.authz.request import Workload
 from citadel.authz.tokens import TokenGate
@@ -18,6 +18,7 @@ _NOTHING = Looks(frozenset(), frozenset(), ())
 class Applying:
     """What one workload's decisions take besides its AuthorizationPolicies."""
 
+    policies: WorkloadPolicies
     gate: TokenGate | None
     """None: no RequestAuthentication applies, and no token is looked at."""
     asks: bool
@@ -33,6 +34,7 @@ class Standing:
         self.policies = policies
         self.looks = _NOTHING if policies is None else policies.looks
         self._applying: dict[object, Applying] = {}
+        self._seen: dict[int, tuple[Workload, Applying]] = {}  # by id(): it is kept, so that no other can have it
 
     @property
     def version(self) -> str:
@@ -46,14 +48,21 @@ class Standing:
     def for_workload(self, workload: Workload) -> Applying:
         """Cheap when it was asked for before."""
         assert self.policies is not None, "there is nothing to decide by"
+        seen = self._seen.get(id(workload))
+        if seen is not None:
+            return seen[1]
         applying = self.policies.for_workload(workload)
         found = self._applying.get(applying)
         if found is None:
             named = (refers(one.policy) for one in applying.policies)
-            found = Applying(self._gate(workload), bool(applying.providers), frozenset[Attribute]().union(*named))
+            refer = frozenset[Attribute]().union(*named)
+            found = Applying(applying, self._gate(workload), bool(applying.providers), refer)
             if len(self._applying) >= MOST_WORKLOADS:
                 self._applying = {}
             self._applying[applying] = found
+        if len(self._seen) >= MOST_WORKLOADS:
+            self._seen = {}
+        self._seen[id(workload)] = workload, found
         return found
 
     def _gate(self, workload: Workload) -> TokenGate | None:

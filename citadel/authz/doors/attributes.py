@@ -12,7 +12,6 @@ from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
-from envoy.config.core.v3 import address_pb2
 from envoy.service.auth.v3 import attribute_context_pb2
 from google.protobuf.json_format import MessageToDict
 
@@ -45,20 +44,23 @@ def read(
     """
     if not attributes.HasField("destination"):
         raise BadAttributes("the check names no destination")
-    source = remote = _ip(attributes.source.address)
+    asking, asked = attributes.source, attributes.destination.address.socket_address
+    source = remote = _read_ip(asking.address.socket_address.address)
     metadata = _metadata(attributes) if claims else {}
     https: Sequence[HttpRequest | None] = (None,)
-    if attributes.request.HasField("http"):
-        wire = attributes.request.http
+    request = attributes.request
+    if request.HasField("http"):
+        wire = request.http
         jwt = metadata.get(JWT_FILTER, {}).get(JWT_PAYLOAD)
         http = _http(wire, path_normalized, jwt if isinstance(jwt, dict) else None)
         if trusted_proxies:
             remote = original_client(http.headers.get(_FORWARDED_FOR, ()), source, trusted_proxies)
-        https = (http,) if wire.HasField("header_map") else _read_in_every_way(http, header_names)
-    port, destination = _port(attributes.destination.address), _ip(attributes.destination.address)
+        sure = wire.HasField("header_map") or header_names.isdisjoint(http.headers)
+        https = (http,) if sure else _read_in_every_way(http, header_names)
+    port, destination = asked.port_value or None, _read_ip(asked.address)
     sni = attributes.tls_session.sni.lower()
-    peer, unknown = known_or_unknown(peer_id(attributes.source.principal), trust_domains)
-    return tuple(Request(port, peer, source, remote, destination, sni, one, metadata, unknown) for one in https)
+    peer, unknown = _peers(asking.principal, trust_domains)
+    return tuple([Request(port, peer, source, remote, destination, sni, one, metadata, unknown) for one in https])
 
 
 @lru_cache(maxsize=4096)  # as with addresses
@@ -75,8 +77,10 @@ def peer_id(principal: str) -> SpiffeId | None:
         raise BadAttributes(f"the peer's certificate has a URI that is no SPIFFE ID: {error.message}") from None
 
 
-def _ip(address: address_pb2.Address) -> IpAddress | None:
-    return _read_ip(address.socket_address.address)
+@lru_cache(maxsize=4096)
+def _peers(principal: str, trust_domains: frozenset[TrustDomain]) -> tuple[SpiffeId | None, SpiffeId | None]:
+    """Raises BadAttributes."""
+    return known_or_unknown(peer_id(principal), trust_domains)
 
 
 @lru_cache(maxsize=4096)  # reading one costs as much as a decision, and the same come again
@@ -85,10 +89,6 @@ def _read_ip(text: str) -> IpAddress | None:
         return ip_address(text)
     except ValueError:  # a unix socket, or nothing
         return None
-
-
-def _port(address: address_pb2.Address) -> int | None:
-    return address.socket_address.port_value or None
 
 
 def _http(
@@ -122,7 +122,8 @@ def _http(
 def _raw(given: Any) -> dict[str, tuple[str, ...]]:
     headers: dict[str, list[str]] = {}
     for header in given:
-        value = header.raw_value.decode("utf-8", "surrogateescape") if header.raw_value else header.value
+        raw = header.raw_value
+        value = raw.decode("utf-8", "surrogateescape") if raw else header.value
         headers.setdefault(header.key.lower(), []).append(value)
     return {name: tuple(values) for name, values in headers.items()}
 
@@ -133,6 +134,8 @@ def _pseudo(headers: dict[str, tuple[str, ...]], name: str, field: str) -> str |
     Raises BadAttributes if there are two of it, or the two places say different things.
     """
     given = headers.pop(name, ())
+    if len(given) == 1 and given[0] == field:  # as almost always
+        return given[0]
     if len(given) > 1:
         raise BadAttributes(f"the request has two {name}")
     if not given:

@@ -14,14 +14,16 @@ from google.protobuf.message import DecodeError
 
 from citadel.authz.decision import Decision, Reason
 from citadel.authz.decision_point import DecisionPoint, Question, Ruling, Standing
-from citadel.authz.doors.answers import answer
 from citadel.authz.doors.attributes import read
 from citadel.authz.doors.denials import DenialHeader
 from citadel.authz.doors.joined import BadAttributes
 from citadel.authz.doors.ports import Caller
 from citadel.authz.doors.whose import Unknown, whose
-from citadel.spiffe import SpiffeId
+from citadel.authz.doors.written import WrittenAnswers
+from citadel.authz.facts import MeshFacts
+from citadel.spiffe import SpiffeId, TrustDomain
 
+_MOST_CALLERS = 4096  # whose trust domains are remembered
 log = structlog.get_logger("citadel.authz")
 
 
@@ -42,8 +44,13 @@ class DoorRules:
 class Checked:
     """The answer, and what it was made of."""
 
-    response: external_auth_pb2.CheckResponse
+    serialized: bytes
+    """A CheckResponse."""
     ruling: Ruling
+
+    @property
+    def response(self) -> external_auth_pb2.CheckResponse:
+        return external_auth_pb2.CheckResponse.FromString(self.serialized)
 
     @property
     def decision(self) -> Decision:
@@ -57,6 +64,9 @@ class Door:
         self._point = point
         self._rules = rules
         self._name = name
+        self._written = WrittenAnswers(rules.denial_headers)
+        self._facts: MeshFacts | None = None
+        self._domains: dict[frozenset[TrustDomain], frozenset[TrustDomain]] = {}
 
     async def check(self, message: bytes, caller: Caller, *, began: float | None = None) -> Checked:
         """Answer a serialised CheckRequest of `caller`."""
@@ -71,14 +81,24 @@ class Door:
         except Exception as defect:  # whatever is wrong with us is no reason to let anybody in
             log.error("a check could not be read", exc_info=defect)
             return self.refused(caller.name, Reason.INTERNAL_ERROR, type(defect).__name__, began=began)
-        return self._checked(await self._point.decide(asked, standing, began=began))
+        ruling = self._point.decide_at_once(asked, standing, began=began)
+        return self._checked(ruling or await self._point.decide(asked, standing, began=began))
 
     def refused(self, caller: str, reason: Reason, detail: str, *, began: float) -> Checked:
         """The answer where there is nothing to decide."""
         return self._checked(self._point.refuse(self._name, caller, reason, detail, began=began))
 
     def _checked(self, ruling: Ruling) -> Checked:
-        return Checked(answer(ruling, self._rules.denial_headers), ruling)
+        return Checked(self._written.of(ruling), ruling)
+
+    def _trusted(self, domains: frozenset[TrustDomain], facts: MeshFacts) -> frozenset[TrustDomain]:
+        """Whose identities count for a caller of these: the mesh's own, too."""
+        if facts is not self._facts or len(self._domains) >= _MOST_CALLERS:
+            self._facts, self._domains = facts, {}
+        found = self._domains.get(domains)
+        if found is None:
+            found = self._domains[domains] = domains | {facts.trust_domain, *facts.aliases}
+        return found
 
     def _question(self, message: bytes, caller: Caller, standing: Standing) -> Question:
         """Raises _NoQuestion."""
@@ -101,7 +121,7 @@ class Door:
             trusted = caller.local and entry.spiffe_id in self._rules.claims_from
             readings = read(
                 attributes,
-                trust_domains=caller.trust_domains | {facts.trust_domain, *facts.aliases},
+                trust_domains=self._trusted(caller.trust_domains, facts),
                 trusted_proxies=facts.trusted_proxies,
                 header_names=standing.looks.headers,
                 claims=trusted,

@@ -21,6 +21,9 @@ class DenialHeader:
     name: str
     text: str
 
+    def names(self, fact: str) -> bool:
+        return fact in _FACT.findall(self.text)
+
     def of(self, ruling: Ruling) -> str:
         """The value; empty: there is none."""
         decision = ruling.decision

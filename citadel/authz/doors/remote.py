@@ -42,6 +42,21 @@ class Trust:
     """PEM."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Registered:
+    """What somebody counts as, for as long as `found` and `trust` are what is known."""
+
+    found: Sequence[Registration]
+    trust: Trust
+    entries: tuple[Registered, ...]
+    trust_domains: frozenset[TrustDomain]
+
+    @classmethod
+    def of(cls, found: Sequence[Registration], trust: Trust) -> _Registered:
+        domains = frozenset({trust.trust_domain}).union(*(one.federates_with for one in found))
+        return cls(found, trust, tuple(one.registered for one in found), domains)
+
+
 class RemoteCallers:
     """Contract: ports.Callers, for connections whose client certificate TLS has verified by our own trust bundle.
 
@@ -56,6 +71,7 @@ class RemoteCallers:
         self._trust = trust
         self._clock = clock
         self._address = address
+        self._known: dict[SpiffeId, _Registered] = {}
 
     async def caller(self, connection: Connection) -> Caller:
         certificate, trust = _certificate(connection.auth_context()), self._trust()
@@ -69,9 +85,13 @@ class RemoteCallers:
         if certificate.revoked_by(trust.crls):
             raise PermissionDenied(f"the certificate of {caller} is revoked")
         found = self._registrations.of(caller)
-        domains = frozenset({trust.trust_domain}).union(*(one.federates_with for one in found))
-        name = f"{caller} at {self._address(connection.peer())}"
-        return Caller(name, tuple(one.registered for one in found), domains, local=False)
+        known = self._known.get(caller)
+        if known is None or known.found is not found or known.trust is not trust:
+            if len(self._known) >= _MOST_CERTIFICATES:
+                self._known = {}
+            known = self._known[caller] = _Registered.of(found, trust)
+        name = f"{caller.uri} at {self._address(connection.peer())}"
+        return Caller(name, known.entries, known.trust_domains, local=False)
 
 
 def _certificate(proven: Mapping[str, object]) -> ClientCertificate:

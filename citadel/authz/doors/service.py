@@ -6,7 +6,7 @@ import time
 
 import grpc
 
-from citadel.authz.doors.check import Checked, Door
+from citadel.authz.doors.check import Door
 from citadel.authz.doors.ports import Callers, Connection
 from citadel.authz.doors.unnamed import unnamed
 
@@ -26,14 +26,10 @@ class AuthorizationService:
 
     async def answer(self, message: bytes, connection: Connection) -> bytes:
         """The answer to a serialised CheckRequest, whatever carries the two. Raises nothing but CancelledError."""
-        checked = await self._checked(message, connection, time.perf_counter())
-        serialized: bytes = checked.response.SerializeToString()
-        return serialized
-
-    async def _checked(self, message: bytes, connection: Connection, began: float) -> Checked:
+        began = time.perf_counter()
         try:
             caller = await self._callers.caller(connection)
         except Exception as error:
             reason, why = unnamed(error)
-            return self._door.refused(connection.peer(), reason, why, began=began)
-        return await self._door.check(message, caller, began=began)
+            return self._door.refused(connection.peer(), reason, why, began=began).serialized
+        return (await self._door.check(message, caller, began=began)).serialized
