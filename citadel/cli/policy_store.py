@@ -43,9 +43,7 @@ ExpectOption = Annotated[
     str | None,
     typer.Option("--expect", help="Refuse if the newest version is another one by now.", metavar="VERSION"),
 ]
-ConfirmOption = Annotated[
-    bool, typer.Option("--confirm", help="It is meant to lose most of the policies, or all of them.")
-]
+ConfirmOption = Annotated[bool, typer.Option("--confirm", help="It is meant to lose, or to open, as much as it does.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")]
 Change = Callable[[pb.PolicyWish], pb.PolicyChange]
 

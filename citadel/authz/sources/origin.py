@@ -20,7 +20,7 @@ class Reading:
     missing: str = ""
     """Why there is nothing to apply, where it can say nothing yet; then `texts` is empty."""
     number: int = 0
-    """Which version of the store it is: what loses most of the policies was confirmed there. 0: not the store's."""
+    """Which version of the store it is: what loses or opens much was confirmed there. 0: not the store's."""
 
 
 class Origin(Protocol):

@@ -69,9 +69,9 @@ class Held:
 class PolicySource:
     """Keeps the policies in force what an origin says.
 
-    A change with a mistake, and one that loses most of the policies and was not confirmed, changes nothing; `fault`
-    says so, and the set before stays in force, over restarts too. A set is kept on disk before it decides anything. The
-    switch is one assignment.
+    A change with a mistake, and one that loses or opens much (`caution`) and was not confirmed, changes nothing;
+    `fault` says so, and the set before stays in force, over restarts too. A set is kept on disk before it decides
+    anything. The switch is one assignment.
     """
 
     def __init__(
@@ -208,7 +208,8 @@ class PolicySource:
         # A version was confirmed against the one before it; nobody did so against what another source had in force, or
         # against a newer version, of which a backup that was put back knows nothing.
         trusted = reading.number > 0 and (before is None or 0 < before.number <= reading.number)
-        why = "" if trusted else doubt(None if before is None else before.documents, documents)
+        held_against = None if before is None else before.documents
+        why = "" if trusted else await asyncio.to_thread(doubt, held_against, documents, self._facts.root_namespace)
         if why:
             self.held = Held(policies.version, documents, why, reading)
             self._meter.policy_load("held")

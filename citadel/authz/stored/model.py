@@ -64,7 +64,7 @@ class Version:
     updated: int
     deleted: int
     confirmed: bool = False
-    """Somebody said that it is meant to lose most of the policies."""
+    """Somebody said that it is meant to lose or to open so much."""
     restores: int = 0
     """For a rollback: the version whose documents these are."""
 

@@ -31,7 +31,7 @@ class Wish:
     base: int | None = None
     """The number of the version that they looked at; None: whatever it is now."""
     confirmed: bool = False
-    """It is meant to lose most of the policies, or all."""
+    """It is meant to lose or to open what it does (sources.caution)."""
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -137,7 +137,8 @@ class StoredPolicies:
             return Changed(before.number, None, change, "")
         old, new = await asyncio.to_thread(self._validated, before, change)
         _refuse_other_meaning(given, new)
-        why = doubt(None if before.version is None else old, new)
+        held_against = None if before.version is None else old
+        why = await asyncio.to_thread(doubt, held_against, new, self.facts.root_namespace)
         if wish.dry_run:
             return Changed(before.number, None, change, why)
         if why and not wish.confirmed:

@@ -107,8 +107,10 @@ async def test_who_began_with_another_version_is_told_who_was_first(cases: Store
 
 async def test_a_rollback_is_a_new_version_with_the_old_documents(cases: StoredPolicies) -> None:
     await cases.apply([file("a", "b")], ME)
-    await cases.apply([file("b", "c", action="ALLOW")], ME)
-    done = await cases.rollback(1, ME)
+    await cases.apply([file("b", "c", action="ALLOW")], Wish("uid:0", confirmed=True))
+    with pytest.raises(FailedPrecondition, match="no ALLOW policy applies any more"):
+        await cases.rollback(1, ME)
+    done = await cases.rollback(1, Wish("uid:0", confirmed=True))
     assert names(done) == ([], ["b"], ["c"], 1)
     assert done.version is not None
     assert (done.version.number, done.version.restores) == (3, 1)
@@ -143,7 +145,10 @@ async def test_a_document_is_deleted_by_its_name_and_kind(cases: StoredPolicies)
         await cases.delete([Named.parse("shop/a")], ME)
     with pytest.raises(NotFound, match="no document shop/x, no RequestAuthentication shop/b"):
         await cases.delete([Named.parse("shop/x"), Named.parse("ra/shop/b")], ME)
-    done = await cases.delete([Named.parse("requestauthentications/shop/a"), Named.parse("shop/b")], ME)
+    gone = [Named.parse("requestauthentications/shop/a"), Named.parse("shop/b")]
+    with pytest.raises(FailedPrecondition, match="RequestAuthentications in force 1 does so no more: shop/a"):
+        await cases.delete(gone, ME)
+    done = await cases.delete(gone, Wish("uid:0", confirmed=True))
     assert names(done)[2] == ["b", "a"]
 
 
