@@ -83,7 +83,7 @@ def _validity(made: x509.Certificate, spec: CertificateSpec, now: datetime, skew
     """That it begins before its issuing CA does no harm: both must be valid when it is verified."""
     begins, ends = made.not_valid_before_utc, made.not_valid_after_utc
     if begins > now + skew:
-        yield f"it is not valid before {begins.isoformat()}"
+        yield f"it is not valid before {begins.isoformat()}; check the clocks, ours and that of whoever made it"
     if ends <= now:
         yield f"it has expired at {ends.isoformat()}"
     if ends > min(spec.validity.not_after + skew, spec.parent.not_after):

@@ -16,6 +16,8 @@ from citadel.vault.connections import NotConnected
 _LONGEST = 300
 #: When it is worth asking again for what does not work now.
 LATER = timedelta(seconds=5)
+#: What it says when it has no such namespace.
+NO_NAMESPACE = "namespace not found"
 
 
 class TryAgain(Exception):
@@ -41,10 +43,18 @@ def of_status(status: int, errors: Iterable[str], address: str, path: str) -> Ci
                 f"{where} does not permit us {path}: {said or 'permission denied'}",
                 mend="run citadel vault check: it names what is missing, and prints the policy that mends it",
             )
+        case 404 if NO_NAMESPACE in said:
+            return NotFound(f"{where} has no such namespace ({path}): {said}", mend="correct vault.namespace")
         case 404:
             return NotFound(
                 f"{where} has nothing at {path}" + (f": {said}" if said else ""),
                 mend="compare mount, issuer, key, role and namespace in the configuration with what Vault has",
+            )
+        case 500 if "unable to find PKI issuer" in said:
+            return NotFound(f"{where} has no such issuer ({path}): {said}", mend="pin one that is there")
+        case 500 if "active cluster node not found" in said:
+            return TryAgain(
+                _unavailable(f"{where} stands by, and its cluster has no active node ({path})"), undone=True
             )
         case 307 | 308 | 429 | 472 | 473:
             what = "limits how often it is asked" if status == 429 else "is a standby that does not forward"

@@ -24,7 +24,7 @@ from citadel.errors import (
     Unavailable,
 )
 from citadel.vault.access import AppRoleSignIn, GivenToken, TokenSignIn, VaultAccess
-from citadel.vault.failures import LATER, TryAgain, garbage, shown
+from citadel.vault.failures import LATER, NO_NAMESPACE, TryAgain, garbage, shown
 from citadel.vault.standing import Held, NoMeter, ServerState, SessionStatus, VaultMeter
 from citadel.vault.transport import Reply, Transport
 from citadel.vault.wrapping import Wrapping
@@ -235,7 +235,8 @@ class Session:
                 reply = await self._send("post", login.path, body, "", True)
                 held = self._read_auth(reply.auth, login.path, None)
         except (FailedPrecondition, PermissionDenied, NotFound) as error:
-            refusal = Unauthenticated(f"cannot sign in to Vault with {sign_in}: {error.message}", mend=_mend(sign_in))
+            mend = error.mend if NO_NAMESPACE in error.message else _mend(sign_in)
+            refusal = Unauthenticated(f"cannot sign in to Vault with {sign_in}: {error.message}", mend=mend)
             self._note(refusal)
             raise refusal from None
         except CitadelError as error:

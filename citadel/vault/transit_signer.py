@@ -24,7 +24,7 @@ from citadel.ca.lint import LintedCertificate
 from citadel.ca.model import Authority, KeySource
 from citadel.ca.ports import IssuingKey
 from citadel.ca.strength import KeyPolicy, weakness
-from citadel.errors import CitadelError, FailedPrecondition, InternalFault, Unavailable
+from citadel.errors import CitadelError, FailedPrecondition, InternalFault, NotFound, Unavailable
 from citadel.vault.batches import Batches
 from citadel.vault.failures import LATER, shown
 from citadel.vault.remote_key import digest_of, remote_private_key
@@ -158,13 +158,21 @@ class TransitSigner:
         async with self._turn:
             if self._fits:
                 return
-            facts = (await self._session.call("get", f"{self._key.mount}/keys/{self._key.name}")).data
+            facts = await self._facts()
             faults = _faults(facts, _type_of(self._public))
             if faults:
                 raise FailedPrecondition(f"{self._key} {'; it '.join(faults)}", mend=_REPLACE)
             if _public_key(facts, self._key) != self._public:
                 raise FailedPrecondition(f"{self._key} is another key than that of the issuing CA", mend=_REPLACE)
             self._fits = True
+
+    async def _facts(self) -> Mapping[str, object]:
+        try:
+            return (await self._session.call("get", f"{self._key.mount}/keys/{self._key.name}")).data
+        except NotFound as error:
+            if "no handler" in error.message:  # so Vault says that there is no such mount
+                raise
+            raise FailedPrecondition(f"{self._key} is not there any more", mend=_REPLACE) from None
 
     async def _have_signed(self, digests: Sequence[bytes]) -> Sequence[bytes]:
         body: dict[str, object] = {
@@ -177,7 +185,10 @@ class TransitSigner:
             body["signature_algorithm"] = "pkcs1v15"
         else:
             body["marshaling_algorithm"] = "asn1"
-        reply = await self._session.call("post", f"{self._key.mount}/sign/{self._key.name}", body)
+        try:
+            reply = await self._session.call("post", f"{self._key.mount}/sign/{self._key.name}", body)
+        except FailedPrecondition as error:  # the key is gone, mostly
+            raise FailedPrecondition(error.message, mend=_REPLACE) from None
         results = reply.data.get("batch_results")
         if not isinstance(results, list) or len(results) != len(digests):
             raise InternalFault(f"{self._key} did not give {len(digests)} signatures when asked for them")

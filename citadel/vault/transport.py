@@ -46,7 +46,7 @@ class Transport:
             answered: Answered = self._adapter(address).request(
                 method,
                 f"/v1/{path}",
-                headers={"X-Vault-Token": token} if token else {},
+                headers=self._headers(path, token),
                 raise_exception=False,
                 **({"json": body} if body is not None else {}),
             )
@@ -80,9 +80,15 @@ class Transport:
             raise failures.of_files(error, address) from None
         except ValueError:
             raise failures.of_address(address) from None
-        namespace = self._access.namespace or None
-        # no token here: it is given with each call, for one adapter is for all threads
-        return RawAdapter(base_uri=address, session=connections, namespace=namespace, strict_http=True)
+        # without a token, which is given with each call, for one adapter is for all threads
+        return RawAdapter(base_uri=address, session=connections, strict_http=True)
+
+    def _headers(self, path: str, token: str) -> dict[str, str]:
+        """The server's own state is asked for in no namespace: in one, `sys/health` is refused."""
+        headers = {"X-Vault-Token": token} if token else {}
+        if self._access.namespace and not path.startswith("sys/health"):
+            headers["X-Vault-Namespace"] = self._access.namespace
+        return headers
 
     def _forget(self, address: str) -> None:
         """Calls that are under way end on the connections that they have."""

@@ -18,7 +18,7 @@ from citadel.ca import keys
 from citadel.ca.certificates import parse
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState
 from citadel.clock import SystemClock
-from citadel.errors import CitadelError, FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from citadel.errors import CitadelError, FailedPrecondition, NotFound, PermissionDenied
 from citadel.vault import PkiMount, Session, VaultRoot, hcl, pki_needs, session_needs
 from tests.support.issuance import TRUST_DOMAIN
 from tests.support.vault import KINDS, Vault, running
@@ -101,7 +101,7 @@ async def test_a_mount_that_was_disabled(world: World) -> None:
 
 async def test_an_issuer_that_was_deleted_and_another_that_took_its_name(world: World) -> None:
     world.vault.call("DELETE", f"{world.mount}/issuer/{world.issuer}")
-    with pytest.raises(Unavailable, match="unable to find PKI issuer"):
+    with pytest.raises(NotFound, match="unable to find PKI issuer"):
         await world.signs()
     world.vault.new_root(world.mount)
     by_name = world.other_root("mesh")

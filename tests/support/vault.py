@@ -13,9 +13,9 @@ import ssl
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,14 @@ class Vault:
     process: subprocess.Popen[bytes] | None = None
     ca: Path | None = None  # of its TLS certificate, if it speaks TLS
     unseal_key: str = ""
+    namespace: str = ""
+    command: tuple[str, ...] = ()  # of the process, to start it again
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, *, wrap: str = "") -> dict[str, Any]:
         """As the operator, outside of hvac."""
         headers = {"X-Vault-Token": self.root_token, "X-Vault-Request": "true"}
         headers |= {"X-Vault-Wrap-TTL": wrap} if wrap else {}
+        headers |= {"X-Vault-Namespace": self.namespace} if self.namespace else {}
         verify = ssl.create_default_context(cafile=str(self.ca)) if self.ca else True
         answer = httpx.request(
             method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20, verify=verify
@@ -80,6 +83,28 @@ class Vault:
         self.call("POST", f"{mount}/roles/citadel", {**profile.role(), **role})
         infos = [(one, self.call("GET", f"{mount}/issuer/{one}/json")["data"]) for one in found["imported_issuers"]]
         return mount, next(one for one, data in infos if data["certificate"].strip() == signed["certificate"].strip())
+
+    def in_namespace(self, name: str) -> Vault:
+        """The same one, as it is in a namespace, which is made."""
+        self.call("POST", f"sys/namespaces/{name}", {})
+        return replace(self, namespace=name)
+
+    def kill(self) -> None:
+        """kill -9."""
+        if self.double is not None:
+            self.double.kill()
+        else:
+            assert self.process is not None
+            self.process.kill()
+            self.process.wait(10)
+
+    def start_again(self) -> None:
+        """After `kill`. It is sealed then."""
+        if self.double is not None:
+            self.double.start_again()
+        else:
+            self.process = _process(self.command, self.folder)
+            _wait(self, self.process, 503)
 
     def seal(self) -> None:
         if self.double is not None:
@@ -141,7 +166,8 @@ class Vault:
         return AppRoleSignIn(str(role_id), self.secret(str(secret_id)), name)
 
     def session(self, sign_in: SignIn | None = None, **access: Any) -> Session:
-        return Session(VaultAccess((self.address,), sign_in or self.as_root(), **access), SystemClock())
+        more = {"namespace": self.namespace, "ca_file": self.ca, **access}
+        return Session(VaultAccess((self.address,), sign_in or self.as_root(), **more), SystemClock())
 
 
 @contextmanager
@@ -178,7 +204,7 @@ def running_tls(kind: str, folder: Path, clients: bytes) -> Iterator[Vault]:
 
 
 def _sealable(bao: str, folder: Path, certificate: Path, key: Path, ca: Path) -> Iterator[Vault]:
-    port = _free_port()
+    port = free_port()
     (folder / "storage").mkdir()
     config = folder / "bao.hcl"
     config.write_text(
@@ -193,11 +219,10 @@ storage "file" {{
 }}
 """
     )
-    environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
-    with (folder / "bao.log").open("wb") as out:
-        process = subprocess.Popen([bao, "server", f"-config={config}"], stdout=out, stderr=out, env=environment)
+    command = (bao, "server", f"-config={config}")
+    process = _process(command, folder)
+    vault = Vault(f"https://localhost:{port}", "", folder, process=process, ca=ca, command=command)
     try:
-        vault = Vault(f"https://localhost:{port}", "", folder, process=process, ca=ca)
         _wait(vault, process, 501)
         made = vault.call("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
         vault.root_token, vault.unseal_key = made["root_token"], made["keys_base64"][0]
@@ -205,8 +230,9 @@ storage "file" {{
         _wait(vault, process)
         yield vault
     finally:
-        process.terminate()
-        process.wait(10)
+        assert vault.process is not None
+        vault.process.terminate()
+        vault.process.wait(10)
 
 
 def _states(pid: int) -> set[str]:
@@ -215,7 +241,7 @@ def _states(pid: int) -> set[str]:
     return {(one / "stat").read_text().rpartition(") ")[2][0] for one in threads}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -232,13 +258,11 @@ def _shared(bao: str) -> Vault:
 
 
 def _real(bao: str, folder: Path) -> Iterator[Vault]:
-    port = _free_port()
+    port = free_port()
     token = secrets.token_hex(16)
     command = [bao, "server", "-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={token}"]
     command.append("-dev-no-store-token")
-    environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
-    with (folder / "bao.log").open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    process = _process(command, folder)
     try:
         vault = Vault(f"http://127.0.0.1:{port}", token, folder, process=process)
         _wait(vault, process)
@@ -247,6 +271,12 @@ def _real(bao: str, folder: Path) -> Iterator[Vault]:
         process.send_signal(signal.SIGCONT)
         process.terminate()
         process.wait(10)
+
+
+def _process(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
+    with (folder / "bao.log").open("ab") as out:
+        return subprocess.Popen(command, stdout=out, stderr=out, env=environment)
 
 
 def _wait(vault: Vault, process: subprocess.Popen[bytes], status: int = 200) -> None:

@@ -1,20 +1,16 @@
-"""VaultDouble: the engines behind one socket, `sys/`, and the faults that a test wants."""
+"""VaultDouble: namespaces behind one socket, and the faults that a test wants."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.support.vault_double.answers import Refused, duration
+from tests.support.vault_double.answers import Refused
 from tests.support.vault_double.listener import Listener
-from tests.support.vault_double.pki import PkiMounts
-from tests.support.vault_double.sign_in import SignIns
-from tests.support.vault_double.tokens import Token, Tokens
-from tests.support.vault_double.transit import TransitMounts
+from tests.support.vault_double.namespace import Namespace
 
 
 class VaultDouble:
@@ -27,15 +23,12 @@ class VaultDouble:
         self.silent = threading.Event()  # set: it takes calls and answers none
         self.faults: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self.calls: list[str] = []
-        self.tokens = Tokens()
+        self.namespaces = {"": Namespace()}
+        own = self.namespaces[""]
+        self.tokens, self.sign_ins, self.pki, self.transit = own.tokens, own.sign_ins, own.pki, own.transit
         self.root_token = self.tokens.new_root()
-        self._leases: dict[str, timedelta] = {}
-        self._mounts: dict[str, str] = {}
-        self.sign_ins = SignIns(self.tokens)
-        self.pki = PkiMounts(self._leases)
-        self.transit = TransitMounts()
         self._lock = threading.RLock()
-        self._listener = Listener(self.answer, self.tokens.wrapped, tls)
+        self._listener = Listener(self.answer, self._wrapped, tls)
         self.address = self._listener.address
 
     def __enter__(self) -> VaultDouble:
@@ -46,7 +39,7 @@ class VaultDouble:
         self._listener.stop()
 
     def answer(
-        self, method: str, path: str, body: dict[str, Any], token: str, peer: bytes | None = None
+        self, namespace: str, method: str, path: str, body: dict[str, Any], token: str, peer: bytes | None = None
     ) -> tuple[int, Any]:
         time.sleep(self.latency)
         while self.silent.is_set():
@@ -61,94 +54,34 @@ class VaultDouble:
                             status, document = made
                             return int(status), document
                 if path == "sys/health":
+                    if namespace:
+                        raise Refused(400, "operation unavailable in namespaces")
                     state = {"initialized": True, "sealed": self.sealed, "standby": False, "version": "double"}
                     return 200, {**state, "cluster_name": "double"}
                 if self.sealed:
                     raise Refused(503, "Vault is sealed")
+                if (own := self.namespaces.get(namespace)) is None:
+                    raise Refused(404, "namespace not found")
                 if path.startswith("sys/wrapping/"):
-                    return 200, self.tokens.unwrapped(path, body, token)
-                found = self._route(method, path, body, token, peer)
+                    return 200, own.tokens.unwrapped(path, body, token)
+                if path.startswith("sys/namespaces/") and "root" in own.tokens.held(token).policies:
+                    self.namespaces.setdefault(path.removeprefix("sys/namespaces/"), Namespace(own.tokens))
+                    return 200, {"data": {}}
+                found = own.answer(method, path, body, token, peer)
             except Refused as refused:
                 return refused.status, {"errors": list(refused.errors)}
         if found is None:
             return 204, b""
         return 200, found if "auth" in found or "data" in found else {"data": found, "warnings": None, "auth": None}
 
-    def _route(
-        self, method: str, path: str, body: dict[str, Any], token: str, peer: bytes | None
-    ) -> dict[str, Any] | None:
-        parts = path.split("/")
-        if parts[0] == "auth" and parts[-1] == "login":
-            return self.sign_ins.login(parts[1], body, peer)
-        held = self.tokens.held(token)
-        self.tokens.permit(held, method, path)
-        match parts:
-            case ["auth", "token", what]:
-                return self._token(what, token, held, body)
-            case ["auth", mount, *rest] if mount in self.sign_ins.kinds:
-                return self.sign_ins.answer(method, mount, rest, body)
-            case ["sys", *rest]:
-                return self._system(method, rest, held, body)
-        return self._engine(method, path, body)
+    def kill(self) -> None:
+        """As kill -9."""
+        self._listener.kill()
 
-    def _token(self, what: str, token: str, held: Token, body: dict[str, Any]) -> dict[str, Any] | None:
-        match what:
-            case "lookup-self":
-                return self.tokens.facts(held)
-            case "renew-self":
-                return self.tokens.renewed(token, held)
-            case "revoke-self":
-                del self.tokens.of[token]
-                return None
-            case "create":
-                return self.tokens.new(body.get("policies") or held.policies, "token", body)
-            case "revoke":
-                self.tokens.of.pop(body["token"], None)
-                return None
-        raise Refused(404, "1 error occurred:\n\t* unsupported path\n\n")
+    def start_again(self) -> None:
+        """With all that it had, sealed."""
+        self.sealed = True
+        self._listener.start_again()
 
-    def _system(self, method: str, rest: list[str], held: Token, body: dict[str, Any]) -> dict[str, Any] | None:
-        match method, rest:
-            case _, ["capabilities-self"]:
-                return {one: self.tokens.capabilities(held, one) for one in body["paths"]}
-            case "GET", ["policies", "acl", name]:
-                if name not in self.tokens.policy_texts:
-                    raise Refused(404)
-                return {"name": name, "policy": self.tokens.policy_texts[name]}
-            case "GET", ["mounts", *mount]:
-                if (kind := self._mounts.get("/".join(mount))) is None:
-                    raise Refused(400, f"No secret engine mount at {'/'.join(mount)}/")
-                return {"type": kind, "config": {"max_lease_ttl": self._leases["/".join(mount)].total_seconds()}}
-            case "GET", ["auth", mount]:
-                if mount not in self.sign_ins.kinds:
-                    raise Refused(400, f"No auth engine at {mount}/")
-                return {"type": self.sign_ins.kinds[mount]}
-            case _, ["policies", "acl", name]:
-                self.tokens.write_policy(name, body["policy"])
-                return None
-            case _, ["mounts", *mount]:
-                self._mount(method, "/".join(mount), body)
-                return None
-            case _, ["auth", mount]:
-                self.sign_ins.kinds[mount] = body["type"]
-                return None
-        raise Refused(404, "1 error occurred:\n\t* unsupported path\n\n")
-
-    def _engine(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        for mount, kind in self._mounts.items():
-            if path.startswith(mount + "/"):
-                rest = path[len(mount) + 1 :].split("/")
-                engine = self.pki if kind == "pki" else self.transit
-                return engine.answer(method, mount, rest, body)
-        raise Refused(404, f'no handler for route "{path}". route entry not found.')
-
-    def _mount(self, method: str, mount: str, body: dict[str, Any]) -> None:
-        if method == "DELETE":
-            self._mounts.pop(mount, None)
-            self.pki.issuers.pop(mount, None)
-        elif mount.endswith("/tune"):
-            self._leases[mount.removesuffix("/tune")] = duration(body["max_lease_ttl"])
-        else:
-            self._mounts[mount] = body["type"]
-            config = body.get("config") or {}
-            self._leases[mount] = duration(config.get("max_lease_ttl", "768h"))
+    def _wrapped(self, namespace: str, path: str, document: Any) -> dict[str, Any]:
+        return self.namespaces[namespace].tokens.wrapped(path, document)

@@ -58,6 +58,9 @@ class PkiMounts:
                 if (role := self._roles.get(f"{mount}/{name}")) is None:
                     raise Refused(404)
                 return role_facts(role)
+            case "DELETE", ["roles", name]:
+                self._roles.pop(f"{mount}/{name}", None)
+                return None
             case _, ["roles", name]:
                 self._roles[f"{mount}/{name}"] = dict(body)
                 return role_facts(body)
@@ -163,7 +166,9 @@ class PkiMounts:
             raise Refused(400, f"role requires keys of type {role['key_type']}")
         uri = body["uri_sans"]
         if not any(re.fullmatch(re.escape(one).replace(r"\*", ".*"), uri) for one in role["allowed_uri_sans"]):
-            raise Refused(400, "URI Subject Alternative Names were provided that are not allowed by this role")
+            raise Refused(
+                400, "URI Subject Alternative Names were provided via the API which are not valid for this role"
+            )
         names = [one for one in body.get("alt_names", "").split(",") if one]
         if names and not role.get("allow_any_name"):
             raise Refused(400, f"subject alternate name {names[0]} not allowed by this role")

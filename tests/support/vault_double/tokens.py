@@ -25,7 +25,8 @@ class Token:
 class Tokens:
     """`of` is every token; `policies` every policy, by its name."""
 
-    def __init__(self) -> None:
+    def __init__(self, above: Tokens | None = None) -> None:
+        self._above = above
         self.of: dict[str, Token] = {}
         self.policies: dict[str, dict[str, list[str]]] = {}
         self.policy_texts: dict[str, str] = {}
@@ -38,6 +39,8 @@ class Tokens:
 
     def held(self, token: str) -> Token:
         held = self.of.get(token)
+        if held is None and self._above is not None and "root" in self._above.held(token).policies:
+            return self._above.held(token)
         if held is None or time.monotonic() >= held.ends:
             raise Refused(403, "permission denied", "invalid token")
         return held

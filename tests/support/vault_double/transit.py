@@ -35,7 +35,10 @@ class TransitMounts:
     def answer(self, method: str, mount: str, rest: list[str], body: dict[str, Any]) -> dict[str, Any] | None:
         where = f"{mount}/{rest[1]}" if len(rest) > 1 else ""
         if rest[0] == "keys" and method != "GET":
-            self._change_key(where, rest[2:], body)
+            if method == "DELETE":
+                self._delete(where)
+            else:
+                self._change_key(where, rest[2:], body)
             return None
         key = self.keys.get(where)
         if key is None:
@@ -51,6 +54,13 @@ class TransitMounts:
             case "decrypt":
                 return {"plaintext": _opened(key, body)}
         raise Refused(404, "1 error occurred:\n\t* unsupported path\n\n")
+
+    def _delete(self, where: str) -> None:
+        if where not in self.keys:
+            raise Refused(400, "could not delete key; not found")
+        if not self.keys[where].deletable:
+            raise Refused(400, "error deleting policy: deletion is not allowed for this key")
+        del self.keys[where]
 
     def _change_key(self, where: str, rest: list[str], body: dict[str, Any]) -> None:
         if rest == ["rotate"]:
