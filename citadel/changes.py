@@ -15,6 +15,7 @@ class Topic(StrEnum):
     ROTATION = "rotation"  # a plan of rotation changed
     CLIENTS = "clients"  # what a client holds or acknowledged changed
     POLICIES = "policies"  # the stored policies have a new version
+    ENTITIES = "entities"  # the stored directory of entities changed
 
 
 class Changes(Protocol):

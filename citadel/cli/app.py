@@ -14,8 +14,8 @@ from citadel import __version__
 from citadel.cli.options import examples
 
 _NOUNS = (
-    "init", "up", "entry", "ca", "root", "keys", "bundle", "svid", "envoy", "policy", "status", "doctor", "config",
-    "vault", "audit", "backup", "demo", "completion", "version",
+    "init", "up", "entry", "ca", "root", "keys", "bundle", "svid", "envoy", "policy", "entity", "status", "doctor",
+    "config", "vault", "audit", "backup", "demo", "completion", "version",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import grpc
 from citadel.api.proto.citadel.v1.admin_pb2_grpc import AdminStub
 from citadel.api.proto.citadel.v1.authorization_pb2_grpc import AuthorizationStub
 from citadel.api.proto.citadel.v1.decisions_pb2_grpc import DecisionLogStub
+from citadel.api.proto.citadel.v1.entities_pb2_grpc import EntityStoreStub
 from citadel.api.proto.citadel.v1.keys_pb2_grpc import KeysStub
 from citadel.api.proto.citadel.v1.policies_pb2_grpc import PolicyStoreStub
 from citadel.api.proto.citadel.v1.rotation_pb2_grpc import RotationStub
@@ -80,6 +81,7 @@ class Client:
         self.policies = PolicyStoreStub(channel)
         self.decisions = DecisionLogStub(channel)
         self.authorization = AuthorizationStub(channel)
+        self.entities = EntityStoreStub(channel)
         self._path = path
 
     def call(self, method: Callable[..., _Response], request: object, *, patience: float = PATIENCE) -> _Response:

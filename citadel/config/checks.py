@@ -163,6 +163,8 @@ def _authzen(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (("authorization", "policies"), (*section, field)), "it must be set: there is nothing to decide by"
         )
+    if told.entities is not None and told.entities_source == "store":
+        yield Conflict(((*section, "entities"), (*section, "entities_source")), "they come from the store: remove it")
     if told.socket in (settings.sockets.admin.path, settings.sockets.workload.path):
         yield Conflict(((*section, "socket"), ("sockets",)), f"{told.socket} is given to another socket")
 

@@ -17,7 +17,9 @@ from citadel.api.authorization.service import CheckService
 from citadel.audit.auditor import Auditor
 from citadel.authz.decision_log import Lookup
 from citadel.authz.decision_point import DecisionPoint
+from citadel.authz.entities import StoredEntities
 from citadel.ca.federation import Federation
+from citadel.config import Settings
 from citadel.server.mesh_view import MeshView
 from citadel.server.policies import stored_policies
 from citadel.server.server import Server
@@ -63,6 +65,8 @@ async def admin_socket(server: Server, private: Path, point: DecisionPoint, mesh
         server.rotations,
         server.rekeying,
         stored,
+        StoredEntities(server.store.entities, server.clock),
+        _unused(settings),
         server.followed,
         decisions,
         planner=server.planner,
@@ -81,3 +85,12 @@ async def admin_socket(server: Server, private: Path, point: DecisionPoint, mesh
     finally:
         await healthy.enter_graceful_shutdown()
         await grpc_server.stop(_GRACE_SECONDS)
+
+
+def _unused(settings: Settings) -> str:
+    """Why the entities in the store are not what AuthZEN is answered by; empty: they are."""
+    told = settings.authorization.authzen
+    if told.entities_source == "store":
+        return ""
+    where = "has none" if told.entities is None else f"takes them from {told.entities}"
+    return f"this Citadel {where}, not from the store (authorization.authzen.entities_source)"

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from citadel.api.authzen import Anchors, AuthzenParts, CallerRules, Contexts, TlsFiles, application, serving
 from citadel.authz.decision_point import DecisionPoint
-from citadel.authz.doors.authzen import AuthzenDoor, AuthzenRules, EntityDirectory, NamedWorkload
-from citadel.authz.sources.entities import EntitySource
+from citadel.authz.doors.authzen import AuthzenDoor, AuthzenRules, NamedWorkload
+from citadel.authz.entities import EntityDirectory, EntitySource, FileEntities, StoreEntities
 from citadel.config.settings import AuthzenSettings
 from citadel.errors import FailedPrecondition
 from citadel.server.mesh_view import MeshView
@@ -32,7 +32,7 @@ class AuthzenPort:
         self._server = server
         told = server.settings.authorization.authzen
         self._mesh = mesh
-        self._entities = None if told.entities is None else EntitySource(told.entities)
+        self._entities = _entities(server)
         default = None if told.workload is None else NamedWorkload(told.workload)
         self._door = AuthzenDoor(point, self._mesh, self._directory, AuthzenRules(default, told.answers_say_why))
         if self._entities is not None:
@@ -82,6 +82,14 @@ class AuthzenPort:
     async def _follows(self) -> None:
         if self._entities is not None and self._entities.fault:
             raise FailedPrecondition(self._entities.fault)
+
+
+def _entities(server: Server) -> EntitySource | None:
+    """None: there is no directory, and no search."""
+    told = server.settings.authorization.authzen
+    if told.entities_source == "store":
+        return StoreEntities(server.store.entities, server.store.changes)
+    return None if told.entities is None else FileEntities(told.entities)
 
 
 class _FileAnchors:

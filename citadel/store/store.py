@@ -19,6 +19,7 @@ from citadel.store import sqlite_file
 from citadel.store.audit import SqlAuditLog
 from citadel.store.authorities import SqlAuthorityStore
 from citadel.store.changes import LocalChanges, listen
+from citadel.store.entities import SqlEntityStore
 from citadel.store.entries import SqlEntryStore
 from citadel.store.federation import SqlFederationStore
 from citadel.store.issuance import SqlIssuanceLog
@@ -53,6 +54,7 @@ class Store:
         self.leases = SqlLeases(ledger)
         self.audit = SqlAuditLog(ledger)
         self.policies = SqlPolicyStore(ledger)
+        self.entities = SqlEntityStore(ledger)
         self._engine = engine
         self._dsn = dsn
         self._ledger = ledger

@@ -204,6 +204,23 @@ class RotationRow(SQLModel, table=True):
     body: str
 
 
+class EntityRow(SQLModel, table=True):
+    """The directory of entities (authz.entities). `key` is the digest of type and id; `type`, in JSON, is null for an
+    action; `body` is the rest of it in JSON."""
+
+    __tablename__ = "entities"
+    key: str = Field(primary_key=True)
+    type: str | None = Field(default=None, index=True)
+    body: str
+
+
+class EntityVersionRow(SQLModel, table=True):
+    """The number of the last change of `entities`: one row, or none."""
+
+    __tablename__ = "entity_versions"
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+
+
 class PolicyVersionRow(SQLModel, table=True):
     """Versions of the set of policies (authz.stored.Version). `body` is the rest of it in JSON."""
 

@@ -15,6 +15,7 @@ from citadel.api.admin import spire
 from citadel.api.admin.access import Gate
 from citadel.api.admin.citadel_v1 import AdminUseCases
 from citadel.api.admin.decisions import DecisionLogService
+from citadel.api.admin.entities import EntityStoreService
 from citadel.api.admin.keys import KeysService
 from citadel.api.admin.policies import PolicyStoreService
 from citadel.api.admin.rotation import RotationService
@@ -25,6 +26,8 @@ from citadel.api.proto.citadel.v1 import (
     authorization_pb2,
     decisions_pb2,
     decisions_pb2_grpc,
+    entities_pb2,
+    entities_pb2_grpc,
     keys_pb2,
     keys_pb2_grpc,
     policies_pb2,
@@ -38,6 +41,7 @@ from citadel.api.proto.spire.api.server.entry.v1 import entry_pb2, entry_pb2_grp
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
 from citadel.api.status import answering
 from citadel.authz.decision_log import Lookup
+from citadel.authz.entities import StoredEntities
 from citadel.authz.stored import StoredPolicies
 from citadel.ca.issuer import Issuer
 from citadel.ca.rekeying import Rekeying
@@ -54,6 +58,9 @@ class AdminParts:
     rotations: Rotations
     rekeying: Rekeying
     policies: StoredPolicies
+    entities: StoredEntities
+    entities_unused: str
+    """Why the store's entities are not what counts here; empty: they are."""
     followed: FollowedPolicies
     decisions: Lookup
     planner: Planner
@@ -125,6 +132,8 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     keys_pb2_grpc.add_KeysServicer_to_server(KeysService(parts.rekeying, parts.gate), server)
     policies = PolicyStoreService(parts.policies, parts.followed, parts.gate)
     policies_pb2_grpc.add_PolicyStoreServicer_to_server(policies, server)
+    entities = EntityStoreService(parts.entities, parts.gate, parts.entities_unused)
+    entities_pb2_grpc.add_EntityStoreServicer_to_server(entities, server)
     decisions_pb2_grpc.add_DecisionLogServicer_to_server(DecisionLogService(parts.decisions, parts.gate), server)
     entry_pb2_grpc.add_EntryServicer_to_server(spire.EntryService(parts.cases, parts.gate), server)
     bundle_pb2_grpc.add_BundleServicer_to_server(spire.BundleService(parts.cases, parts.gate), server)
@@ -139,6 +148,7 @@ def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
         authorization_pb2.DESCRIPTOR,
         policies_pb2.DESCRIPTOR,
         decisions_pb2.DESCRIPTOR,
+        entities_pb2.DESCRIPTOR,
         entry_pb2.DESCRIPTOR,
         bundle_pb2.DESCRIPTOR,
         svid_pb2.DESCRIPTOR,

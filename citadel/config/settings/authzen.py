@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from citadel.config.settings.section import Section, setting
 from citadel.config.values import (
     Callers,
@@ -47,6 +49,11 @@ class AuthzenSettings(Section):
     )
     entities: OptionalPath = setting(
         "", "File of entities, which fills in what questions leave out. Empty: none, and there is no search."
+    )
+    entities_source: Literal["file", "store"] = setting(
+        "file",
+        "Where the entities come from: `file`, the one that `entities` names; `store`, those that `citadel entity "
+        "apply` put into the database. One or the other.",
     )
     url: OptionalHttpsUrl = setting(
         "", "How clients call this decision point, in its metadata: `https://host`. Empty: `https://` and the address."

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from citadel.authz.doors.authzen import EntityDirectory, read_entities
-from citadel.authz.sources.entities import EntitySource
+from citadel.authz.entities import EntityDirectory, FileEntities, read_entities
 from citadel.errors import BadFile
 
 GOOD = b"""
@@ -35,6 +34,11 @@ def test_a_file_is_a_directory() -> None:
     assert [one.name for one in directory.actions_on("user", None)] == ["GET"]
 
 
+def test_a_key_that_yaml_reads_as_no_text_is_meant_as_it_is_written() -> None:
+    directory = read_entities("e.yaml", b"entities: [{type: user, id: a, properties: {n: 1, 7: {on: yes}}}]")
+    assert directory.properties("user", "a") == {"n": 1, "7": {"on": True}}
+
+
 def test_json_is_taken_too_and_so_is_nothing() -> None:
     assert len(read_entities("e.json", b'{"entities": [{"type": "user", "id": "bob", "properties": {"a": 1}}]}')) == 1
     assert len(read_entities("e.yaml", b"")) == 0
@@ -50,6 +54,7 @@ def test_json_is_taken_too_and_so_is_nothing() -> None:
         (b"[]", "Input should be a valid dictionary"),
         (b"entities:\n- {type: u, id: a}\n- {type: u, id: a}", "e.yaml:3:13: entities[1].id: entities[0] is of this"),
         (b"actions:\n- {name: a}\n- {name: a}", "e.yaml:3:4: actions[1].name: actions[0] has this name too"),
+        (b"entities: [{type: u, id: a, properties: {1: a, '1': b}}]", "the key 1 is there twice"),
         (b"a: [", "e.yaml:"),
         (b"a: 1\n---\nb: 1", "several documents"),
         (b"\xff", "not UTF-8"),
@@ -76,7 +81,7 @@ def test_whatever_a_file_holds_there_is_a_directory_or_a_mistake(content: bytes)
 
 async def test_a_file_is_followed_and_a_bad_one_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "entities.yaml"
-    source = EntitySource(path, heartbeat=0.05)
+    source = FileEntities(path, heartbeat=0.05)
     await source.read()
     assert source.directory is None
     assert "cannot be read" in source.fault
@@ -101,6 +106,6 @@ async def test_a_file_is_followed_and_a_bad_one_changes_nothing(tmp_path: Path) 
 async def test_a_folder_is_no_file_of_entities(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("")
     (tmp_path / "b.yaml").write_text("")
-    source = EntitySource(tmp_path)
+    source = FileEntities(tmp_path)
     await source.read()
     assert "not a file" in source.fault

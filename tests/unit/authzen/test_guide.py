@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 from citadel.authz import load_text
-from citadel.authz.doors.authzen import read_entities
+from citadel.authz.entities import read_entities
 from citadel.config.settings import AuthzenSettings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "authzen.md").read_text()

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from citadel.authz.doors.authzen import Actor, Entity, EntityDirectory, door
+from citadel.authz.doors.authzen import door
+from citadel.authz.entities import Actor, Entity, EntityDirectory
 from tests.unit.authzen.world import World, question
 
 SUBJECT, RESOURCE, ACTION = (f"/access/v1/search/{kind}" for kind in ("subject", "resource", "action"))

@@ -14,7 +14,8 @@ from citadel.api.authzen import AuthzenParts, CallerRules, application
 from citadel.api.authzen.callers import SCOPE, Caller
 from citadel.authz import MeshFacts, PolicySet, Workload, load_text
 from citadel.authz import compile as compile_policies
-from citadel.authz.doors.authzen import AuthzenDoor, AuthzenRules, EntityDirectory, NamedWorkload, read_entities
+from citadel.authz.doors.authzen import AuthzenDoor, AuthzenRules, NamedWorkload
+from citadel.authz.entities import EntityDirectory, read_entities
 from citadel.errors import NotFound
 from citadel.spiffe import SpiffeId, TrustDomain
 from tests.support.deciding import deciding

@@ -11,7 +11,6 @@ from typing import Any
 
 from citadel.authz.decision import Reason
 from citadel.authz.decision_point import DecisionPoint, Question, Ruling, Standing
-from citadel.authz.doors.authzen.entities import EntityDirectory
 from citadel.authz.doors.authzen.mapping import Asked, NamedWorkload, asked
 from citadel.authz.doors.authzen.messages import (
     Action,
@@ -35,6 +34,7 @@ from citadel.authz.doors.authzen.messages import (
 )
 from citadel.authz.doors.authzen.paging import AnySearch, place_of
 from citadel.authz.doors.authzen.ports import Workloads
+from citadel.authz.entities.directory import EntityDirectory
 from citadel.authz.request import Workload
 from citadel.authz.tokens import TokenRefused
 from citadel.authz.tokens.compact import UnverifiedToken

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import quote
 
 from citadel.authz.asking import AskedWorkload
-from citadel.authz.doors.authzen.entities import EntityDirectory
 from citadel.authz.doors.authzen.messages import Action, Resource, Subject, parsed
+from citadel.authz.entities.directory import EntityDirectory
 from citadel.authz.request import HttpRequest, Request, Workload, known_or_unknown
 from citadel.errors import BadSpiffeId, InvalidInput
 from citadel.spiffe import SCHEME, SpiffeId, TrustDomain

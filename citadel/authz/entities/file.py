@@ -1,4 +1,4 @@
-"""The directory of entities: what is known of subjects, resources and actions besides what a question says.
+"""The directory of entities as a file.
 
     entities:
     - {type: user, id: alice@example.com, properties: {department: sales}}
@@ -6,20 +6,18 @@
     actions:
     - {name: GET}
 
-A file of YAML or JSON, read whole or not at all. It fills in properties that a question leaves out, and is what a
-search goes through.
+A file of YAML or JSON, read whole or not at all.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from citadel.authz.asking import said
+from citadel.authz.entities.directory import Actor, Entity, EntityDirectory
 from citadel.authz.load.places import locate
 from citadel.authz.load.read import read
 from citadel.authz.load.result import dotted
@@ -29,63 +27,10 @@ from citadel.errors import BadFile, Mistake
 
 MOST_ENTITIES = 200_000
 _TOLD_MISTAKES = 200
-_NOTHING: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Entity:
-    """A subject or a resource."""
-
-    type: str
-    id: str
-    properties: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-
-
-@dataclass(frozen=True, slots=True)
-class Actor:
-    """An action that is known, and to what types of resource it can be done (empty: to all)."""
-
-    name: str
-    properties: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
-    resource_types: frozenset[str] = frozenset()
-
-
-class EntityDirectory:
-    """All entities, by type and id. Immutable."""
-
-    def __init__(self, entities: Iterable[Entity] = (), actions: Iterable[Actor] = ()) -> None:
-        by_type: dict[str, dict[str, Entity]] = {}
-        for entity in entities:
-            by_type.setdefault(entity.type, {})[entity.id] = entity
-        self._by_type = by_type
-        self._ids = {kind: sorted(found) for kind, found in by_type.items()}
-        self._actions = {action.name: action for action in sorted(actions, key=lambda one: one.name)}
-
-    def __len__(self) -> int:
-        return sum(map(len, self._ids.values()))
-
-    def properties(self, kind: str, name: str) -> Mapping[str, Any]:
-        """What is known of an entity; empty if nothing is."""
-        entity = self._by_type.get(kind, {}).get(name)
-        return _NOTHING if entity is None else entity.properties
-
-    def action_properties(self, name: str) -> Mapping[str, Any]:
-        action = self._actions.get(name)
-        return _NOTHING if action is None else action.properties
-
-    def of_type(self, kind: str, after: str | None) -> Iterator[Entity]:
-        """Those behind the id `after`, in order of id."""
-        ids = self._ids.get(kind, [])
-        for place in range(0 if after is None else bisect_right(ids, after), len(ids)):
-            yield self._by_type[kind][ids[place]]
-
-    def actions_on(self, resource_type: str, after: str | None) -> Iterator[Actor]:
-        """Those behind the name `after` that can be done to such a resource, in order of name."""
-        for action in self._actions.values():
-            if (after is None or action.name > after) and (
-                not action.resource_types or resource_type in action.resource_types
-            ):
-                yield action
+class _Twice(Exception):
+    """A key in two forms: `1` and `"1"`."""
 
 
 class _Written(BaseModel):
@@ -117,7 +62,10 @@ def read_entities(name: str, content: bytes) -> EntityDirectory:
         raise BadFile([Mistake(name, "", fault.message, fault.line, fault.column) for fault in tree.faults])
     if len(tree.documents) > 1:
         raise BadFile([Mistake(name, "", "it holds several documents; expected one", tree.documents[1][1])])
-    value = _plain(tree.documents[0][0]) if tree.documents else {}
+    try:
+        value = _plain(tree.documents[0][0]) if tree.documents else {}
+    except _Twice as twice_there:
+        raise BadFile([Mistake(name, "", f"the key {twice_there} is there twice: once as text, once not")]) from None
     try:
         written = _WrittenDirectory.model_validate({} if value is None else value)
     except ValidationError as error:
@@ -155,7 +103,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, NotText):
         return _number(value.text) if value.truth is None else value.truth
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        plain = {key.text if isinstance(key, NotText) else key: _plain(inner) for key, inner in value.items()}
+        if len(plain) != len(value):
+            raise _Twice(next(key.text for key in value if isinstance(key, NotText) and key.text in value))
+        return plain
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
     return value
