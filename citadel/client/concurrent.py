@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -83,7 +83,7 @@ class AuthorizationClient:
             raise Unavailable(why(error)) from None
         return Explained(Answer.of(came.answer), came.detail, came.text, came.tree, came.json)
 
-    async def versions(self) -> AsyncIterator[str]:
+    async def versions(self) -> AsyncGenerator[str]:
         """The version of the policies in force, now and whenever it changes; empty: there are none yet.
 
         Goes on for ever: if the connection breaks, it is made again."""

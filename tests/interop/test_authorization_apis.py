@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -50,6 +53,7 @@ class Shop:
     up: Up
     folder: Path
     url: str
+    metrics: str
     ca: bytes
 
     def client(self) -> httpx.Client:
@@ -106,9 +110,10 @@ claims_from = ["uid:{os.geteuid()}"]
 workload = "spiffe://example.org{CART}"
 entities = "{folder}/entities.yaml"
 """
-    with running(folder / "d", settings) as up:
+    metrics = f"127.0.0.1:{free_port()}"
+    with running(folder / "d", settings, {"CITADEL_HTTP__ADDRESS": metrics}) as up:
         up.register(CART, me(), "--label", "app=cart")
-        found = Shop(up, folder, f"https://localhost:{port}", ca.der)
+        found = Shop(up, folder, f"https://localhost:{port}", f"http://{metrics}/metrics", ca.der)
         wait_for("policies", found.version)
         yield found
 
@@ -159,6 +164,33 @@ def test_search_finds_who_may(shop: Shop) -> None:
         assert client.post("/access/v1/search/subject", json=asked).json() == {
             "results": [{"type": "user", "id": "ann"}]
         }
+
+
+async def test_every_door_says_by_which_version_it_decides_and_says_so_of_the_next_one(shop: Shop) -> None:
+    """Those of Envoy's are in test_ext_authz."""
+
+    async def told() -> set[str]:
+        with shop.client() as client:
+            authzen = client.post("/access/v1/evaluation", json=question("ann")).headers["citadel-policy-version"]
+        answer = await citadel.check(Request(8080, http=HttpRequest("GET", "/")))
+        live = shop.up.run("policy", "check", "--workload", f"spiffe://example.org{CART}").stdout
+        gauge = re.findall(
+            r'^citadel_policy_set_documents\{version="(\w+)"\} 1\.0$', httpx.get(shop.metrics).text, re.M
+        )
+        return {authzen, answer.version, json.loads(live)["version"], *gauge, shop.version()}
+
+    async with (
+        AuthorizationClient(shop.up.workload_socket, timeout=timedelta(seconds=20)) as citadel,
+        asyncio.timeout(60),
+        aclosing(citadel.versions()) as versions,
+    ):
+        first = await anext(versions)
+        assert await told() == {first}
+        (shop.folder / "policies.yaml").write_text(POLICIES.replace("GET", "PUT"))
+        second = await anext(versions)
+        assert await told() == {second} != {first}
+        (shop.folder / "policies.yaml").write_text(POLICIES)
+        assert await anext(versions) == first
 
 
 async def test_an_application_asks_by_the_client(shop: Shop) -> None:

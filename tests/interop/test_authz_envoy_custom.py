@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ MOODS = {
     "deny": Answer.DENY,
     "broken": Answer.FAILED,
     "slow": Answer.FAILED,
+    "killed": Answer.FAILED,
     "gone": Answer.FAILED,
 }
 STATUS = {Answer.ALLOW: 200, Answer.DENY: 403, Answer.FAILED: 503}
@@ -70,6 +72,8 @@ class Providers:
 
     def _check(self, request: Any, context: grpc.ServicerContext) -> Any:
         mood = self._mood()
+        if mood == "killed":  # while it is asked
+            self._grpc.stop(None)
         if mood == "broken":
             context.abort(grpc.StatusCode.INTERNAL, "broken")
         answer = external_auth_pb2.CheckResponse()
@@ -81,7 +85,10 @@ class Providers:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self.send_response({"deny": 403, "broken": 500}.get(mood(), 200))
+                if (now := mood()) == "killed":  # while it is asked
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    return
+                self.send_response({"deny": 403, "broken": 500}.get(now, 200))
                 self.send_header("content-length", "0")
                 self.end_headers()
 
@@ -194,7 +201,7 @@ async def _by_the_decision_point(providers: Providers, enforcer: Enforcer) -> di
         return {(one.name, matched): ruling for (one, matched), ruling in zip(asked, rulings, strict=True)}
 
 
-@pytest.mark.parametrize("mood", MOODS)  # gone is the last one
+@pytest.mark.parametrize("mood", MOODS)  # after killed and gone nobody comes back
 def test_custom_policies_are_enforced_as_the_engine_says(providers: Providers, enforcer: Enforcer, mood: str) -> None:
     providers.mood = mood
     if mood == "gone":

@@ -62,7 +62,7 @@ spec:
 """
 #: What stands behind the door is told by the filter's metadata in the access log.
 _LOG = "%REQ(:PATH)% " + " ".join(
-    f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{key})%" for key in ("policy", "reason", "id")
+    f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{key})%" for key in ("policy", "reason", "version", "id")
 )
 
 
@@ -101,6 +101,11 @@ class Somebody:
                 if self.path == "/keys":
                     self._say(200, key_set(public_jwk("ES256")).encode())
                 else:
+                    if self.path.endswith("slow"):
+                        time.sleep(1.0)  # it is waited for 0.6 s
+                    if self.path.endswith("killed"):
+                        self.connection.shutdown(socket.SHUT_RDWR)
+                        return
                     self._say(200 if self.path.endswith("yes") else 418, b"")
 
             def _say(self, status: int, body: bytes) -> None:
@@ -336,11 +341,23 @@ def test_tokens_are_verified_by_keys_that_were_fetched(shop: Shop, over: str) ->
     assert asked(sub="alice", exp=1) == asked(sub="alice", which=1, iss="https://other.example") == 401
 
 
+def test_every_door_says_by_which_version_it_decided(shop: Shop) -> None:
+    """The others are in test_authorization_apis."""
+    version = shop.world.up.json("status")["policies"]["version"]
+    status, headers = shop.clients["web over HTTP"].get(b"/admin")
+    assert (status, headers[b"citadel-policy-version"]) == (403, version.encode())
+    assert shop.asks("web", b"/cart/version", b"x-mode: test") == 403
+    line = f"/cart/version shop/no-tests denied-by-policy {version} "
+    wait_for("the access log", lambda: line in shop.log.read_text(), 20)
+
+
 def test_the_provider_of_a_custom_policy_is_asked_and_when_it_is_gone_nobody_is_let_in(shop: Shop) -> None:
     for over in ("", " over HTTP"):
         assert shop.asks(f"web{over}", b"/cart/ask/yes") == 200
         assert shop.asks(f"web{over}", b"/cart/ask/no") == 418
         assert shop.asks(f"other{over}", b"/cart/ask/yes") == 403
+    for path in (b"/cart/ask/slow", b"/cart/ask/killed"):  # while it is asked
+        assert [shop.asks(f"web{over}", path) for over in ("", " over TCP", " over HTTP")] == [503, 503, 403]
     shop.somebody.end()
     assert shop.asks("web", b"/cart/ask/yes") == 503
     assert shop.asks("web over HTTP", b"/cart/ask/yes") == 403  # a denial over HTTP is never a 5xx
