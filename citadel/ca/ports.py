@@ -58,7 +58,7 @@ class Signer(Protocol):
 class Certifier(Protocol):
     """Makes whole leaves under one issuing CA that is elsewhere, and there has its own mind about serial numbers.
 
-    Implementation: vault.certifier. Contract: tests/contract/test_certifier.py.
+    Implementation: vault.leaf_issuer. Contract: tests/contract/test_certifier.py.
     """
 
     @property

@@ -6,15 +6,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import free_ports
 
 ROOT = Path(__file__).parents[2]
 _CURL = """#!{python}
@@ -34,14 +34,6 @@ else:
 def home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="home-") as folder:  # short: sockets lie in it
         yield Path(folder)
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def blocks(page: str, heading: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import httpx
@@ -13,6 +13,7 @@ import pytest
 from citadel.api import http
 from citadel.api.http import HttpParts, serving
 from citadel.errors import FailedPrecondition
+from tests.support.waiting import free_port
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,6 @@ async def well() -> Well:
 
 
 PARTS = HttpParts(well, lambda: b"figures 1\n")
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def silent(port: int, stack: AsyncExitStack) -> asyncio.StreamReader:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from citadel.authz.sources import FolderOrigin, Kept, KeptPolicies, PolicySource
 from citadel.errors import CitadelError, FailedPrecondition, NotFound
 from citadel.spiffe import TrustDomain
 from tests.support.clock import ManualClock
+from tests.support.waiting import until
 
 FACTS = MeshFacts(TrustDomain("example.org"))
 
@@ -68,12 +69,6 @@ async def running(one: PolicySource) -> AsyncIterator[PolicySource]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def until(look: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not look():
-            await asyncio.sleep(0.01)
 
 
 def names(one: PolicySource) -> set[str]:

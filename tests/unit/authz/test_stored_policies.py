@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from citadel.errors import Aborted, BadFile, FailedPrecondition, InvalidInput, N
 from citadel.store import Store
 from tests.support.clock import ManualClock
 from tests.support.policies import FACTS, document, file, policy, record, use_cases, version
+from tests.support.waiting import until
 
 ME = Wish("uid:1000", "because")
 
@@ -223,12 +224,6 @@ async def running(one: PolicySource) -> AsyncIterator[PolicySource]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def until(look: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not look():
-            await asyncio.sleep(0.01)
 
 
 async def test_a_version_is_in_force_as_soon_as_it_is_stored(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from citadel.jobs.folder import EntryFolder
 from citadel.registry import Registry, RegistryPolicy
 from tests.support.clock import ManualClock
 from tests.support.registry import NODE, TD, MemoryEntryStore, entry
+from tests.support.waiting import until
 
 POLICY = RegistryPolicy(timedelta(minutes=1), timedelta(days=1))
 
@@ -61,12 +62,6 @@ async def watching(one: EntryFolder) -> AsyncIterator[None]:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def until(seen: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not seen():
-            await asyncio.sleep(0.02)
 
 
 async def test_the_files_become_entries_of_the_local_node_in_the_set(

@@ -13,6 +13,7 @@ from citadel.clock import Clock, SystemClock
 from citadel.errors import InvalidInput, Unavailable
 from citadel.jobs import Cron, Every, Job, JobRun, Jobs
 from tests.support.jobs import MemoryJobStore, MemoryLeases
+from tests.support.waiting import until
 
 HOUR = timedelta(hours=1)
 SOON = timedelta(milliseconds=30)
@@ -53,12 +54,6 @@ async def started(
         yield running
     finally:
         await running.stop(timedelta(milliseconds=50))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 def ran(name: str, ago: timedelta) -> JobRun:
