@@ -35,7 +35,8 @@ class BadPath(InvalidInput):
     public = "bad request path"
 
     def __init__(self, path: str, why: str) -> None:
-        shown = path if len(path) <= 200 else path[:197] + "..."
+        bare, mark, _ = path.partition("?")  # a query holds tokens, and this is logged
+        shown = (bare if len(bare) <= 200 else bare[:197] + "...") + (mark and "?…")
         super().__init__(f"{shown!r} is not a path that can be decided on: {why}")
 
 

@@ -15,7 +15,9 @@ def decision_log(settings: Settings, health: Health, meter: Metrics) -> Decision
     files = None
     if told.path is not None:
         files = LogFiles(told.path, mode=told.mode, size=int(told.size), files=told.files)
-    log = DecisionLog(Recorder(told.masked_headers), Share(told.allows), files, stream=told.stream, meter=meter)
+    log = DecisionLog(
+        Recorder(told.masked_headers, told.masked_claims), Share(told.allows), files, stream=told.stream, meter=meter
+    )
 
     async def written() -> None:
         if log.fault:

@@ -46,7 +46,7 @@ class LogFiles:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             for record in records:
-                line = json.dumps(record, ensure_ascii=False, separators=(",", ":"))
+                line = json.dumps(record, separators=(",", ":"))  # ASCII: `tail` shows no control characters
                 self._handler.emit(logging.makeLogRecord({"msg": "%s", "args": (line,)}))
         except OSError as error:
             raise PermissionDenied(f"{self.path} cannot be written: {error.strerror}") from None

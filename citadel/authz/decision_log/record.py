@@ -2,7 +2,8 @@
 
 Of a request there is always who asked, what, of whom: peer, direct address, port, method, host, the path without its
 query, and of a token its issuer and user. Other headers, claims, addresses and metadata are there if a policy of the
-workload looks at them. Headers and parameters that hold secrets by their name are masked even then. `altered` names
+workload looks at them; of claims and metadata only the texts that it compares. Headers, parameters, claims and metadata
+that hold secrets by their name are masked even then. `altered` names
 what is not as it was; without it, the record decides as the request did.
 """
 
@@ -32,9 +33,11 @@ _Path = tuple[str, ...]
 class Recorder:
     """Makes records. Remembers, for the set in force, what the policies of each workload look at."""
 
-    def __init__(self, masked: Iterable[str] = ()) -> None:
-        """`masked`: headers that hold secrets, besides those that are told by their name."""
+    def __init__(self, masked: Iterable[str] = (), masked_claims: Iterable[str] = ()) -> None:
+        """`masked`: headers, parameters and metadata that hold secrets, besides those that are told by their name;
+        `masked_claims`: claims that do, or that say too much of somebody, inner ones with dots."""
         self._masked = frozenset(name.lower() for name in masked)
+        self._masked_claims = frozenset(masked_claims)
         self._policies: PolicySet | None = None
         self._referred: dict[WorkloadPolicies, Referred] = {}
 
@@ -45,7 +48,7 @@ class Recorder:
         request: dict[str, Any] | None = None
         if question is not None and ruling.request is not None and ruling.policies is not None:
             applying = ruling.policies.for_workload(question.workload)
-            making = _Making(self._of(ruling.policies, applying), self._masked, altered)
+            making = _Making(self._of(ruling.policies, applying), self._masked, self._masked_claims, altered)
             request = making.request(ruling.request, question.workload)
             request["providers"] = _answers(ruling, applying)
             if decision.reason is Reason.BAD_PATH and "?" in (ruling.request.http or _NO_HTTP).path:
@@ -94,9 +97,12 @@ def _answers(ruling: Ruling, applying: WorkloadPolicies) -> dict[str, str]:
 class _Making:
     """A request becoming an `Asked` (citadel.dev/authorization-request/v1); `altered` is filled on the way."""
 
-    def __init__(self, referred: Referred, masked: frozenset[str], altered: list[str]) -> None:
+    def __init__(
+        self, referred: Referred, masked: frozenset[str], masked_claims: frozenset[str], altered: list[str]
+    ) -> None:
         self._referred = referred
         self._masked = masked
+        self._masked_claims = masked_claims
         self._altered = altered
 
     def request(self, request: Request, workload: Workload) -> dict[str, Any]:
@@ -159,16 +165,25 @@ class _Making:
             for name in path:
                 found = found.get(name, _ABSENT) if isinstance(found, Mapping) else _ABSENT
             if found is not _ABSENT:
-                self._keep(kept, path, self._claim(found, f"http.claims.{'.'.join(path)}"))
+                self._keep(kept, path, self._compared(found, f"http.claims.{'.'.join(path)}", secret=self._hides(path)))
         return kept
 
-    def _claim(self, value: Any, where: str) -> Any:
-        """A claim that is compared: text, or a list of such. Of others only that they are none of these counts."""
-        if isinstance(value, str):
-            return self._whole(value, where)
-        if isinstance(value, list):
-            return self._values([one for one in value if isinstance(one, str)], where)
-        return value if value is None or isinstance(value, bool | int | float) else {}
+    def _hides(self, path: ClaimPath) -> bool:
+        """Whether a claim, or one that it is in, is masked."""
+        return any(
+            ".".join(path[:length]) in self._masked_claims or _SECRET.search(path[length - 1].lower()) is not None
+            for length in range(1, len(path) + 1)
+        )
+
+    def _compared(self, value: Any, where: str, *, secret: bool) -> Any:
+        """What a policy compares: text, or a list of such. Of all else only that it is none of these counts."""
+        if isinstance(value, str | list):
+            texts = [value] if isinstance(value, str) else [one for one in value if isinstance(one, str)]
+            kept = self._values(texts, where, secret=secret)
+            return kept[0] if isinstance(value, str) else kept
+        if value is None or isinstance(value, bool):
+            return value
+        return value if isinstance(value, int | float) and not secret else {}
 
     def _keep(self, kept: dict[str, Any], path: ClaimPath, value: Any) -> None:
         *outer, last = path
@@ -185,22 +200,9 @@ class _Making:
         for name, key in sorted(self._referred.metadata):
             if key in metadata.get(name, {}):
                 where = f"metadata.{name}.{key}"
-                value = metadata[name][key]
-                if self._secret(key):
-                    self._altered.append(where)
-                    value = HIDDEN
-                kept.setdefault(name, {})[key] = self._bounded(value, where)
+                value = self._compared(metadata[name][key], where, secret=self._secret(key))
+                kept.setdefault(name, {})[key] = value
         return kept
-
-    def _bounded(self, value: Any, where: str) -> Any:
-        if isinstance(value, str):
-            return self._whole(value, where)
-        if isinstance(value, list) and all(isinstance(one, str) for one in value):
-            return self._values(value, where)
-        if isinstance(value, list | dict) and len(repr(value)) > MOST_TEXT:
-            self._altered.append(where)
-            return HIDDEN
-        return value
 
     def _secret(self, name: str) -> bool:
         return name.lower() in self._masked or _SECRET.search(name.lower()) is not None

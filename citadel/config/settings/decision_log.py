@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from citadel.config.settings.section import Section, setting
-from citadel.config.values import FileMode, HeaderNames, OptionalPath, Size
+from citadel.config.values import ClaimNames, FileMode, HeaderNames, OptionalPath, Size
 
 
 class DecisionLogSettings(Section):
@@ -18,5 +18,12 @@ class DecisionLogSettings(Section):
     stream: bool = setting(True, "Whether decisions are in the log on standard error, too.")
     allows: float = setting(0.0, "Which share of the allowed requests is logged, from 0 to 1.", ge=0, le=1)
     masked_headers: HeaderNames = setting(
-        [], "Headers whose values are never logged, besides those that hold secrets by their names."
+        [],
+        "Headers, query parameters and keys of metadata whose values are never logged, besides those that hold secrets "
+        "by their names.",
+    )
+    masked_claims: ClaimNames = setting(
+        [],
+        "Claims (`email`, `address.street`) whose values are never logged, besides those that hold secrets by their "
+        "names. `iss` and `sub` are logged unless they are named here.",
     )

@@ -1,7 +1,7 @@
 """The kinds of value that settings have: each is read from text once, and is right from then on."""
 
 from citadel.config.values.callers import Callers, Groups, OptionalGroup, Users
-from citadel.config.values.headers import HeaderLines, HeaderNames
+from citadel.config.values.headers import ClaimNames, HeaderLines, HeaderNames
 from citadel.config.values.hooks import Command, Steps, WebhookUrl
 from citadel.config.values.identities import NodeName, OptionalSpiffeId, SpiffeIds, TrustDomainName, TrustDomainNames
 from citadel.config.values.keys import Kek, KeyTypeName
@@ -27,6 +27,7 @@ __all__ = [
     "MAX_SOCKET_PATH",
     "AbsolutePath",
     "Callers",
+    "ClaimNames",
     "Command",
     "Duration",
     "FileMode",

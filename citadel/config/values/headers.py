@@ -1,4 +1,4 @@
-"""Names of HTTP headers, and lines of them."""
+"""Names of HTTP headers, and lines of them; names of claims."""
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ def _header_name(text: str) -> str:
     return text.lower()
 
 
+def _claim_name(text: str) -> str:
+    if not text or len(text) > 256 or not text.isprintable() or "" in text.split("."):
+        raise ValueError(f"{text[:60]!r} is not the name of a claim, such as 'email' or 'address.street'")
+    return text
+
+
+ClaimNames = Annotated[
+    tuple[str, ...], PlainValidator(several(_claim_name, "claims")), PlainSerializer(write_texts, return_type=list)
+]
 HeaderLines = Annotated[
     tuple[HeaderLine, ...],
     PlainValidator(several(_header_line, "headers", HeaderLine)),

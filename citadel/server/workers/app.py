@@ -106,7 +106,9 @@ def _decision_log(settings: Settings, name: str, metrics: Metrics) -> DecisionLo
     if told.path is not None:
         path = told.path.with_name(f"{told.path.stem}.{name}{told.path.suffix}")
         files = LogFiles(path, mode=told.mode, size=int(told.size), files=told.files)
-    return DecisionLog(Recorder(told.masked_headers), Share(told.allows), files, stream=told.stream, meter=metrics)
+    return DecisionLog(
+        Recorder(told.masked_headers, told.masked_claims), Share(told.allows), files, stream=told.stream, meter=metrics
+    )
 
 
 async def _look_at(callers: KnownCallers) -> None:

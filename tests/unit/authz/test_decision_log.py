@@ -84,6 +84,58 @@ def test_parameters_that_hold_secrets_are_masked_where_the_query_counts() -> Non
     assert made["altered"] == ["http.path?access_token"]
 
 
+def test_claims_and_metadata_that_hold_secrets_are_masked_and_of_others_only_what_is_compared_is_kept() -> None:
+    keys = [
+        *("request.auth.claims[email]", "request.auth.claims[id_token]", "request.auth.claims[session][name]"),
+        *("request.auth.claims[groups]", "experimental.envoy.filters.f[user]", "experimental.envoy.filters.f[api_key]"),
+    ]
+    when = ", ".join(f"{{key: '{key}', notValues: [x]}}" for key in keys)
+    looking = policies(f"{{action: DENY, rules: [{{when: [{when}]}}]}}")
+    claims: dict[str, JsonValue] = {
+        "iss": "i",
+        "sub": "s",
+        "email": "hunter2@a",
+        "id_token": "hunter2",
+        "session": {"name": "hunter2"},
+        "groups": ["a", {"password": "hunter2"}],
+    }
+    asked = request("/a")
+    assert asked.http is not None
+    of_filter: dict[str, JsonValue] = {"user": {"token": "hunter2"}, "api_key": ["hunter2"]}
+    asked = replace(asked, http=replace(asked.http, jwt=claims), metadata={"envoy.filters.f": of_filter})
+    recorder = Recorder(masked_claims=["email"])
+    made = json.loads(json.dumps(recorder.record(ruling(looking, CART, asked))))
+    assert made["request"]["http"]["claims"] == {
+        "iss": "i",
+        "sub": "s",
+        "email": "***",
+        "id_token": "***",
+        "session": {"name": "***"},
+        "groups": ["a"],
+    }
+    assert made["request"]["metadata"] == {"envoy.filters.f": {"user": {}, "api_key": ["***"]}}
+    assert sorted(made["altered"]) == [
+        *("http.claims.email", "http.claims.id_token", "http.claims.session.name", "metadata.envoy.filters.f.api_key")
+    ]
+    assert "hunter2" not in json.dumps(made)
+
+
+def test_a_path_that_is_refused_is_logged_without_its_query() -> None:
+    made = record(ruling(policies(), CART, request("/a b?access_token=hunter2")))
+    assert made["reason"] == "bad-path"
+    assert "/a b?…" in made["detail"]
+    assert "hunter2" not in json.dumps(made)
+
+
+def test_no_control_character_is_in_the_file(tmp_path: Path) -> None:
+    files = LogFiles(tmp_path / "d.jsonl")
+    files.write([{"id": "1", "text": "\x1b[2J\x9b31m\u2028\u202e\x7f\ufffeé"}])
+    files.close()
+    assert (tmp_path / "d.jsonl").read_bytes().strip().isascii()
+    assert (tmp_path / "d.jsonl").read_text().strip().isprintable()
+    assert files.find("1") == {"id": "1", "text": "\x1b[2J\x9b31m\u2028\u202e\x7f\ufffeé"}
+
+
 def test_what_is_too_long_or_no_text_is_cut_and_named() -> None:
     made = record(ruling(policies(), CART, request("/no/" + "x" * 5000)))
     assert (len(made["request"]["http"]["path"]), made["altered"]) == (2048, ["http.path"])
