@@ -90,6 +90,7 @@ def framework(parts: AuthzenParts) -> FastAPI:
         openapi_url="/openapi.json",
         docs_url=None,  # they load scripts from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # the address that it would name is the caller's own Host
         separate_input_output_schemas=False,
     )
     app.router.route_class = route_reading(parts.most_bytes)

@@ -81,7 +81,10 @@ async def test_a_huge_body_is_a_413(known_length: bool) -> None:
         assert (await client.post(PATHS[0], content=small, headers=JSON)).status_code == 200
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", PATHS[0], 405), ("POST", "/x", 404), ("GET", "/", 404)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", PATHS[0], 405), ("POST", "/x", 404), ("GET", "/", 404), ("POST", f"{PATHS[0]}/", 404)],
+)
 async def test_other_calls_are_refused_in_words(method: str, path: str, status: int) -> None:
     async with World().client() as client:
         answer = await client.request(method, path, headers=JSON)

@@ -121,6 +121,8 @@ async def test_one_that_makes_no_sense_denies_itself_alone_and_says_why() -> Non
         ({"resource": {"id": "1"}}, "resource.type"),
         ({"context": "now"}, "context"),
         ({"subject": {"type": "workload", "id": "spiffe://example.org/a//b"}}, "subject.id"),
+        ({"subject": {"type": "user", "id": "SPIFFE://example.org/ns/crm/sa/web"}}, "subject.id"),
+        ({"subject": {"type": "user", "id": " spiffe://example.org/ns/crm/sa/web"}}, "subject.id"),
         ({"subject": ALICE | {"properties": {"jwt": 7}}}, "subject.properties.jwt"),
         ({"resource": document("1") | {"properties": {"workload": {"namespace": 1}}}}, "workload: namespace"),
     ],

@@ -68,7 +68,7 @@ def asked(
         claims.pop(name, None)
     peer = unknown = None
     user = ("", "")
-    if subject.id.startswith(SCHEME):
+    if subject.id.strip()[: len(SCHEME)].lower() == SCHEME:  # `SPIFFE://…` is no SPIFFE ID, and no end user either
         peer, unknown = known_or_unknown(_peer(subject.id), trust_domains)
     else:
         user = (subject.type, subject.id)
