@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,12 +10,14 @@ from pathlib import Path
 
 from citadel.api.proto.citadel.v1 import rotation_pb2 as pb
 from citadel.ca.files import read_public, read_secret
-from citadel.ca.roots.cacerts import CERTIFICATE, CHAIN, KEY, ROOTS
+from citadel.ca.roots.cacerts import CERTIFICATE, CHAIN, CRLS, KEY, ROOTS
 from citadel.cli.client import Client
 from citadel.cli.documents import Document, shown, time
 from citadel.cli.output import Format, show_one
 from citadel.cli.run import printable, say
-from citadel.errors import InvalidInput, Unavailable
+from citadel.errors import AlreadyExists, CitadelError, InvalidInput, Unavailable
+
+_REQUEST = b"-----BEGIN CERTIFICATE REQUEST-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,17 @@ class Files:
 
     def issuing_key(self) -> bytes:
         """Of a folder. Raises as private_key."""
-        return read_secret(self.folder / KEY, what="private key", links=True) if self.folder is not None else b""
+        if self.folder is None:
+            return b""
+        if (self.folder / CRLS).exists():
+            say(f"{self.folder / CRLS} is not used: CRLs are those of the configured folder (root.cacerts_dir)")
+        return read_secret(self.folder / KEY, what="private key", links=True)
 
 
 def request(client: Client, file: Path, *, reason: str, replace: bool, dry_run: bool, output: Format) -> None:
     """Have a request made, or get the one that waits, and write it to `file` (`-`: standard output)."""
+    if not dry_run and str(file) != "-":
+        _refuse_other(file)
     asked = pb.RequestSigningRequest(reason=reason, dry_run=dry_run, replace=replace)
     found = client.call(client.rotation.RequestSigning, asked)
     if dry_run:
@@ -69,7 +78,7 @@ def request(client: Client, file: Path, *, reason: str, replace: bool, dry_run: 
         sys.stdout.write(found.pem.decode())
         return
     try:
-        file.write_bytes(found.pem)
+        _write(file, found.pem)
     except OSError as error:
         raise Unavailable(
             f"the request could not be written to {file}: {error.strerror}",
@@ -78,9 +87,26 @@ def request(client: Client, file: Path, *, reason: str, replace: bool, dry_run: 
     told = {"skid": found.skid, "file": str(file), "sentence": found.sentence}
     if output is Format.TABLE:
         print(printable(f"{found.sentence}; its request is in {file}"))
+        print(f"who signs it compares first: it asks for the subject key identifier {found.skid}")
         print("have it signed, put its chain and the root behind it, and: citadel root prepare --cert-in FILE")
     else:
         show_one(told, [], output)
+
+
+def _refuse_other(file: Path) -> None:
+    """Nothing but an older request is overwritten: a key, or what was signed, may lie there. Raises AlreadyExists."""
+    try:
+        is_request = file.is_file() and not file.is_symlink() and _REQUEST in read_public(file)
+    except CitadelError:  # larger than any request, say
+        is_request = False
+    if file.is_symlink() or (file.exists() and not is_request):
+        raise AlreadyExists(f"{file} is there already, and is no request", mend="give another path")
+
+
+def _write(file: Path, pem: bytes) -> None:
+    handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    with os.fdopen(handle, "wb") as opened:
+        opened.write(pem)
 
 
 def document(one: pb.SigningRequest) -> Document:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from citadel.ca.rotation.brought import How
 from citadel.ca.rotation.commands import Wish
 from citadel.errors import FailedPrecondition, InvalidInput
 from citadel.store import Store
-from tests.support.cacerts import DAY, Ca, certified, make_ca
+from tests.support.cacerts import DAY, Ca, certified, make_ca, make_crl
 from tests.support.clock import ManualClock
 from tests.support.issuance import pem
 from tests.support.rotation_driver import HANDED_IN, OFFLINE, Drive
@@ -86,6 +87,42 @@ async def _refused(call: object) -> FailedPrecondition:
     return refused.value
 
 
+async def test_where_envoys_have_crls_nothing_signs_of_which_there_is_none(drive: Drive) -> None:
+    """They would refuse every chain that is not covered: of a whole mesh."""
+    await drive.authorities._records.publish((make_crl(make_ca("the one before")),))
+    with pytest.raises(FailedPrecondition, match=r"Envoys have CRLs, but none of CN=example\.org issuing CA"):
+        await drive.rotations.rotate_issuing(WISH)
+    request = await drive.brought.request(WISH)
+    await drive.brought.accept(certified(request.pem, OFFLINE, drive.clock.now()), WISH, How())
+    await drive.acknowledge()
+    drive.clock.advance(timedelta(minutes=10))
+    await drive.acknowledge()
+    assert await drive.rotations.run_due() == []
+    with pytest.raises(FailedPrecondition, match=r"Envoys have CRLs, but none of .* and CN=offline"):
+        await drive.rotations.activate(WISH)
+    await drive.rotations.activate(replace(WISH, force=True))
+    bundle = await drive.authorities.bundle()
+    assert bundle.crls == (), "all are left without revocations, rather than without everybody"
+    (plan,) = await drive.store.rotation.plans()
+    assert "the CRLs were taken out" in plan.left_behind[0]
+    await drive.authorities._records.publish((make_crl(OFFLINE),))
+    with pytest.raises(FailedPrecondition, match="Envoys have CRLs, but none of"):
+        await drive.rotations.rollback(WISH)
+
+
+async def test_an_emergency_does_not_cut_off_everybody_for_want_of_a_crl(drive: Drive) -> None:
+    await drive.authorities._records.publish((make_crl(make_ca("the one before")),))
+    await drive.rotations.taint(drive.authorities.current().authority.root_skid, WISH, unasked=True)
+    await drive.acknowledge()
+    drive.clock.advance(timedelta(minutes=10))
+    await drive.acknowledge()
+    assert await drive.rotations.run_due() == []
+    (view,) = await drive.rotations.views()
+    assert "Envoys have CRLs" in view.gate.why[0]
+    await drive.authorities._records.publish(())
+    assert any("signs; certificates" in done for done in await drive.rotations.run_due())
+
+
 async def test_a_request_can_be_given_up_and_what_was_signed_for_it_is_refused(drive: Drive) -> None:
     with pytest.raises(FailedPrecondition, match="no issuing CA waits for its certificate"):
         await drive.brought.accept(OFFLINE.pem, WISH, How())
@@ -116,8 +153,13 @@ async def test_an_offline_root_that_was_abandoned_is_taken_again_and_one_that_wa
 async def test_a_root_that_is_handed_in_is_from_then_on_like_one_of_ours(drive: Drive) -> None:
     assert "would go into" in await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(dry_run=True))
     assert await states(drive, AuthorityKind.ROOT) == ["active"]
-    await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(auto=False))
-    (plan,) = await drive.store.rotation.plans()
+    await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How())
+    await drive.rotations.abandon(WISH)
+    renewed = make_ca("handed in", key=HANDED_IN.key)
+    with pytest.raises(InvalidInput, match="its key is that of the root authority"):
+        await drive.brought.hand_in(renewed.pem, renewed.key_pem, WISH, How())
+    await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(auto=False))  # a rehearsal costs no root
+    *_, plan = await drive.store.rotation.plans()
     assert (plan.phase, plan.auto) == (Phase.DISTRIBUTING, False)
     with pytest.raises(FailedPrecondition, match="on its way already"):
         await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How())

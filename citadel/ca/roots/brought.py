@@ -110,7 +110,7 @@ def _line_faults(
     if wanted.subject == line[-1].subject:
         yield f"{name_of(wanted)}: it has the name of its root"
     yield from (f"{name_of(wanted)}: {fault}" for fault in _taken(wanted, known))
-    yield from (f"{name_of(line[-1])}: {fault}" for fault in _signature_faults(line[-1]))
+    yield from (f"{name_of(line[-1])}: {fault}" for fault in (*root_faults(line[-1]), *_signature_faults(line[-1])))
     root = skid_of(line[-1])
     yield from (f"{name_of(line[-1])}: {fault}" for fault in _taken(line[-1], known, but=root))
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from citadel.audit import AuditEvent
 from citadel.ca import keys, profile
-from citadel.ca.certificates import parse, read_certificate
+from citadel.ca.certificates import describe, parse, parse_pem, read_certificate
 from citadel.ca.keyring import Keyring, new_key
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.ports import AuthorityStore
@@ -40,6 +40,7 @@ A = AuthorityState
 WAITS = "waits for its certificate from an offline root"
 _HANDED_IN = "handed in, not distributed yet"
 _BACKDATE = timedelta(minutes=5)
+_MOST = 16  # certificates in one file
 log = structlog.get_logger("citadel.rotation")
 
 
@@ -188,7 +189,8 @@ class BroughtRoots:
         """A root with its key, which is sealed before anything else. From then on it is like one that we made."""
         commands.may_prepare(await self._rotations.world(), replace=how.replace)
         known = await self._store.authorities()
-        others = [one for one in known if not (one.state is A.PREPARED and one.note == _HANDED_IN)]  # cut off before
+        brought = {describe(one).der for one in parse_pem(certificates, most=_MOST)}
+        others = [one for one in known if not (_may_come_again(one) and one.certificate.der in brought)]
         now = self._clock.now()
         found = await asyncio.to_thread(handed_in, certificates, key, others, self._trust_domain, now)
         if how.cross_sign:
@@ -196,7 +198,12 @@ class BroughtRoots:
         if how.dry_run:
             return f"the root {found.skid} would go into the trust bundle"
         await self._rotations.let_prepare(wish)
-        if not any(one.skid == found.skid for one in known):
+        again = next((one for one in known if one.skid == found.skid), None)
+        if again is not None and again.state is A.ABANDONED:
+            await self._store.transition(
+                again.skid, A.ABANDONED, A.PREPARED, self._event(wish, "root.prepare", again.skid), note=_HANDED_IN
+            )
+        if again is None:
             root = Authority(
                 skid=found.skid,
                 kind=AuthorityKind.ROOT,
@@ -336,6 +343,13 @@ class BroughtRoots:
     def _event(self, wish: Wish, action: str, skid: Skid, fingerprint: str = "") -> AuditEvent:
         detail: dict[str, str | int | bool | None] = {"fingerprint": fingerprint} if fingerprint else {}
         return AuditEvent(self._clock.now(), wish.actor, action, skid.hex, dict(detail), wish.reason)
+
+
+def _may_come_again(one: Authority) -> bool:
+    """A root that was handed in, and signed nothing: it was cut off before its rotation began, or abandoned."""
+    if one.kind is not AuthorityKind.ROOT or one.key_source is not KeySource.SEALED:
+        return False
+    return one.state is A.ABANDONED or (one.state is A.PREPARED and one.note == _HANDED_IN)
 
 
 def _waits(one: Authority) -> bool:

@@ -15,6 +15,7 @@ from citadel.ca.rotation import transitions
 from citadel.ca.rotation.gates import Gate, activation_gate, removal_gate
 from citadel.ca.rotation.plan import Phase, Plan
 from citadel.ca.rotation.policy import RotationPolicy
+from citadel.ca.rotation.revocation import gap
 from citadel.ca.rotation.step import Certified, NewAuthority, Step, changed, compose
 from citadel.ca.rotation.world import World
 from citadel.errors import FailedPrecondition, NotFound
@@ -100,7 +101,11 @@ def activate(world: World, policy: RotationPolicy, wish: Wish) -> Step:
         gate, wish, f"root {plan.incoming} cannot sign yet", "wait for them, or add --force to leave them behind"
     )
     behind = [*(b.sentence for b in gate.behind), *_overridden(plan, wish)]
-    return transitions.activate(plan, world, actor=wish.actor, reason=wish.reason, left_behind=behind)
+    if without_crls := bool(gap(plan.incoming, world)):
+        behind.append("revocations: the CRLs were taken out of the bundle, and what they name is trusted again")
+    return transitions.activate(
+        plan, world, actor=wish.actor, reason=wish.reason, left_behind=behind, without_crls=without_crls
+    )
 
 
 def remove(world: World, policy: RotationPolicy, skid: Skid, wish: Wish) -> Step:
@@ -180,6 +185,8 @@ def rollback(world: World, wish: Wish, *, to: Skid | None = None) -> Step:
         )
     if old.certificate.not_after <= world.now:
         raise FailedPrecondition(f"root {old.skid} has expired", mend="rotate to a new root instead")
+    if unrevoked := gap(old.skid, world):
+        raise FailedPrecondition(unrevoked, mend="do one of the two, and try again")
     return _beside(transitions.roll_back(plan, world, actor=wish.actor, reason=wish.reason), world)
 
 

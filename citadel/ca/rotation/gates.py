@@ -10,6 +10,7 @@ from citadel.ca.rotation.clients import Behind, Standing, stand
 from citadel.ca.rotation.leaves import LeafGroup
 from citadel.ca.rotation.plan import Plan
 from citadel.ca.rotation.policy import RotationPolicy
+from citadel.ca.rotation.revocation import gap
 from citadel.ca.rotation.world import World
 
 _ON_ITS_WAY = frozenset({AuthorityState.PREPARED, AuthorityState.DISTRIBUTING})
@@ -62,6 +63,8 @@ def activation_gate(plan: Plan, world: World, policy: RotationPolicy) -> Gate:
     if world.now < valid_from:
         opens_at = max(opens_at, valid_from)
         why.append(f"its certificates are not valid before {valid_from.isoformat()}: is this machine's clock right?")
+    if unrevoked := gap(plan.incoming, world):
+        why.append(unrevoked)
     return Gate(
         open=not why,
         expected=len(clients),

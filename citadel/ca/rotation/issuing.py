@@ -6,10 +6,12 @@ root is trusted. So tainting one stops it, replaces what it signed, and has the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.revocation import gap_of
 from citadel.ca.rotation.step import Certified, Move, NewAuthority, Step, compose
 from citadel.ca.rotation.world import World
 from citadel.errors import FailedPrecondition, NotFound
@@ -33,6 +35,7 @@ def may_make(world: World) -> Authority:
 
 def rotate(world: World, issuing: NewAuthority, wish: Wish) -> Step:
     """`issuing`, under the root in force, signs from now on; the one before retires, and what it signed runs out."""
+    _refuse_gap(world, [issuing.authority.certificate.der, *issuing.authority.chain], issuing.authority.root_skid)
     return _replace(world, issuing, A.RETIRING, "ca.rotate", wish)
 
 
@@ -41,6 +44,7 @@ def take_certificate(world: World, certified: Certified, wish: Wish) -> Step:
     old = world.active(AuthorityKind.ISSUING)
     if old is None or old.root_skid != certified.root:
         raise FailedPrecondition("the root has changed meanwhile", mend="look at: citadel root status")
+    _refuse_gap(world, [certified.certificate.der, *certified.chain], certified.root)
     return compose(
         world,
         f"issuing CA {certified.skid} signs; certificates of {old.skid} run out by themselves",
@@ -92,6 +96,11 @@ def needs_another_root(world: World, skid: Skid) -> bool:
     root = world.find(find(world, skid).root_skid)
     under_way = world.distributing()
     return root is not None and root.state is A.ACTIVE and not (under_way and under_way.emergency)
+
+
+def _refuse_gap(world: World, line: Sequence[bytes], root: Skid) -> None:
+    if unrevoked := gap_of(line, root, world):
+        raise FailedPrecondition(unrevoked, mend="do one of the two, and try again")
 
 
 def _replace(world: World, issuing: NewAuthority, to: AuthorityState, action: str, wish: Wish) -> Step:

@@ -10,6 +10,7 @@ from citadel.ca.rotation.clients import Behind, Standing, stand
 from citadel.ca.rotation.gates import activation_gate, removal_gate
 from citadel.ca.rotation.plan import Excused, Hold, Phase, Plan
 from citadel.ca.rotation.policy import RotationPolicy
+from citadel.ca.rotation.revocation import gap
 from citadel.ca.rotation.step import Step, changed, compose
 from citadel.ca.rotation.world import World
 
@@ -82,7 +83,8 @@ def _activate(plan: Plan, world: World, policy: RotationPolicy) -> Step | None:
     gate = activation_gate(plan, world, policy)
     if gate.open:
         return transitions.activate(plan, world, actor=ACTOR)
-    if plan.emergency and plan.unasked and world.now - plan.phase_at >= policy.emergency_gate:
+    over = world.now - plan.phase_at >= policy.emergency_gate
+    if plan.emergency and plan.unasked and over and not gap(plan.incoming, world):  # that would leave behind everybody
         behind = [b.sentence for b in gate.behind]
         return transitions.activate(plan, world, actor=ACTOR, left_behind=behind)
     return None

@@ -77,12 +77,14 @@ def compose(
     certified: Sequence[Certified] = (),
     reason: str = "",
     detail: dict[str, JsonScalar] | None = None,
+    crls: tuple[bytes, ...] | None = None,
 ) -> Step:
-    """A step with the bundle that its moves call for. A new plan's `sequence` is filled in."""
+    """A step with the bundle that its moves call for. A new plan's `sequence` is filled in. `crls` None keeps
+    those there are."""
     if world.bundle is None:
         raise InternalFault("there is no trust bundle to rotate")
     after = (*moved(world.authorities, moves, world.now), *(n.authority for n in new))
-    bundle = next_bundle(world.bundle, after, world.bundle.trust_domain, world.bundle.refresh_hint, None, now=world.now)
+    bundle = next_bundle(world.bundle, after, world.bundle.trust_domain, world.bundle.refresh_hint, crls, now=world.now)
     sequence = bundle.sequence if bundle else world.bundle.sequence
     plans = [replace(p, sequence=sequence) if p.revision == 1 and p.phase is Phase.DISTRIBUTING else p for p in plans]
     told: dict[str, JsonScalar] = {f"{m.skid}": f"{m.expected} to {m.to}" for m in moves}

@@ -45,7 +45,15 @@ def begin(
     )
 
 
-def activate(plan: Plan, world: World, *, actor: str, reason: str = "", left_behind: Sequence[str] = ()) -> Step:
+def activate(
+    plan: Plan,
+    world: World,
+    *,
+    actor: str,
+    reason: str = "",
+    left_behind: Sequence[str] = (),
+    without_crls: bool = False,
+) -> Step:
     """From here on leaves are signed under the new root. The old one signs nothing more, and stays in the bundle."""
     stop = A.TAINTED if plan.emergency else A.RETIRING
     moves = [
@@ -64,6 +72,7 @@ def activate(plan: Plan, world: World, *, actor: str, reason: str = "", left_beh
         moves=moves,
         reason=reason,
         detail={"plan": plan.id, "left_behind": len(left_behind)},
+        crls=() if without_crls else None,
     )
 
 

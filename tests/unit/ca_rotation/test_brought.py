@@ -125,6 +125,7 @@ def renamed(ca: Ca) -> Authority:
 ROOT = make_ca("offline")
 NAMESAKE = make_ca("offline", ROOT, path_length=0, ends=30 * DAY)
 TAKEN = known(ROOT, AuthorityKind.ISSUING)
+TWO_KEYS = replace(make_ca("o", make_ca("o")), issuer=None)
 BAD_LINES: list[tuple[str, Callable[[], Any], str]] = [
     ("for another key", lambda: sign(*line(ROOT), wanted=OLD.key.public_key()), "0 of the 2 certificates"),
     ("twice", lambda: sign((a := line(ROOT))[0], make_ca("ca", ROOT, key=a[0].key), ROOT), "2 of the 3 certificates"),
@@ -141,6 +142,7 @@ BAD_LINES: list[tuple[str, Callable[[], Any], str]] = [
     ("another trust domain", lambda: sign(*line(ROOT, uri=NOT_OURS)), "not our trust domain"),
     ("SHA-1", lambda: sign(resigned_with_sha1(line(OLD_RSA)[0], OLD_RSA), OLD_RSA), "signed with sha1"),
     ("under a root with SHA-1", lambda: sign(*line(resigned_with_sha1(OLD_RSA, OLD_RSA))), "signed itself with sha1"),
+    ("under a root of two keys", lambda: sign(*line(TWO_KEYS)), "it did not sign itself"),
     ("under a weak root", lambda: sign(*line(make_ca("o", key=RSA_1024))), "is RSA with 1024 bits"),
     ("under the key of an issuing CA", lambda: sign(*line(ROOT), others=(TAKEN,)), "that of the issuing authority"),
     ("under a root that is known otherwise", lambda: sign(*line(ROOT), others=(renamed(ROOT),)), "another certificate"),
