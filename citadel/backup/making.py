@@ -77,9 +77,16 @@ def verify(source: Path, opener: Callable[[], Opener]) -> Verified:
 
 
 def unpack(source: Path, database: Path, opener: Callable[[], Opener]) -> Verified:
-    """Write the database in the backup `source` to the new file `database` (mode 0600), durable on return; verify it.
+    """As `extract`, and verify the database. Raises too FailedPrecondition if it is corrupt, NewerDatabase."""
+    manifest, origin_told = extract(source, database, opener)
+    return look_through(source, database, manifest, origin_told=origin_told)
 
-    Raises NotFound, PermissionDenied, InvalidInput (no backup), FailedPrecondition (damaged, corrupt), NewerDatabase.
+
+def extract(source: Path, database: Path, opener: Callable[[], Opener]) -> tuple[Manifest, bool]:
+    """Write the database in the backup `source` to the new file `database` (mode 0600), durable on return; with what it
+    says of itself, and whether its origin is told. It is not opened: anybody may have made it.
+
+    Raises NotFound, PermissionDenied, InvalidInput (no backup), FailedPrecondition (damaged).
     """
     opener = cache(opener)  # a passphrase is asked for once
     try:
@@ -93,6 +100,11 @@ def unpack(source: Path, database: Path, opener: Callable[[], Opener]) -> Verifi
         if type(error) not in (InvalidInput, FailedPrecondition, PermissionDenied):
             raise  # of the key's file
         raise type(error)(f"{source}: {error.message}", mend=error.mend) from None
+    return manifest, opener().tells_origin
+
+
+def look_through(source: Path, database: Path, manifest: Manifest, *, origin_told: bool) -> Verified:
+    """The `database` of the backup `source` holds what it says. Raises FailedPrecondition, NewerDatabase."""
     found = snapshot.contents(database)
     said = (
         manifest.trust_domain,
@@ -103,7 +115,7 @@ def unpack(source: Path, database: Path, opener: Callable[[], Opener]) -> Verifi
     )
     if said != (found.trust_domain, found.database_id, found.bundle_sequence, found.serials, found.audit):
         raise FailedPrecondition(f"{source} does not hold what it says it holds", mend="take another backup")
-    return Verified(manifest, snapshot.verify_audit(database), opener().tells_origin)
+    return Verified(manifest, snapshot.verify_audit(database), origin_told)
 
 
 def _extract(file: BinaryIO, database: Path, opener: Callable[[], Opener]) -> Manifest:
@@ -178,4 +190,4 @@ def _publish(new: Path, target: Path) -> None:
     sync_folder(target.parent)
 
 
-__all__ = ["Verified", "create", "unpack", "verify"]
+__all__ = ["Verified", "create", "extract", "look_through", "unpack", "verify"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from citadel.errors import FailedPrecondition
@@ -41,12 +41,22 @@ class Manifest:
         """Raises FailedPrecondition."""
         try:
             values: dict[str, Any] = json.loads(body)
-            return cls(**{**values, "keks": tuple(values["keks"])})
-        except (ValueError, TypeError, KeyError):
+            found = cls(**{**values, "keks": tuple(values["keks"])})
+            if not found._is_of_its_types():  # whoever has the public key can have written it
+                raise ValueError
+            return found
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise FailedPrecondition(
                 "the backup's list of contents cannot be read",
                 mend="open it with the Citadel that made it, or a newer one",
             ) from None
+
+    def _is_of_its_types(self) -> bool:
+        kinds = {"str": str, "int": int, "tuple[str, ...]": tuple, "Mapping[str, int]": dict}
+        if not all(type(getattr(self, one.name)) is kinds[str(one.type)] for one in fields(self)):
+            return False
+        numbers = [self.bundle_sequence, self.serials, self.entries, self.size, *self.audit.values()]
+        return all(type(one) is int and one >= 0 for one in numbers) and all(type(one) is str for one in self.keks)
 
 
 def split(content: Any) -> tuple[Manifest, bytes]:

@@ -7,7 +7,6 @@ it. One that is opened with a passphrase needs none: whoever sealed it knew that
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -37,7 +36,7 @@ async def refuse_unproved(manifest: Manifest, opened: Open | None) -> None:
             if await opened(base64.b64decode(manifest.proof, validate=True)) == _digest(manifest):
                 return
             why = "its proof is of something else"
-        except (CitadelError, binascii.Error):
+        except (CitadelError, ValueError):  # ValueError: no base64
             why = "its proof is not of the key-encryption key that is here"
     raise FailedPrecondition(
         f"nobody can tell whether a Citadel of yours made this backup: {why}",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from citadel.audit import AuditEvent, JsonScalar
 from citadel.backup import scratch
-from citadel.backup.making import Verified, unpack
+from citadel.backup.making import Verified, extract, look_through
 from citadel.backup.origin import Open, refuse_unproved
 from citadel.backup.recipients import Opener
 from citadel.clock import Clock
@@ -60,7 +60,7 @@ async def restore(
 
     Raises AlreadyExists (there is a database), FailedPrecondition (a server runs, another trust domain, another
     database than before, older than what clients have seen, an audit log that is not intact, no proof of origin, a
-    folder of another user), and as `unpack`; then nothing has changed.
+    folder of another user), and as `making.unpack`; then nothing has changed.
     """
     _refuse_present(place)
     _refuse_foreign(place.data_dir)
@@ -70,9 +70,10 @@ async def restore(
     try:
         with scratch.folder(place.database.parent, mend="run this as Citadel's user, or check data_dir") as folder:
             staged = folder / "citadel.db"
-            verified = unpack(source, staged, opener)
-            if not (verified.origin_told or accept_unproved):
-                await refuse_unproved(verified.manifest, opened)
+            manifest, origin_told = extract(source, staged, opener)
+            if not (origin_told or accept_unproved):
+                await refuse_unproved(manifest, opened)  # before anything of it is believed, or opened
+            verified = look_through(source, staged, manifest, origin_told=origin_told)
             behind = _judge(verified, place, known, mark, accept_older=accept_older)
             if behind and mark is not None:
                 mark = await accept(f"sqlite:///{staged}", place, mark, behind, clock, actor)

@@ -57,6 +57,7 @@ def take(database: Path, target: Path, *, timeout: float) -> None:
 def contents(database: Path) -> Contents:
     """Raises FailedPrecondition if it is corrupt, or not Citadel's; NewerDatabase."""
     with _errors(database), closing(_reader(database)) as reader:
+        _refuse_programs(reader)
         verdict = reader.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
             raise FailedPrecondition(f"the database is corrupt ({verdict})", mend="take another backup")
@@ -113,13 +114,27 @@ def _chain(reader: sqlite3.Connection, writer: str, trust: Trust) -> ChainReport
     return walk.report()
 
 
+def _refuse_programs(reader: sqlite3.Connection) -> None:
+    """Ours has tables and indices alone; what somebody else made may run as long as they like."""
+    found = reader.execute(
+        "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL %' LIMIT 1"
+    ).fetchone()
+    if found:
+        raise FailedPrecondition(
+            f"the database is not one of Citadel's: it has {str(found[0])[:80]!r}, which is no table",
+            mend="take another backup",
+        )
+
+
 def _writer(database: Path, timeout: float) -> sqlite3.Connection:
     """Writes nothing; but who may not write leaves SQLite's -wal and -shm behind where no server runs."""
     return sqlite3.connect(f"file:{quote(str(database))}?mode=rw", uri=True, timeout=timeout)
 
 
 def _reader(database: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
+    reader = sqlite3.connect(f"file:{quote(str(database))}?mode=ro", uri=True)
+    reader.execute("PRAGMA trusted_schema=OFF")  # somebody else may have made it
+    return reader
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import hashlib
 import os
 import shutil
 import sqlite3
@@ -22,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from citadel.audit.notary import Notary
 from citadel.backup import Identity, Manifest, Passphrase, PublicKey, making
+from citadel.backup.container import seal_container
 from citadel.backup.keeper import HighWaterKeeper
 from citadel.backup.origin import CONTEXT, refuse_unproved
 from citadel.backup.restoring import Place, accept_present, restore
@@ -331,10 +333,76 @@ async def test_what_is_no_backup_or_damaged_is_named_and_leaves_nothing(site: Si
         making.verify(tmp_path / "none", opener)
 
 
-@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"nonsense", b'{"keks": 1}'])
+MANIFEST = Manifest("example.org", "d", "2026-01-01T00:00:00+00:00", "1", "r", 1, 1, 1, 1, audit={"one": 1})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"nonsense",
+        b'{"keks": 1}',
+        b"[" * 100_000,
+        *(
+            replace(MANIFEST, **wrong).encode()[4:]
+            for wrong in (
+                {"audit": [1, 2]},
+                {"audit": 5},
+                {"audit": {"one": "1"}},
+                {"keks": [1]},
+                {"proof": 5},
+                {"size": "1"},
+                {"serials": -1},
+                {"trust_domain": None},
+            )
+        ),
+    ],
+)
 def test_a_manifest_that_is_none_is_refused(body: bytes) -> None:
     with pytest.raises(FailedPrecondition):
         Manifest.decode(body)
+
+
+async def test_a_proof_that_is_no_base64_proves_nothing() -> None:
+    async def opened(_: bytes) -> bytes:
+        raise AssertionError("there is nothing to open")
+
+    assert Manifest.decode(MANIFEST.encode()[4:]) == MANIFEST
+    for proof in ("é", "a", "!!!!"):
+        with pytest.raises(FailedPrecondition, match="nobody can tell"):
+            await refuse_unproved(replace(MANIFEST, proof=proof), opened)
+
+
+ENDLESS = (
+    "CREATE VIEW bundles AS WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT n AS sequence, 'x'"
+)
+
+
+async def test_a_database_of_somebody_else_is_not_opened_before_it_is_proved_and_runs_nothing(
+    site: Site, tmp_path: Path
+) -> None:
+    """In its place a view may lie that has no end."""
+    async with site.running():
+        pass
+    forger = Site(tmp_path / "forger")
+    shutil.copytree(site.place.database.parent, forger.place.database.parent)
+    whole = forger.backup("whole")
+    manifest = making.verify(whole, opener).manifest
+    with closing(sqlite3.connect(forger.place.database)) as connection, connection:
+        connection.execute("DROP TABLE bundles")
+        connection.execute(f"{ENDLESS} AS trust_domain FROM c")
+        connection.execute("PRAGMA journal_mode=DELETE")
+    forged, content = tmp_path / "forged", forger.place.database.read_bytes()
+    said = replace(manifest, size=len(content), digest=hashlib.sha256(content).hexdigest())
+    with forged.open("wb") as file:
+        seal_container(file, [said.encode(), content], TO)
+    site.lose_database()
+    with pytest.raises(FailedPrecondition, match="nobody can tell"):
+        await site.restore(forged)
+    with pytest.raises(FailedPrecondition, match="it has 'bundles', which is no table"):
+        making.verify(forged, opener)
 
 
 async def test_a_backup_that_nobody_of_us_made_is_not_restored_until_that_is_accepted(
