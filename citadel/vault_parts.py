@@ -14,12 +14,13 @@ from citadel.vault import (
     SERVICE_ACCOUNT_TOKEN,
     AppRoleSignIn,
     CertificateSignIn,
+    IssuerReference,
     JwtSignIn,
-    LeafIssuer,
     LeafProfile,
     LeafTarget,
     Need,
     PkiMount,
+    RootWatch,
     SecretFile,
     Session,
     SignIn,
@@ -69,6 +70,14 @@ def vault_root(settings: Settings, session: Session, clock: Clock) -> VaultRoot:
     return VaultRoot(mount, settings.root.vault_issuer, settings.trust_domain, clock, issuing_ttl=settings.ca.ttl)
 
 
+def root_watch(settings: Settings, session: Session, clock: Clock) -> RootWatch | None:
+    """What looks at the issuers of the root's mount; None if the root is to be elsewhere."""
+    if settings.root.kind != "vault":
+        return None
+    mount = PkiMount(session, settings.root.vault_mount)
+    return RootWatch(mount, vault_root(settings, session, clock), settings.root.vault_issuer)
+
+
 def vault_keys(settings: Settings, session: Session, clock: Clock) -> VaultKeys:
     """Whatever of Vault signs for issuing CAs, now or earlier."""
     signer = settings.signer
@@ -80,7 +89,7 @@ def vault_leaf_issuer(settings: Settings, session: Session | None, clock: Clock)
     """The issuing CA in Vault's PKI that makes leaves itself, if it is to."""
     if settings.signer.kind != "vault-pki" or session is None:
         return None
-    where = LeafIssuer(settings.signer.vault_mount.strip("/"), settings.signer.vault_issuer)
+    where = IssuerReference(settings.signer.vault_mount.strip("/"), settings.signer.vault_issuer)
     return VaultLeafIssuer(session, where, settings.trust_domain, clock)
 
 
@@ -97,12 +106,14 @@ def leaf_profile(settings: Settings) -> LeafProfile:
     )
 
 
-def vault_needs(settings: Settings, issuer: str, leaf_issuer: str = "") -> list[Need]:
-    """What this configuration needs of Vault, besides what every session does."""
+def vault_needs(settings: Settings, issuer: str, leaf_issuer: str = "", also: str = "") -> list[Need]:
+    """What this configuration needs of Vault, besides what every session does. `also`: an issuer of the root's mount
+    that a rotation leads to or from."""
     needs: list[Need] = []
     if settings.root.kind == "vault":
         reference = issuer or settings.root.vault_issuer or "default"
         needs += pki_needs(settings.root.vault_mount, reference, signs=settings.signer.kind != "vault-pki")
+        needs += pki_needs(settings.root.vault_mount, also, signs=settings.signer.kind != "vault-pki") if also else []
     signer = settings.signer
     if signer.kind == "vault-pki":
         needs += leaf_issuer_needs(
@@ -112,11 +123,11 @@ def vault_needs(settings: Settings, issuer: str, leaf_issuer: str = "") -> list[
         needs += transit_signer_needs(settings.signer.vault_mount)
     if isinstance(kek := settings.keys.kek, TransitKey):
         needs += transit_kek_needs(kek.mount, kek.name)
-    return needs
+    return list(dict.fromkeys(needs))
 
 
-def setup_target(settings: Settings, name: str) -> Target:
-    """What Vault must have for this configuration. `name`: of the policy and the role."""
+def setup_target(settings: Settings, name: str, also: str = "") -> Target:
+    """What Vault must have for this configuration. `name`: of the policy and the role. `also`: see vault_needs."""
     signer, auth = settings.signer, settings.vault.auth
     kek = settings.keys.kek if isinstance(settings.keys.kek, TransitKey) else None
     leaf = None
@@ -125,7 +136,7 @@ def setup_target(settings: Settings, name: str) -> Target:
     return Target(
         trust_domain=settings.trust_domain,
         root_ttl=settings.root.ttl,
-        needs=lambda issuer, leaf_issuer: [*session_needs(), *vault_needs(settings, issuer, leaf_issuer)],
+        needs=lambda issuer, leaf_issuer: [*session_needs(), *vault_needs(settings, issuer, leaf_issuer, also)],
         root_mount=settings.root.vault_mount if settings.root.kind == "vault" else "",
         root_issuer=settings.root.vault_issuer,
         leaf=leaf,
@@ -169,6 +180,10 @@ class TransitPlace:
 
     def __init__(self, kek: TransitKek) -> None:
         self._kek = kek
+
+    @property
+    def kek(self) -> TransitKek:
+        return self._kek
 
     def load(self) -> KekRing:
         return KekRing(self._kek)

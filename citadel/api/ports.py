@@ -71,6 +71,18 @@ class PolicyView:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultFindingView:
+    """What changed in Vault behind our back. `stops`: something that is needed does not work any more, or will not."""
+
+    kind: str
+    subject: str
+    sentence: str
+    mend: str
+    stops: bool
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class VaultView:
     """How the session with Vault stands. `server_version` empty: Vault did not answer. `lasts`: how long what is held
     will last without it, as a sentence."""
@@ -90,6 +102,7 @@ class VaultView:
     sealed: bool
     standby: bool
     lasts: str
+    findings: Sequence[VaultFindingView] = ()
 
 
 class Situation(Protocol):

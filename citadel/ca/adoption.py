@@ -90,8 +90,7 @@ class Adoption:
                 await self._records.move(other, AuthorityState.ABANDONED, note="never in force: another root was")
         for skid, certificates in wanted.items():
             note = MADE_FIRST if skid == state.skid else _TRUSTED
-            source = state.key_source if skid == state.skid else KeySource.NONE
-            root = book.find(skid) or await self._add_root(skid, certificates, MADE_FIRST, source)
+            root = book.find(skid) or await self._add_root(skid, certificates, MADE_FIRST, state)
             if root.key_source is KeySource.SEALED:
                 await self._keyring.open(skid)  # a root whose key does not open is not to be trusted by anybody
             if root.state is not AuthorityState.DISTRIBUTING:
@@ -293,20 +292,22 @@ class Adoption:
         skid: Skid,
         certificates: tuple[AuthorityCertificate, ...],
         note: str,
-        source: KeySource = KeySource.NONE,
+        key: RootState | None = None,
     ) -> Authority:
-        now = self._clock.now()
+        """`key` says where the key of its root is."""
+        now, ours = self._clock.now(), key if key is not None and key.skid == skid else None
         root = Authority(
             skid=skid,
             kind=AuthorityKind.ROOT,
             state=AuthorityState.PREPARED,
             trust_domain=self._records.trust_domain,
-            key_source=source,
+            key_source=ours.key_source if ours else KeySource.NONE,
             certificates=certificates,
             root_skid=skid,
             created_at=now,
             changed_at=now,
             note=note,
+            key_ref=ours.key_ref if ours else "",
         )
         await self._records.add(root, None, "root.plug")
         return root

@@ -16,12 +16,12 @@ from citadel.ca.in_force import InForce
 from citadel.ca.keyring import Keyring
 from citadel.ca.lifetimes import Renewal, check_lifetimes, endings
 from citadel.ca.model import MADE_FIRST, Authority, AuthorityKind, AuthorityState, KeySource, TrustBundle
-from citadel.ca.ports import AuthorityMeter, AuthorityStore, RootAuthority, SigningAuthority
+from citadel.ca.ports import AuthorityMeter, AuthorityStore, RemoteRoot, RootAuthority, RootState, SigningAuthority
 from citadel.ca.records import Book, Records
 from citadel.ca.roots.issuing import IssuingCas
 from citadel.ca.signers import SealedKeys
 from citadel.clock import Clock
-from citadel.errors import Aborted, AlreadyExists, CitadelError, FailedPrecondition, InvalidInput, Unavailable
+from citadel.errors import Aborted, AlreadyExists, CitadelError, FailedPrecondition, InvalidInput, NotFound, Unavailable
 from citadel.quiet_hours import QuietHours
 from citadel.spiffe import TrustDomain
 
@@ -74,7 +74,7 @@ class Authorities:
         policy: AuthorityPolicy,
         *,
         plugged: RootAuthority | None = None,
-        remote: RootAuthority | None = None,
+        remote: RemoteRoot | None = None,
         wants_remote: bool = False,
         issuing: IssuingCas | None = None,
         meter: AuthorityMeter | None = None,
@@ -146,6 +146,17 @@ class Authorities:
                 raise  # the store, or files that are being changed: nothing is wrong with them
             except CitadelError as error:
                 self._remember(error.sentence())
+
+    async def note_certificate(self, state: RootState) -> None:
+        """Trust another certificate of a known root's key, too, as an operator said. Raises NotFound, AlreadyExists."""
+        async with self._turn:
+            book = await self._records.read()
+            root = book.find(state.skid)
+            if root is None:
+                raise NotFound(f"there is no root {state.skid}", mend="see: citadel ca list")
+            await self._records.renew(root, state.roots[0], (), root.skid, state.key_ref)
+            await self._records.publish()
+            await self._load()
 
     async def refresh(self) -> None:
         """Read again which authority signs, after another server changed it."""
@@ -229,17 +240,18 @@ class Authorities:
 
     async def _bring_in_remote(self, book: Book, in_force: Authority | None) -> None:
         """The root whose key is elsewhere. While it cannot be asked, what is in force goes on."""
-        assert self._remote is not None
         try:
-            state = await self._remote.load()
+            state = await self._remote_state(in_force)
             self._warnings = state.warnings
             if in_force is None or (in_force.skid, in_force.key_source) == (state.skid, state.key_source):
                 await self._adoption.adopt(state)
                 self._remember("")
             else:
+                where = f" of {in_force.key_ref.removeprefix('pki:')}" if in_force.key_ref else ""
+                follow = "; or pin the issuer in force (root.vault_issuer)" if where else ""
                 self._remember(
-                    f"the root in force is {in_force.skid}, and the configured one is {state.skid} in Vault; "
-                    "it takes its place only by a rotation: citadel root rotate"
+                    f"the root in force is {in_force.skid}{where}, and the configured one is {state.skid} in Vault; "
+                    f"it takes its place only by a rotation: citadel root rotate{follow}"
                 )
         except (Aborted, AlreadyExists):
             raise
@@ -247,6 +259,14 @@ class Authorities:
             if book.signer is None:
                 raise  # nothing to go on with
             self._remember(error.sentence())
+
+    async def _remote_state(self, in_force: Authority | None) -> RootState:
+        """Of the pinned issuer; without one, of that in force, and at the first start of the only one there is."""
+        assert self._remote is not None
+        known = in_force is not None and in_force.key_source is KeySource.VAULT
+        if in_force is not None and known and in_force.key_ref and not self._remote.pinned:
+            return await self._remote.load_issuer(in_force.key_ref)
+        return await self._remote.load()
 
     async def _adopt(self, root: RootAuthority) -> None:
         state = await root.load()

@@ -358,7 +358,7 @@ class RootState:
 
     `roots` are all that came, `skid` the one that issuing CAs chain to. `issuing` is there if they bring it themselves.
     `crls` are PEM. `version` is equal for equal content. `warnings` are sentences for the operator.
-    `key_source`: where the key of the root `skid` is.
+    `key_source`: where the key of the root `skid` is; `key_ref`: what finds it there.
     """
 
     roots: tuple[AuthorityCertificate, ...]
@@ -368,6 +368,18 @@ class RootState:
     version: str = ""
     warnings: tuple[str, ...] = ()
     key_source: KeySource = KeySource.NONE
+    key_ref: str = ""
+
+
+class RemoteRoot(RootAuthority, Protocol):
+    """A root whose key is elsewhere, beside others that may take its place one day. Implementation: vault.root."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the configuration says which one `load` looks at."""
+
+    async def load_issuer(self, reference: str) -> RootState:
+        """Another one in the same place, verified as by `load`. Nobody trusts it because of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +404,7 @@ __all__ = [
     "KeyEncryptionKey",
     "LeafSigner",
     "PluggedCa",
+    "RemoteRoot",
     "RootAuthority",
     "RootState",
     "Signer",

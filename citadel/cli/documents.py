@@ -215,6 +215,17 @@ def vault(one: admin.Vault) -> Document:
         "sealed": one.sealed,
         "standby": one.standby,
         "lasts": one.lasts,
+        "findings": [
+            {
+                "kind": f.kind,
+                "subject": f.subject,
+                "finding": f.sentence,
+                "mend": f.mend,
+                "stops": f.stops,
+                "since": time(f.since),
+            }
+            for f in one.findings
+        ],
     }
 
 

@@ -42,14 +42,23 @@ KeyOption = Annotated[
 CrossSignOption = Annotated[
     bool, typer.Option("--cross-sign", help="The root that signs now certifies the new one too.")
 ]
-FolderArgument = Annotated[
-    str | None, typer.Argument(help="With --to cacerts: the folder, if it is not the configured one.", metavar="DIR")
+FromArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="With --to cacerts: the folder, if it is not the configured one. With --to vault: the id of an issuer in "
+        "the root's mount, if it is not the pinned one.",
+        metavar="DIR|ISSUER",
+    ),
 ]
 FollowOption = Annotated[
     float | None, typer.Option("--timeout", help="Follow for at most so long.", min=0, metavar="SECONDS")
 ]
 HarmlessYesOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask: nor does it without; for scripts that say it everywhere.")
+]
+IssuerOption = Annotated[
+    str,
+    typer.Option("--issuer", help="With --to vault: another issuer than the pinned one, by its id.", metavar="ISSUER"),
 ]
 BackToArgument = Annotated[
     str, typer.Argument(help="SKID of the root that is to sign again, or its first digits.", metavar="SKID")
@@ -79,10 +88,11 @@ _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, x
         "citadel root rotate",
         "citadel root rotate --detach --reason 'yearly'",
         "citadel root rotate --to cacerts /etc/new-ca",
+        "citadel root rotate --to vault 9a7740b7-b6ff-05ce-209c-0e3fca75c08f",
     )
 )
 def rotate(
-    folder: FolderArgument = None,
+    source: FromArgument = None,
     reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option("--wait/--detach", help="Follow it to its end, or leave it to itself.")] = True,
     timeout: FollowOption = None,
@@ -105,8 +115,12 @@ def rotate(
     with --detach nothing is shown.
 
     With --to cacerts DIR: to the CA in that folder, in Istio's layout; it is read once, and kept.
+
+    With --to vault ISSUER: this is your approval of that issuer; nobody trusts it before.
     """
-    files = root_brought.Files(cross_sign=cross_sign, folder=Path(folder) if folder else None, to=to or "")
+    issuer = source or "" if to is RootKind.VAULT else ""
+    folder = Path(source) if source and not issuer else None
+    files = root_brought.Files(cross_sign=cross_sign, folder=folder, to=to or "")
     request = pb.PrepareRootRequest(
         reason=reason,
         dry_run=dry_run,
@@ -117,12 +131,13 @@ def rotate(
         certificates=files.certificates(),
         issuing_key=files.issuing_key(),
         cross_sign=cross_sign,
+        issuer=issuer,
     )
     with connect(config, socket) as client:
         before = {one["id"] for one in plans(client, all_of_them=True)}
         step = client.call(client.rotation.PrepareRoot, request)
         began = {one["id"] for one in plans(client, all_of_them=True)} - before
-        if dry_run or not began:  # a folder with another CA under the root that signs: no root changes
+        if dry_run or not began:  # another CA under the root that signs, or certificate of it: no root changes
             show_step(step, output)
             return
         _follow_newest(client, step, output, wait=wait, timeout=timeout)
@@ -176,6 +191,7 @@ def prepare(
     reason: ReasonOption = "",
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
     to: ToOption = None,
+    issuer: IssuerOption = "",
     csr_out: CsrOutOption = None,
     cert_in: CertInOption = None,
     cert: CertOption = None,
@@ -209,6 +225,7 @@ def prepare(
         certificates=files.certificates(),
         key=files.private_key(),
         cross_sign=cross_sign,
+        issuer=issuer,
     )
     with connect(config, socket) as client:
         show_step(client.call(client.rotation.PrepareRoot, request), output)

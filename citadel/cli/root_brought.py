@@ -38,7 +38,7 @@ class Files:
         if sum(ways) > 1:
             raise InvalidInput("--csr-out, --cert-in, --cert with --key, and a folder are four ways: take one")
         if self.folder is not None and self.to != "cacerts":
-            raise InvalidInput("a folder goes with --to cacerts")
+            raise InvalidInput("a folder goes with --to cacerts, and an issuer's id with --to vault")
         if (self.cert is None) != (self.key is None):
             raise InvalidInput("--cert and --key go together: the root, and its private key")
         if self.cross_sign and not any(ways[1:]):

@@ -18,6 +18,7 @@ from citadel.cli.documents import when
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, SocketOption, YesOption, examples, load_config
 from citadel.cli.output import Column, Document, Format, FormatOption, field, show_list, show_one
+from citadel.cli.run import printable
 from citadel.cli.vault_setup import Cli, operators_token, show_commands
 from citadel.cli.vault_setup import apply as apply_setup
 from citadel.clock import SystemClock
@@ -25,7 +26,7 @@ from citadel.config import Settings, TransitKey
 from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, PermissionDenied
 from citadel.telemetry import logging
 from citadel.vault import (
-    LeafIssuer,
+    IssuerReference,
     Need,
     Permission,
     PkiMount,
@@ -39,6 +40,10 @@ from citadel.vault import (
 )
 from citadel.vault_parts import leaf_profile, vault_leaf_issuer, vault_needs, vault_root, vault_session
 
+AlsoOption = Annotated[
+    str,
+    typer.Option("--issuer", help="With this issuer of the root's mount, too: a rotation leads there.", metavar="ID"),
+]
 app = typer.Typer(help="Vault or OpenBao: setup, check, status.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -48,7 +53,7 @@ def vault() -> None:
 
 
 @app.command(epilog=examples("citadel vault check", "citadel vault check -o json"))
-def check(config: ConfigOption = None, output: FormatOption = Format.TABLE) -> None:
+def check(issuer: AlsoOption = "", config: ConfigOption = None, output: FormatOption = Format.TABLE) -> None:
     """Sign in to Vault and check all that is needed of it.
 
     The issuer is verified, each permission is looked up, and those that are missing or too wide are named, with the
@@ -59,7 +64,7 @@ def check(config: ConfigOption = None, output: FormatOption = Format.TABLE) -> N
     session = vault_session(settings, os.environ, SystemClock())
     if session is None:
         raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
-    documents, needs = asyncio.run(_examined(settings, session))
+    documents, needs = asyncio.run(_examined(settings, session, issuer))
     columns = [field("", "result"), field("what", "what"), field("found", "found")]
     show_list(documents, columns, output, empty="nothing is needed of Vault")
     wrong = [one for one in documents if one["result"] != "ok"]
@@ -79,7 +84,14 @@ def status(config: ConfigOption = None, socket: SocketOption = None, output: For
         answer = client.call(client.admin.GetStatus, admin.GetStatusRequest())
     if not answer.HasField("vault"):
         raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
-    show_one(documents.vault(answer.vault), _standing(datetime.now(UTC)), output)
+    document, now = documents.vault(answer.vault), datetime.now(UTC)
+    show_one(document, _standing(now), output)
+    if output is Format.TABLE and document["findings"]:
+        print("\nchanged in Vault behind our back:")
+        for one in document["findings"]:
+            stops = "this stops something: " if one["stops"] else ""
+            since = documents.shown(one["since"], now)
+            print(printable(f"  {one['kind']}, since {since}: {stops}{one['finding']} ({one['mend']})"))
 
 
 def _standing(now: datetime) -> list[Column]:
@@ -117,6 +129,7 @@ def setup(
         Path | None,
         typer.Option("--token-file", help="An operator's token (default: BAO_TOKEN, VAULT_TOKEN).", metavar="FILE"),
     ] = None,
+    issuer: AlsoOption = "",
     name: Annotated[str, typer.Option("--name", help="Name of the policy and the role.", metavar="NAME")] = "citadel",
     cli: Annotated[Cli, typer.Option("--cli", help="Whose commands to print.")] = Cli.BAO,
     yes: YesOption = False,
@@ -134,12 +147,12 @@ def setup(
     if not settings.vault.addresses:
         raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
     if print_it:
-        asyncio.run(show_commands(settings, name, cli))
+        asyncio.run(show_commands(settings, name, cli, also=issuer))
     else:
-        asyncio.run(apply_setup(settings, name, operators_token(token_file, os.environ), yes=yes))
+        asyncio.run(apply_setup(settings, name, operators_token(token_file, os.environ), yes=yes, also=issuer))
 
 
-async def _examined(settings: Settings, session: Session) -> tuple[list[Document], list[Need]]:
+async def _examined(settings: Settings, session: Session, also: str) -> tuple[list[Document], list[Need]]:
     clock = SystemClock()
     try:
         await session.call("get", "auth/token/lookup-self")
@@ -152,9 +165,9 @@ async def _examined(settings: Settings, session: Session) -> tuple[list[Document
             mounts.append(settings.signer.vault_mount)
             leaf_issuer, line = await _leaf_issuer(settings, session, clock)
             found += line
-        needs = [*session_needs(), *vault_needs(settings, issuer, leaf_issuer)]
+        needs = [*session_needs(), *vault_needs(settings, issuer, leaf_issuer, also)]
         transit = [settings.signer.vault_mount] if settings.signer.kind == "vault-transit" else []
-        permissions = await examine(session, [*needs, *beyond(mounts, issuer or "default", transit)])
+        permissions = await examine(session, [*needs, *beyond(mounts, transit)])
         found += [_shown(one) for one in permissions if one.path not in _forbidden(needs, permissions) or not one.ok]
         if isinstance(kek := settings.keys.kek, TransitKey):
             found.append(await _kek(session, kek))
@@ -221,7 +234,7 @@ async def _leaf_issuer(settings: Settings, session: Session, clock: SystemClock)
         issuing = await leaf.load(root, AuthorityState.ACTIVE)
     except CitadelError as error:
         return "", [_finding("fail", "issuing CA", error.sentence())]
-    issuer = LeafIssuer.parse(issuing.key_ref).issuer
+    issuer = IssuerReference.parse(issuing.key_ref).issuer
     pinned = "" if settings.signer.vault_issuer else f"; not pinned, set signer.vault_issuer to {issuer}"
     text = f"{issuing.certificate.subject}, SKID {issuing.skid}, ends {issuing.certificate.not_after:%Y-%m-%d}{pinned}"
     found = [_finding("warn" if pinned else "ok", "issuing CA", text)]

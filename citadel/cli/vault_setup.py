@@ -15,7 +15,7 @@ from citadel.cli.options import confirm
 from citadel.clock import SystemClock
 from citadel.config import Settings
 from citadel.errors import FailedPrecondition, PermissionDenied
-from citadel.vault import GivenToken, Session, Setup
+from citadel.vault import GivenToken, Session, Setup, Target
 from citadel.vault_parts import secret_id_file, setup_target, vault_session
 
 
@@ -24,9 +24,9 @@ class Cli(StrEnum):
     VAULT = "vault"
 
 
-async def show_commands(settings: Settings, name: str, cli: Cli) -> None:
+async def show_commands(settings: Settings, name: str, cli: Cli, *, also: str = "") -> None:
     """The commands, as for a Vault in which nothing is there yet."""
-    setup = Setup(setup_target(settings, name), None)
+    setup = Setup(setup_target(settings, name, also), None)
     print(f"# What Vault needs for {settings.trust_domain}, by the {cli} command line. Sign in as an operator first.")
     async for step in setup.steps():
         print(f"\n# {step.title}")
@@ -39,13 +39,13 @@ async def show_commands(settings: Settings, name: str, cli: Cli) -> None:
     _hints(setup, settings)
 
 
-async def apply(settings: Settings, name: str, token: GivenToken, *, yes: bool) -> None:
+async def apply(settings: Settings, name: str, token: GivenToken, *, yes: bool, also: str = "") -> None:
     """Show what differs, ask, and change it. Raises what Session.call does, and FailedPrecondition."""
     session = vault_session(settings, os.environ, SystemClock(), sign_in=token)
     if session is None:
         raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
     try:
-        await _apply(settings, name, session, yes=yes)
+        await _apply(settings, setup_target(settings, name, also), session, yes=yes)
     finally:
         await session.close()
 
@@ -64,8 +64,8 @@ def operators_token(file: Path | None, env: Mapping[str, str]) -> GivenToken:
     )
 
 
-async def _apply(settings: Settings, name: str, session: Session, *, yes: bool) -> None:
-    target, path = setup_target(settings, name), secret_id_file(settings)
+async def _apply(settings: Settings, target: Target, session: Session, *, yes: bool) -> None:
+    path = secret_id_file(settings)
     lacks_secret = path is not None and not path.exists()
     changes = 0
     async for step in Setup(target, session).steps():

@@ -71,6 +71,7 @@ async def admin_socket(server: Server, private: Path, point: DecisionPoint, mesh
         decisions,
         planner=server.planner,
         brought=server.brought,
+        approved=server.approved,
     )
     healthy = add_services(grpc_server, parts)
     CheckService(point, Operators(gate, mesh.find, mesh.trust_domains)).add_to(grpc_server)

@@ -12,6 +12,7 @@ from citadel.ca.keys import KeyType
 from citadel.ca.model import KeySource
 from citadel.ca.roots import CacertsRoot, DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import RootKind
+from citadel.ca.rotation.approved import ApprovedIssuers
 from citadel.ca.rotation.brought import BroughtRoots
 from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
@@ -32,6 +33,7 @@ class AuthorityParts:
     rotations: Rotations
     planner: Planner
     brought: BroughtRoots
+    approved: ApprovedIssuers
 
 
 def authority_parts(
@@ -92,4 +94,5 @@ def authority_parts(
     brought = BroughtRoots(
         rotations, store.authorities, keyring, clock, settings.trust_domain, KeyType(settings.ca.key_type)
     )
-    return AuthorityParts(authorities, rotations, planner(settings, rotations, store, clock), brought)
+    approved = ApprovedIssuers(rotations, store.authorities, remote, authorities.note_certificate)
+    return AuthorityParts(authorities, rotations, planner(settings, rotations, store, clock), brought, approved)

@@ -16,7 +16,7 @@ from citadel.errors import FailedPrecondition, Unavailable
 from citadel.server.own_certificate import OwnCertificate
 from citadel.server.vault import lasts
 from citadel.telemetry.health import Health, Severity
-from citadel.vault import Session
+from citadel.vault import Session, VaultWatch
 from citadel.workload.outage import Outage
 
 _TOLD = 3
@@ -63,6 +63,17 @@ def vault_checks(health: Health, vault: Session, settings: Settings, authorities
     health.add("vault", answers, severity=Severity.WARNING)
 
 
+def vault_watch_check(health: Health, watch: VaultWatch) -> None:
+    """Warns only: what stops something is told by what then does not work, too."""
+
+    async def unchanged() -> None:
+        if found := watch.findings():
+            more = f"; and {len(found) - _TOLD} more: citadel vault status" if len(found) > _TOLD else ""
+            raise FailedPrecondition("; ".join(str(one.finding) for one in found[:_TOLD]) + more)
+
+    health.add("vault-findings", unchanged, severity=Severity.WARNING)
+
+
 def policy_checks(health: Health, source: PolicySource) -> None:
     """Whether there is a set to decide by, and whether it is what its source says now."""
 
@@ -100,4 +111,12 @@ def certificate_check(health: Health, certificate: OwnCertificate, clock: Clock)
     health.add("server-certificate", valid, severity=Severity.WARNING)
 
 
-__all__ = ["authority_checks", "certificate_check", "key_check", "policy_checks", "token_key_check", "vault_checks"]
+__all__ = [
+    "authority_checks",
+    "certificate_check",
+    "key_check",
+    "policy_checks",
+    "token_key_check",
+    "vault_checks",
+    "vault_watch_check",
+]

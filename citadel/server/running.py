@@ -83,6 +83,8 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         if vault is not None:
             works["late start"] = server.late.run
             works["vault"] = vault.run
+            if server.vault_watch is not None:
+                works["vault findings"] = partial(server.vault_watch.run, settings.vault.check)
             works["vault watch"] = partial(vault.watch, settings.vault.check)
         point = server.point = await stack.enter_async_context(
             decision_point(

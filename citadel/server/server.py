@@ -32,7 +32,7 @@ from citadel.server.decision_log import decision_log
 from citadel.server.late import LateStart
 from citadel.server.policies import FollowedSource, policy_source
 from citadel.server.situation import RunningSituation
-from citadel.server.vault import vault_view
+from citadel.server.vault import vault_view, vault_watch
 from citadel.spiffe import SpiffeId
 from citadel.store import Store
 from citadel.supervision import Supervisor
@@ -72,7 +72,8 @@ class Server:
         ca = authority_parts(settings, store, kek, clock, metrics, vault)
         self.authorities, self.rotations, self.planner = ca.authorities, ca.rotations, ca.planner
         self.late = LateStart(self.authorities.ensure, waits_for_vault=vault is not None)
-        self.brought = ca.brought
+        self.brought, self.approved = ca.brought, ca.approved
+        self.vault_watch = vault_watch(settings, vault, keks, self.authorities, store, clock, metrics)
         self.rotation_runner = RotationRunner(self.rotations, store.changes, settings.rotation.check, self.metrics)
         self.issuer = Issuer(
             self.authorities, store.issuance, clock, told.issuance_policy(settings), meter=self.metrics
@@ -106,7 +107,7 @@ class Server:
             self.jobs,
             self.followed,
             self._waits,
-            partial(vault_view, vault, self.authorities),
+            partial(vault_view, vault, self.vault_watch, self.authorities),
         )
         self.supervisor = Supervisor()
         self.node: Agent | None = None
@@ -134,6 +135,8 @@ class Server:
         checks.authority_checks(self.health, self.authorities, self.situation.outage)
         if self.vault is not None:
             checks.vault_checks(self.health, self.vault, self.settings, self.authorities)
+        if self.vault_watch is not None:
+            checks.vault_watch_check(self.health, self.vault_watch)
         if self.policies is not None:
             await self.policies.restore()
             checks.policy_checks(self.health, self.policies)
@@ -227,5 +230,7 @@ class Server:
         folder = self._folder.fault if self._folder else ""
         policies = self.policies.fault if self.policies else ""
         faults = (self.late.fault, folder, self.rotation_runner.fault, policies)
+        changed = [str(one.finding) for one in self.vault_watch.findings()] if self.vault_watch else []
         restart = [f"a restart, for {change}" for change in self._pending]
-        return [*self.authorities.waiting(), *self.rekeying.waiting(), *(fault for fault in faults if fault), *restart]
+        told = (fault for fault in faults if fault)
+        return [*self.authorities.waiting(), *changed, *self.rekeying.waiting(), *told, *restart]

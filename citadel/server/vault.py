@@ -1,11 +1,16 @@
-"""How Vault stands, for checks and `status`."""
+"""How Vault stands, for checks and `status`, and what is watched there."""
 
 from __future__ import annotations
 
-from citadel.api.ports import VaultView
+from citadel.api.ports import VaultFindingView, VaultView
 from citadel.ca.authorities import Authorities
+from citadel.ca.kek_place import KekPlace
+from citadel.clock import Clock
+from citadel.config import Settings
 from citadel.errors import CitadelError
-from citadel.vault import Session
+from citadel.store import Store
+from citadel.vault import Session, TransitSigner, VaultMeter, VaultWatch
+from citadel.vault_parts import TransitPlace, root_watch
 
 
 def lasts(authorities: Authorities) -> str:
@@ -19,7 +24,38 @@ def lasts(authorities: Authorities) -> str:
     return f"certificates are issued from what we hold until {current.ends:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def vault_view(session: Session | None, authorities: Authorities) -> VaultView | None:
+def vault_watch(
+    settings: Settings,
+    session: Session | None,
+    keks: KekPlace,
+    authorities: Authorities,
+    store: Store,
+    clock: Clock,
+    meter: VaultMeter,
+) -> VaultWatch | None:
+    """What looks at the issuers and keys that this configuration relies on; None if no Vault is configured."""
+    if session is None:
+        return None
+
+    def signer() -> TransitSigner | None:
+        try:
+            found = authorities.current().signer
+        except CitadelError:
+            return None
+        return found if isinstance(found, TransitSigner) else None
+
+    return VaultWatch(
+        clock,
+        root=root_watch(settings, session, clock),
+        kek=keks.kek if isinstance(keks, TransitPlace) else None,
+        authorities=authorities.all,
+        signer=signer,
+        record=store.audit.record,
+        meter=meter,
+    )
+
+
+def vault_view(session: Session | None, watch: VaultWatch | None, authorities: Authorities) -> VaultView | None:
     if session is None:
         return None
     now = session.status()
@@ -40,4 +76,9 @@ def vault_view(session: Session | None, authorities: Authorities) -> VaultView |
         sealed=server is not None and server.sealed,
         standby=server is not None and server.standby,
         lasts=lasts(authorities),
+        findings=[
+            VaultFindingView(f.kind, f.subject, f.sentence, f.mend, f.stops, one.since)
+            for one in (watch.findings() if watch is not None else ())
+            for f in (one.finding,)
+        ],
     )

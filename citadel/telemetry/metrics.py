@@ -172,6 +172,10 @@ class Metrics:
         self._vault_seconds = self._histogram(
             "vault_call_seconds", "Calls to Vault, retries included.", _FAST, "result"
         )
+        self._vault_findings = self._gauge(
+            "vault_findings", "What changed in Vault behind our back, and is not mended or approved.", "kind"
+        )
+        self._vault_kinds: set[str] = set()
         for gauge in (self._vault_up, self._vault_sealed, self._vault_standby, self._vault_token):
             gauge.set(math.nan)  # until there is a Vault
         self._health = self._gauge("health_check", "1 if the check is well, 0 if not.", "check")
@@ -324,6 +328,11 @@ class Metrics:
     def vault_call(self, result: str, seconds: float) -> None:
         self._vault_calls.labels(result).inc()
         self._vault_seconds.labels(result).observe(seconds)
+
+    def vault_findings(self, counts: Mapping[str, int]) -> None:
+        self._vault_kinds |= counts.keys()
+        for kind in self._vault_kinds:
+            self._vault_findings.labels(kind).set(counts.get(kind, 0))
 
     # --- health
     def health_check(self, name: str, ok: bool) -> None:

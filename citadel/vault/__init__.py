@@ -11,9 +11,10 @@ from citadel.vault.access import (
     TokenSignIn,
     VaultAccess,
 )
+from citadel.vault.findings import Finding, FindingKind
 from citadel.vault.keys import VaultKeys
-from citadel.vault.leaf_issuer import LeafIssuer, VaultLeafIssuer
-from citadel.vault.pki import PkiMount
+from citadel.vault.leaf_issuer import VaultLeafIssuer
+from citadel.vault.pki import IssuerReference, PkiMount
 from citadel.vault.policy import (
     Need,
     Permission,
@@ -28,41 +29,49 @@ from citadel.vault.policy import (
 )
 from citadel.vault.role import LeafProfile, RoleDifference, role_differences
 from citadel.vault.root import VaultRoot
+from citadel.vault.root_watch import RootWatch
 from citadel.vault.session import Session
 from citadel.vault.setup import LeafTarget, Setup, Step, Target
 from citadel.vault.standing import ServerState, SessionStatus, VaultMeter
 from citadel.vault.transit import TransitKek
-from citadel.vault.transit_signer import TransitKeys
+from citadel.vault.transit_signer import TransitKeys, TransitSigner
+from citadel.vault.watch import Standing, VaultWatch
 
 __all__ = [
     "SERVICE_ACCOUNT_TOKEN",
     "AppRoleSignIn",
     "CertificateSignIn",
+    "Finding",
+    "FindingKind",
     "GivenToken",
+    "IssuerReference",
     "JwtSignIn",
-    "LeafIssuer",
     "LeafProfile",
     "LeafTarget",
     "Need",
     "Permission",
     "PkiMount",
     "RoleDifference",
+    "RootWatch",
     "SecretFile",
     "ServerState",
     "Session",
     "SessionStatus",
     "Setup",
     "SignIn",
+    "Standing",
     "Step",
     "Target",
     "TokenSignIn",
     "TransitKek",
     "TransitKeys",
+    "TransitSigner",
     "VaultAccess",
     "VaultKeys",
     "VaultLeafIssuer",
     "VaultMeter",
     "VaultRoot",
+    "VaultWatch",
     "beyond",
     "examine",
     "hcl",

@@ -14,6 +14,7 @@ from citadel.errors import CitadelError, FailedPrecondition, NotFound, Permissio
 from citadel.vault.connections import NotConnected
 
 _LONGEST = 300
+_NO_USE = "but only had usage"
 #: When it is worth asking again for what does not work now.
 LATER = timedelta(seconds=5)
 #: What it says when it has no such namespace.
@@ -49,6 +50,10 @@ def of_status(status: int, errors: Iterable[str], address: str, path: str) -> Ci
             return NotFound(
                 f"{where} has nothing at {path}" + (f": {said}" if said else ""),
                 mend="compare mount, issuer, key, role and namespace in the configuration with what Vault has",
+            )
+        case 500 if _NO_USE in said:  # it was retired or revoked
+            return FailedPrecondition(
+                f"{where} refused {path}: {said}", mend="see what became of the issuer: citadel vault status"
             )
         case 500 if "unable to find PKI issuer" in said:
             return NotFound(f"{where} has no such issuer ({path}): {said}", mend="pin one that is there")

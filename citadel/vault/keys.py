@@ -8,7 +8,8 @@ from citadel.ca.model import Authority, KeySource
 from citadel.ca.ports import IssuingKey, LeafSigner
 from citadel.clock import Clock
 from citadel.errors import FailedPrecondition
-from citadel.vault.leaf_issuer import LeafIssuer, PkiCertifier
+from citadel.vault.leaf_issuer import PkiCertifier
+from citadel.vault.pki import IssuerReference
 from citadel.vault.session import Session
 from citadel.vault.transit_signer import TransitKeys
 
@@ -43,5 +44,5 @@ class VaultKeys:
                 f"certificates of the issuing CA {authority.skid} are made by Vault, and no role is configured",
                 mend="set signer.vault_role again; it is needed until another issuing CA signs",
             )
-        where = LeafIssuer.parse(authority.key_ref)
+        where = IssuerReference.parse(authority.key_ref)
         return PkiCertifier(self._session, where, self._role, parse(authority.certificate.der), self._clock)

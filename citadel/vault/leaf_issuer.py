@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import math
-import re
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -27,41 +25,17 @@ from citadel.clock import Clock
 from citadel.errors import CitadelError, FailedPrecondition, InternalFault, Unavailable
 from citadel.spiffe import TrustDomain
 from citadel.vault.failures import LATER
-from citadel.vault.pki import PkiMount
+from citadel.vault.pki import IssuerReference, PkiMount
 from citadel.vault.session import Session
 
-_REFERENCE = re.compile(r"pki:(?P<mount>[^:]+)/(?P<issuer>[^:/]+)")
 _SKEW = timedelta(seconds=60)  # by how much Vault's clock may be ahead
 log = structlog.get_logger("citadel.vault")
-
-
-@dataclass(frozen=True, slots=True)
-class LeafIssuer:
-    """One issuer of a PKI mount, as it is written down with its authority."""
-
-    mount: str
-    issuer: str
-
-    @classmethod
-    def parse(cls, reference: str) -> LeafIssuer:
-        """Raises InternalFault: only we write references."""
-        found = _REFERENCE.fullmatch(reference)
-        if found is None:
-            raise InternalFault(f"{reference[:80]!r} is no reference to an issuer in Vault's PKI engine")
-        return cls(found["mount"], found["issuer"])
-
-    @property
-    def reference(self) -> str:
-        return f"pki:{self.mount}/{self.issuer}"
-
-    def __str__(self) -> str:
-        return f"the issuer {self.issuer} of the PKI mount {self.mount} in Vault"
 
 
 class VaultLeafIssuer:
     """Contract: ca.ports.BroughtIssuingCa."""
 
-    def __init__(self, session: Session, where: LeafIssuer, trust_domain: TrustDomain, clock: Clock) -> None:
+    def __init__(self, session: Session, where: IssuerReference, trust_domain: TrustDomain, clock: Clock) -> None:
         """`where.issuer` may be empty: then it is the only one of the mount that is no root."""
         self._mount = PkiMount(session, where.mount)
         self._pinned = where
@@ -109,14 +83,14 @@ class VaultLeafIssuer:
             key_ref=where.reference,
         )
 
-    async def _found(self) -> tuple[LeafIssuer, list[x509.Certificate]]:
+    async def _found(self) -> tuple[IssuerReference, list[x509.Certificate]]:
         if self._pinned.issuer:
             return self._pinned, await self._mount.issuer(self._pinned.issuer)
         found = []
         for one in await self._mount.issuers():
             certificates = await self._mount.issuer(one.id)
             if root_faults(certificates[0]):
-                found.append((LeafIssuer(self._pinned.mount, one.id), certificates))
+                found.append((IssuerReference(self._pinned.mount, one.id), certificates))
         if len(found) != 1:
             raise FailedPrecondition(
                 f"the PKI mount {self._pinned.mount} in Vault has {len(found)} issuers that are no roots, and none is "
@@ -129,7 +103,9 @@ class VaultLeafIssuer:
 class PkiCertifier:
     """Contract: ca.ports.Certifier. `role` is asked for by its name each time."""
 
-    def __init__(self, session: Session, where: LeafIssuer, role: str, issuer: x509.Certificate, clock: Clock) -> None:
+    def __init__(
+        self, session: Session, where: IssuerReference, role: str, issuer: x509.Certificate, clock: Clock
+    ) -> None:
         key = issuer.public_key()
         assert isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey)  # no other kind was written down
         self._mount = PkiMount(session, where.mount)

@@ -10,12 +10,39 @@ from dataclasses import dataclass
 from cryptography import x509
 
 from citadel.ca.certificates import parse_pem
-from citadel.errors import FailedPrecondition, InvalidInput, NotFound
+from citadel.errors import FailedPrecondition, InternalFault, InvalidInput, NotFound
 from citadel.vault.failures import shown
 from citadel.vault.session import Session
 
 _MOST = 32
+_MOST_ISSUERS = 1000
+_REFERENCE = re.compile(r"pki:(?P<mount>[^:]+)/(?P<issuer>[^:/]+)")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")  # part of a path of Vault's API
 _ONE = re.compile(r"-----BEGIN CERTIFICATE-----\n([A-Za-z0-9+/\n]+={0,2})\n-----END CERTIFICATE-----\s*")
+_SIGNS = "issuing-certificates"
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerReference:
+    """One issuer of a PKI mount, as it is written down with its authority."""
+
+    mount: str
+    issuer: str
+
+    @classmethod
+    def parse(cls, reference: str) -> IssuerReference:
+        """Raises InternalFault: only we write references."""
+        found = _REFERENCE.fullmatch(reference)
+        if found is None:
+            raise InternalFault(f"{reference[:80]!r} is no reference to an issuer in Vault's PKI engine")
+        return cls(found["mount"], found["issuer"])
+
+    @property
+    def reference(self) -> str:
+        return f"pki:{self.mount}/{self.issuer}"
+
+    def __str__(self) -> str:
+        return f"the issuer {self.issuer} of the PKI mount {self.mount} in Vault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +51,28 @@ class IssuerEntry:
 
     id: str
     name: str
+    default: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.id})" if self.name else self.id
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerUse:
+    """What an issuer may be used for, as its own settings say."""
+
+    signs: bool
+    revoked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerCertificates:
+    """The certificate of an issuer, and what is above it as far as its mount knows. `id` is "" where Vault does not say
+    it."""
+
+    own: x509.Certificate
+    above: tuple[x509.Certificate, ...]
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,33 +91,48 @@ class PkiMount:
         self._session = session
         self.mount = mount.strip("/")
 
-    async def issuers(self) -> list[IssuerEntry]:
-        """All issuers, in the order of their ids; none in an empty mount."""
+    async def issuers(self, *, optional: bool = False) -> list[IssuerEntry]:
+        """All issuers, in the order of their ids; none in an empty mount. `optional`: see Session.call."""
         try:
-            data = (await self._session.call("list", f"{self.mount}/issuers")).data
+            data = (await self._session.call("list", f"{self.mount}/issuers", optional=optional)).data
         except NotFound as error:
             if "no handler" in error.message or "unsupported path" in error.message:
                 raise
             return []  # so Vault says that a list is empty
         found, about = data.get("keys"), data.get("key_info")
-        names = about if isinstance(about, Mapping) else {}
+        infos = about if isinstance(about, Mapping) else {}
         if not isinstance(found, list):
             return []
-        return [IssuerEntry(str(one), _name(names.get(one))) for one in sorted(map(str, found))]
+        ids = sorted(one for one in found[:_MOST_ISSUERS] if isinstance(one, str) and _ID.fullmatch(one))
+        return [_entry(one, infos.get(one)) for one in ids]
 
     async def issuer(self, reference: str) -> list[x509.Certificate]:
         """The certificate of an issuer, then what is above it as far as the mount knows."""
-        path = f"{self.mount}/issuer/{reference}/json"
+        found = await self.certificates(reference)
+        return [found.own, *found.above]
+
+    async def certificates(self, reference: str) -> IssuerCertificates:
+        """As `issuer`, with the issuer's id."""
+        path = f"{self.mount}/issuer/{_part(reference)}/json"
         data = (await self._session.call("get", path)).data
         own = _certificates(data.get("certificate"), path)
         if len(own) != 1:
             raise FailedPrecondition(f"Vault's {path} holds {len(own)} certificates; expected one")
-        above = _certificates(data.get("ca_chain"), path)
-        return [own[0], *(one for one in above if one != own[0])]
+        above = tuple(one for one in _certificates(data.get("ca_chain"), path) if one != own[0])
+        made = data.get("issuer_id")
+        return IssuerCertificates(own[0], above, made if isinstance(made, str) and _ID.fullmatch(made) else "")
+
+    async def use(self, reference: str) -> IssuerUse:
+        """What an issuer may be used for; an answer that does not say so counts as "not for signing". Raises
+        PermissionDenied where the policy does without it."""
+        data = (await self._session.call("get", f"{self.mount}/issuer/{_part(reference)}", optional=True)).data
+        usage = data.get("usage")
+        usages = usage.split(",") if isinstance(usage, str) else usage if isinstance(usage, list) else []
+        return IssuerUse(signs=_SIGNS in usages, revoked=data.get("revoked") not in (None, False))
 
     async def sign_intermediate(self, reference: str, asked: Mapping[str, object]) -> Signed:
         """Have an issuer sign a CA. Not asked for twice if the answer is lost: it may have been signed."""
-        path = f"{self.mount}/issuer/{reference}/sign-intermediate"
+        path = f"{self.mount}/issuer/{_part(reference)}/sign-intermediate"
         reply = await self._session.call("post", path, asked, repeat=False)
         own = _certificates(reply.data.get("certificate"), path)
         if len(own) != 1:
@@ -81,7 +142,7 @@ class PkiMount:
 
     async def sign_leaf(self, reference: str, role: str, asked: Mapping[str, object]) -> x509.Certificate:
         """Have an issuer make a certificate by a role. Not asked for twice. Raises AnswerLost, too."""
-        path = f"{self.mount}/issuer/{reference}/sign/{role}"
+        path = f"{self.mount}/issuer/{_part(reference)}/sign/{role}"
         given = (await self._session.call("post", path, asked, repeat=False)).data.get("certificate")
         try:
             return x509.load_der_x509_certificate(_one_der(given))
@@ -99,9 +160,20 @@ def _one_der(given: object) -> bytes:
     return base64.b64decode(found[1].replace("\n", ""), validate=True)
 
 
-def _name(about: object) -> str:
-    name = about.get("issuer_name") if isinstance(about, Mapping) else None
-    return name if isinstance(name, str) else ""
+def _part(reference: str) -> str:
+    """As one part of a path. Raises InvalidInput for what would be more than that."""
+    if not _ID.fullmatch(reference):
+        raise InvalidInput(
+            f"{reference[:80]!r} is no issuer's id or name",
+            mend="take an id of those that bao list MOUNT/issuers shows",
+        )
+    return reference
+
+
+def _entry(issuer: str, about: object) -> IssuerEntry:
+    info = about if isinstance(about, Mapping) else {}
+    name = info.get("issuer_name")
+    return IssuerEntry(issuer, shown(name) if isinstance(name, str) else "", info.get("is_default") is True)
 
 
 def _certificates(value: object, path: str) -> list[x509.Certificate]:

@@ -59,7 +59,22 @@ def pki_needs(mount: str, issuer: str, *, signs: bool = True) -> list[Need]:
             if signs
             else []
         ),
+        Need(f"{mount}/issuer/{issuer}", frozenset({"read"}), "tell you when it is retired or revoked", optional=True),
+        *_watch_needs(mount),
+    ]
+
+
+def _watch_needs(mount: str) -> list[Need]:
+    """Of the other issuers of the root's mount: to tell of them what they are. `+` is one part of a path."""
+    return [
         Need(f"{mount}/issuers", frozenset({"list"}), "tell you of issuers that came into the mount", optional=True),
+        Need(
+            f"{mount}/issuer/+/json",
+            frozenset({"read"}),
+            "tell you what they are",
+            optional=True,
+            probe=f"{mount}/issuer/{_PROBE}/json",
+        ),
     ]
 
 
@@ -100,7 +115,7 @@ def leaf_issuer_needs(mount: str, issuer: str, role: str) -> list[Need]:
     ]
 
 
-def beyond(mounts: Iterable[str], issuer: str, transit: Iterable[str] = ()) -> list[Need]:
+def beyond(mounts: Iterable[str], transit: Iterable[str] = ()) -> list[Need]:
     """Where we must be permitted nothing: who may do this is trusted by the whole mesh."""
     paths = [f"sys/policies/acl/{_PROBE}", f"sys/mounts/{_PROBE}", f"sys/auth/{_PROBE}"]
     for mount in transit:
@@ -109,7 +124,7 @@ def beyond(mounts: Iterable[str], issuer: str, transit: Iterable[str] = ()) -> l
         paths += [f"{mount}/export/signing-key/{_PROBE}", f"{mount}/backup/{_PROBE}", f"{mount}/restore/{_PROBE}"]
     for mount in mounts:
         paths += [f"{mount}/{rest}" for rest in ("config/issuers", "root/generate/internal", "sign-verbatim")]
-        paths += [f"{mount}/root/sign-intermediate", f"{mount}/issuer/{issuer}", f"{mount}/roles/{_PROBE}"]
+        paths += [f"{mount}/root/sign-intermediate", f"{mount}/roles/{_PROBE}", f"{mount}/issuer/{_PROBE}"]
     return [Need(path, frozenset(), "nothing here is ours to do") for path in paths]
 
 

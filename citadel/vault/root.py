@@ -1,7 +1,7 @@
 """VaultRoot: a CA in Vault's PKI engine signs our issuing CAs; its key never leaves Vault. Contract: RootAuthority.
 
 Nothing that comes back is believed: key, names, path length, validity, order and signatures are verified here. The
-issuer is pinned: another one in the same mount is told to the operator, and trusted by nobody.
+issuer is pinned, or was approved by an operator; any other of the same mount is trusted by nobody (see root_watch).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
 from citadel.ca import keys
-from citadel.ca.certificates import describe, name_of, skid_of
+from citadel.ca.certificates import describe, name_of, parse, skid_of
 from citadel.ca.chain import ca_faults, ends_soon, link_faults, order_chain, root_faults
 from citadel.ca.model import Authority, KeySource, Skid
 from citadel.ca.ports import IssuingGrant, RootState
 from citadel.clock import Clock
-from citadel.errors import CitadelError, FailedPrecondition, NotFound
+from citadel.errors import FailedPrecondition, NotFound
 from citadel.spiffe import TrustDomain
-from citadel.vault.pki import PkiMount, Signed
+from citadel.vault.pki import IssuerReference, PkiMount, Signed
 
 _BACKDATE = timedelta(seconds=60)
 _SKEW = timedelta(seconds=60)  # by how much Vault's clock may be ahead
@@ -39,9 +39,9 @@ log = structlog.get_logger("citadel.vault")
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """The pinned issuer, what is above it, and the root at the end; one certificate if the issuer is the root."""
+    """An issuer, what is above it, and the root at the end; one certificate if the issuer is the root."""
 
-    reference: str
+    reference: str  # its id, where Vault says that
     certificates: tuple[x509.Certificate, ...]
 
     @property
@@ -69,19 +69,29 @@ class VaultRoot:
         self._clock = clock
         self._issuing_ttl = issuing_ttl
         self._granted: tuple[str, ...] = ()  # what Vault warned of when it signed last
-        self._known: frozenset[str] | None = None  # ids of the issuers that the mount had when we looked first
+
+    @property
+    def pinned(self) -> bool:
+        return bool(self._issuer)
 
     async def load(self) -> RootState:
         """See ports.RootAuthority. Raises FailedPrecondition with every fault of the issuer, Unavailable."""
-        line = await self._line()
+        return self._state(await self._line())
+
+    async def load_issuer(self, reference: str) -> RootState:
+        """See ports.RemoteRoot. `reference`: as a root has it, or the id or name of an issuer of the mount."""
+        return self._state(await self._line(self._own(reference) or reference))
+
+    def _state(self, line: _Line) -> RootState:
         now = self._clock.now()
         warnings = [w for one in line.certificates if (w := ends_soon(one, now))]
         return RootState(
             roots=(describe(line.root),),
             skid=skid_of(line.root),
             version=":".join(keys.fingerprint(_der(one)) for one in line.certificates),
-            warnings=(*warnings, *self._granted, *await self._strangers()),
+            warnings=(*warnings, *self._granted),
             key_source=KeySource.VAULT,
+            key_ref=IssuerReference(self._mount.mount, line.reference).reference,
         )
 
     async def sign_issuing_ca(self, root: Authority, key: keys.PrivateKey) -> IssuingGrant:
@@ -123,25 +133,49 @@ class VaultRoot:
     # --- the issuer
 
     async def _line_to(self, root: Authority) -> _Line:
-        """The pinned issuer, if it chains to `root`; while a rotation leads from one issuer to another, the one before.
-        A root that is in force or on its way was approved, so its issuer may be looked for; no other is used."""
+        """The issuer that `root` was written down with, or the pinned one, if it chains to `root`; for a root of an
+        older Citadel, any. A root that is in force or on its way was approved, so its issuer may be looked for."""
+        if own := self._own(root.key_ref):
+            line = await self._line(own)
+            if _leads_to(line, root):
+                return self._trusted(line, root)
+            raise FailedPrecondition(
+                f"{self._where(own)} chains to the root {skid_of(line.root)}, not to {root.skid} as before",
+                mend="see who changed it in Vault; nothing is signed under it. Rotate: citadel root rotate",
+            )
         pinned = await self._line()
         if _leads_to(pinned, root):
-            return pinned
+            return self._trusted(pinned, root)
         for other in await self._mount.issuers():
             with suppress(FailedPrecondition, NotFound):
                 line = await self._line(other.id)
                 if _leads_to(line, root):
-                    return line
+                    return self._trusted(line, root)
         raise FailedPrecondition(
             f"{self._where(pinned.reference)} chains to the root {skid_of(pinned.root)}, not to {root.skid}, and no "
             "other issuer of the mount does",
             mend="pin the issuer of the root in force (root.vault_issuer), or rotate: citadel root rotate",
         )
 
+    def _trusted(self, line: _Line, root: Authority) -> _Line:
+        """With the certificate of the root that clients hold, in the place of one that Vault may have by now: what is
+        signed must not need another one than theirs. Raises FailedPrecondition if it would."""
+        held = parse(root.certificate.der)
+        if line.root == held:
+            return line
+        below = line.certificates[:-1]
+        if held.subject != line.root.subject or (below and link_faults(below[-1], held)):
+            raise FailedPrecondition(
+                f"{self._where(line.reference)} has another certificate of the root {root.skid} than clients hold, and "
+                "what it signs would not verify with theirs",
+                mend=f"have it distributed first: citadel root rotate --to vault {line.reference}",
+            )
+        return _Line(line.reference, (*below, held))
+
     async def _line(self, wanted: str = "") -> _Line:
         reference = wanted or self._issuer or await self._only_one()
-        own, *above = await self._mount.issuer(reference)
+        found_here = await self._mount.certificates(reference)
+        own, above = found_here.own, found_here.above
         faults: list[str] = []
         if root_faults(own):
             roots = [one for one in above if not root_faults(one)]
@@ -165,7 +199,14 @@ class VaultRoot:
                 f"{self._where(reference)} cannot sign an issuing CA: " + "; ".join(faults),
                 mend="pin another issuer (root.vault_issuer), or mend this one in Vault",
             )
-        return _Line(reference, tuple(certificates))
+        return _Line(found_here.id or reference, tuple(certificates))
+
+    def _own(self, reference: str) -> str:
+        """The issuer of a reference into our mount; "" if it is none."""
+        if not reference.startswith("pki:"):
+            return ""
+        where = IssuerReference.parse(reference)
+        return where.issuer if where.mount == self._mount.mount else ""
 
     async def _only_one(self) -> str:
         issuers = await self._mount.issuers()
@@ -181,21 +222,6 @@ class VaultRoot:
             + ", ".join(map(str, issuers[:8])),
             mend="set root.vault_issuer to the id of the one that is to be trusted",
         )
-
-    async def _strangers(self) -> list[str]:
-        """Issuers that came into the mount while we ran. They are trusted by nobody; the operator is told."""
-        try:
-            issuers = await self._mount.issuers()
-        except CitadelError:
-            return []  # listing is a courtesy: the policy may do without it
-        if self._known is None:
-            self._known = frozenset(one.id for one in issuers)
-        return [
-            f"the issuer {one} came into the PKI mount {self._mount.mount}; it signs nothing for us and nobody trusts "
-            "it unless you pin it (root.vault_issuer) and rotate"
-            for one in issuers
-            if one.id not in self._known
-        ]
 
     # --- one grant
 

@@ -71,9 +71,16 @@ class Session:
         self._meter: VaultMeter = meter or NoMeter()
 
     async def call(
-        self, method: str, path: str, body: Mapping[str, object] | None = None, *, repeat: bool = True
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        *,
+        repeat: bool = True,
+        optional: bool = False,
     ) -> Reply:
-        """One call of Vault's API. `repeat` False: what may have been carried out is not asked for again.
+        """One call of Vault's API. `repeat` False: what may have been carried out is not asked for again. `optional`:
+        we do without it where the policy does not permit it, so that is no fault, and no reason to log in again.
 
         Raises Unavailable (AnswerLost: it may have been carried out); Unauthenticated if we cannot sign in;
         PermissionDenied, NotFound, FailedPrecondition.
@@ -82,6 +89,8 @@ class Session:
         try:
             return await self._send(method, path, body, held.token, repeat)
         except (PermissionDenied, Unauthenticated) as error:
+            if optional and isinstance(error, PermissionDenied):
+                raise
             again = await self._after_refusal(held)
             if again is None:
                 self._note(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -63,6 +64,9 @@ class VaultMeter(Protocol):
     def vault_call(self, result: str, seconds: float) -> None:
         """One call was answered: `ok`, `refused` (it or we were wrong), `unavailable`."""
 
+    def vault_findings(self, counts: Mapping[str, int]) -> None:
+        """How many findings of each kind there are now (findings.FindingKind); all others are 0."""
+
 
 class NoMeter:
     """Shows nothing."""
@@ -70,3 +74,5 @@ class NoMeter:
     def vault(self, *, up: bool, sealed: bool, standby: bool, token_ends: datetime | None) -> None: ...
 
     def vault_call(self, result: str, seconds: float) -> None: ...
+
+    def vault_findings(self, counts: Mapping[str, int]) -> None: ...

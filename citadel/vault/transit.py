@@ -16,7 +16,9 @@ from collections.abc import Mapping
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from citadel.errors import FailedPrecondition
+from citadel.errors import FailedPrecondition, NotFound
+from citadel.vault.findings import Finding
+from citadel.vault.key_watch import kek_findings
 from citadel.vault.session import Session
 
 _MARK = b"\x02"
@@ -40,6 +42,7 @@ class TransitKek:
         self._name = name
         self._id = f"vault-transit:{mount}/{name}"
         self._fits = False
+        self._oldest = 0  # the lowest version under which we saw something sealed; 0: nothing
 
     @property
     def id(self) -> str:
@@ -62,6 +65,7 @@ class TransitKek:
                 f"{self._where()} does not open what it sealed a moment ago, so nothing is sealed with it",
                 mend="see what answers in Vault's place, and the key's min_decryption_version",
             )
+        self._saw(wrapped)
         head = _MARK + len(wrapped).to_bytes(2) + wrapped.encode()
         nonce = os.urandom(_NONCE_BYTES)
         return head + nonce + AESGCM(key).encrypt(nonce, plaintext, head + context)
@@ -73,6 +77,7 @@ class TransitKek:
         wrapped = head[3:].decode("ascii", "replace")
         if head[:1] != _MARK or not _WRAPPED.fullmatch(wrapped) or len(rest) < _NONCE_BYTES + 16:
             raise FailedPrecondition(f"a key sealed under {self._id} is damaged, or of a newer Citadel", mend=_RESTORE)
+        self._saw(wrapped)
         await self.look()
         try:
             reply = await self._session.call("post", f"{self._mount}/decrypt/{self._name}", {"ciphertext": wrapped})
@@ -111,6 +116,23 @@ class TransitKek:
             )
         self._fits = True
 
+    async def examine(self) -> list[Finding]:
+        """What became of the key, for the watch. Raises what Session.call does."""
+        try:
+            facts: Mapping[str, object] | None = (
+                await self._session.call("get", f"{self._mount}/keys/{self._name}")
+            ).data
+        except NotFound:
+            facts = None
+        unfit = [] if facts is None else _faults(facts)
+        if facts is None or unfit:
+            self._fits = False
+        return kek_findings(facts, self._where(), self._name, self._oldest, unfit)
+
+    def _saw(self, wrapped: str) -> None:
+        version = int(wrapped.split(":")[1][1:])
+        self._oldest = min(version, self._oldest or version)
+
     def __repr__(self) -> str:
         return f"TransitKek({self._id})"
 
@@ -128,6 +150,8 @@ def _faults(facts: Mapping[str, object]) -> list[str]:
         found.append("may be backed up in plain text")
     if facts.get("deletion_allowed"):
         found.append("may be deleted, and everything sealed with it would be lost")
+    if facts.get("soft_deleted"):
+        found.append("was deleted, for now")
     if facts.get("derived"):
         found.append("is derived, which needs a context of Vault's own")
     return found

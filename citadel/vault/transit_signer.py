@@ -12,10 +12,7 @@ import binascii
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from citadel.ca import keys
@@ -27,8 +24,11 @@ from citadel.ca.strength import KeyPolicy, weakness
 from citadel.errors import CitadelError, FailedPrecondition, InternalFault, NotFound, Unavailable
 from citadel.vault.batches import Batches
 from citadel.vault.failures import LATER, shown
+from citadel.vault.findings import Finding
+from citadel.vault.key_watch import signing_key_findings
 from citadel.vault.remote_key import digest_of, remote_private_key
 from citadel.vault.session import Session
+from citadel.vault.transit_keys import REPLACE, TransitKey, key_faults, public_key_of, type_of
 
 _TYPES = {
     keys.KeyType.EC_P256: "ecdsa-p256",
@@ -38,34 +38,8 @@ _TYPES = {
     keys.KeyType.RSA_4096: "rsa-4096",
 }
 _HASHES = {"sha256": "sha2-256", "sha384": "sha2-384"}
-_REFERENCE = re.compile(r"transit:(?P<mount>[^:]+)/(?P<name>[^:/]+):v(?P<version>[1-9][0-9]{0,8})")
 _SIGNATURE = re.compile(r"vault:v(?P<version>[1-9][0-9]{0,8}):(?P<bits>[A-Za-z0-9+/]+={0,2})")
-_REPLACE = "make another issuing CA: citadel ca rotate"
 _LONGEST_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class TransitKey:
-    """One version of one key of one transit mount, as it is written down with its authority."""
-
-    mount: str
-    name: str
-    version: int
-
-    @classmethod
-    def parse(cls, reference: str) -> TransitKey:
-        """Raises InternalFault: only we write references."""
-        found = _REFERENCE.fullmatch(reference)
-        if found is None:
-            raise InternalFault(f"{reference[:80]!r} is no reference to a key in Vault's transit engine")
-        return cls(found["mount"], found["name"], int(found["version"]))
-
-    @property
-    def reference(self) -> str:
-        return f"transit:{self.mount}/{self.name}:v{self.version}"
-
-    def __str__(self) -> str:
-        return f"the transit key {self.name} at {self.mount} in Vault"
 
 
 class TransitKeys:
@@ -86,18 +60,18 @@ class TransitKeys:
         settings = {"type": _TYPES[kind], "exportable": False, "allow_plaintext_backup": False}
         await self._session.call("post", f"{key.mount}/keys/{key.name}", settings)
         facts = (await self._session.call("get", f"{key.mount}/keys/{key.name}")).data
-        faults = _faults(facts, _TYPES[kind])
+        faults = key_faults(facts, _TYPES[kind])
         if facts.get("latest_version") != 1:
             faults.append("is not a new one")
         if faults:
             raise FailedPrecondition(
                 f"{key}, made just now, {'; it '.join(faults)}", mend="see who else changes keys in that mount"
             )
-        public = _public_key(facts, key)
+        public = public_key_of(facts, key)
         fault = weakness(public, KeyPolicy())
-        if fault or _type_of(public) != _TYPES[kind]:  # not what Vault says it is
+        if fault or type_of(public) != _TYPES[kind]:  # not what Vault says it is
             raise FailedPrecondition(
-                f"{key}, made just now, {fault or f'is {_type_of(public)}; asked for was {_TYPES[kind]}'}",
+                f"{key}, made just now, {fault or f'is {type_of(public)}; asked for was {_TYPES[kind]}'}",
                 mend="see what answers in Vault's place",
             )
         signer = TransitSigner(self._session, key, public)
@@ -151,6 +125,18 @@ class TransitSigner:
             await self._look()
         return await self._batches.ask(digest)
 
+    async def examine(self) -> list[Finding]:
+        """What became of the key, for the watch. It is looked at again before it is used next if it became unfit.
+        Raises what Session.call does."""
+        try:
+            facts = (await self._session.call("get", f"{self._key.mount}/keys/{self._key.name}")).data
+        except NotFound:
+            facts = None
+        found = signing_key_findings(facts, self._key, self._public)
+        if any(one.stops for one in found):
+            self._fits = False
+        return found
+
     def __repr__(self) -> str:
         return f"TransitSigner({keys.skid(self._public)})"
 
@@ -159,11 +145,11 @@ class TransitSigner:
             if self._fits:
                 return
             facts = await self._facts()
-            faults = _faults(facts, _type_of(self._public))
+            faults = key_faults(facts, type_of(self._public))
             if faults:
-                raise FailedPrecondition(f"{self._key} {'; it '.join(faults)}", mend=_REPLACE)
-            if _public_key(facts, self._key) != self._public:
-                raise FailedPrecondition(f"{self._key} is another key than that of the issuing CA", mend=_REPLACE)
+                raise FailedPrecondition(f"{self._key} {'; it '.join(faults)}", mend=REPLACE)
+            if public_key_of(facts, self._key) != self._public:
+                raise FailedPrecondition(f"{self._key} is another key than that of the issuing CA", mend=REPLACE)
             self._fits = True
 
     async def _facts(self) -> Mapping[str, object]:
@@ -172,7 +158,7 @@ class TransitSigner:
         except NotFound as error:
             if "no handler" in error.message:  # so Vault says that there is no such mount
                 raise
-            raise FailedPrecondition(f"{self._key} is not there any more", mend=_REPLACE) from None
+            raise FailedPrecondition(f"{self._key} is not there any more", mend=REPLACE) from None
 
     async def _have_signed(self, digests: Sequence[bytes]) -> Sequence[bytes]:
         body: dict[str, object] = {
@@ -188,7 +174,7 @@ class TransitSigner:
         try:
             reply = await self._session.call("post", f"{self._key.mount}/sign/{self._key.name}", body)
         except FailedPrecondition as error:  # the key is gone, mostly
-            raise FailedPrecondition(error.message, mend=_REPLACE) from None
+            raise FailedPrecondition(error.message, mend=REPLACE) from None
         results = reply.data.get("batch_results")
         if not isinstance(results, list) or len(results) != len(digests):
             raise InternalFault(f"{self._key} did not give {len(digests)} signatures when asked for them")
@@ -198,7 +184,7 @@ class TransitSigner:
         text = result.get("signature") if isinstance(result, Mapping) else None
         found = _SIGNATURE.fullmatch(text) if isinstance(text, str) else None
         if found is None and isinstance(result, Mapping) and result.get("error"):
-            raise FailedPrecondition(f"{self._key} did not sign: {shown(str(result['error']))}", mend=_REPLACE)
+            raise FailedPrecondition(f"{self._key} did not sign: {shown(str(result['error']))}", mend=REPLACE)
         if found is None:
             raise InternalFault(f"{self._key} gave something that is no signature")
         if int(found["version"]) != self._key.version:
@@ -211,43 +197,4 @@ class TransitSigner:
             raise InternalFault(f"{self._key} gave something that is no signature") from None
 
 
-def _faults(facts: Mapping[str, object], kind: str) -> list[str]:
-    """What makes a key unfit to sign for an issuing CA: it is of another kind, or may exist outside of Vault, or not at
-    all one day."""
-    found = []
-    if facts.get("type") != kind:
-        found.append(f"is of the type {facts.get('type')}, expected {kind}")
-    if facts.get("exportable"):
-        found.append("is exportable")
-    if facts.get("allow_plaintext_backup"):
-        found.append("may be backed up in plain text")
-    if facts.get("imported_key"):
-        found.append("was imported, so it exists elsewhere")
-    if facts.get("deletion_allowed"):
-        found.append("may be deleted")
-    if facts.get("derived"):
-        found.append("is derived, so it cannot sign")
-    return found
-
-
-def _type_of(public: keys.PublicKey) -> str:
-    if isinstance(public, rsa.RSAPublicKey):
-        return f"rsa-{public.key_size}"
-    return f"ecdsa-p{public.key_size}"
-
-
-def _public_key(facts: Mapping[str, object], key: TransitKey) -> keys.PublicKey:
-    """Of its version. Raises FailedPrecondition."""
-    versions = facts.get("keys")
-    one = versions.get(str(key.version)) if isinstance(versions, Mapping) else None
-    text = one.get("public_key") if isinstance(one, Mapping) else None
-    try:
-        public = serialization.load_pem_public_key(str(text).encode())
-    except (ValueError, UnsupportedAlgorithm):
-        public = None
-    if not isinstance(public, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise FailedPrecondition(f"{key} has no version {key.version} any more", mend=_REPLACE)
-    return public
-
-
-__all__ = ["TransitKey", "TransitKeys", "TransitSigner"]
+__all__ = ["TransitKeys", "TransitSigner"]

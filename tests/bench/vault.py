@@ -33,7 +33,7 @@ from citadel.clock import SystemClock
 from citadel.store import Store
 from citadel.telemetry import logging as our_logging
 from citadel.telemetry.metrics import Metrics
-from citadel.vault import LeafIssuer, LeafProfile, PkiMount, VaultKeys, VaultLeafIssuer, VaultRoot
+from citadel.vault import IssuerReference, LeafProfile, PkiMount, VaultKeys, VaultLeafIssuer, VaultRoot
 from tests.bench.row import Row
 from tests.support.issuance import TRUST_DOMAIN, WEB, CurrentAuthority, make_csr
 from tests.support.vault import Vault
@@ -111,7 +111,10 @@ async def _measured(vault: Vault) -> dict[str, _Figures]:
             places: dict[str, tuple[IssuingKeys, VaultLeafIssuer | None]] = {
                 "root only": (here, None),
                 "vault-transit": (KeyPlaces(here, elsewhere, new=KeySource.VAULT), None),
-                "vault-pki": (elsewhere, VaultLeafIssuer(session, LeafIssuer(leaf_mount, ""), TRUST_DOMAIN, clock)),
+                "vault-pki": (
+                    elsewhere,
+                    VaultLeafIssuer(session, IssuerReference(leaf_mount, ""), TRUST_DOMAIN, clock),
+                ),
             }
             for mode, (keys, brought) in places.items():
                 cas = IssuingCas(remote, keys, KeyType.EC_P256, clock, remote=remote, brought=brought)

@@ -27,7 +27,7 @@ from citadel.ca.signers import SealedKeys
 from citadel.clock import SystemClock
 from citadel.errors import FailedPrecondition, InternalFault, Unavailable
 from citadel.store import Store
-from citadel.vault import LeafIssuer, LeafProfile, PkiMount, Session, VaultKeys, VaultLeafIssuer, VaultRoot
+from citadel.vault import IssuerReference, LeafProfile, PkiMount, Session, VaultKeys, VaultLeafIssuer, VaultRoot
 from tests.support.issuance import TRUST_DOMAIN, WEB, CurrentAuthority, MemoryIssuanceLog, make_csr
 from tests.support.vault import Vault, running
 
@@ -51,7 +51,7 @@ class World:
     issuer: Issuer
 
     def loader(self, issuer: str = "", mount: str = "") -> VaultLeafIssuer:
-        where = LeafIssuer(mount or self.mount, issuer)
+        where = IssuerReference(mount or self.mount, issuer)
         return VaultLeafIssuer(self.session, where, TRUST_DOMAIN, SystemClock())
 
     async def issue(self, **more: Any) -> x509.Certificate:
@@ -80,7 +80,7 @@ async def world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             now,
             now,
         )
-        loader = VaultLeafIssuer(session, LeafIssuer(mount, ""), TRUST_DOMAIN, clock)
+        loader = VaultLeafIssuer(session, IssuerReference(mount, ""), TRUST_DOMAIN, clock)
         issuing = await loader.load(root, AuthorityState.ACTIVE)
         certifier = await VaultKeys(session, clock, role="citadel").signer(issuing)
         assert isinstance(certifier, Certifier)

@@ -72,18 +72,28 @@ def vault_check(up: ups.Up) -> dict[str, Any]:
     return next(one for one in desk.status(up)["checks"] if one["name"] == "vault")
 
 
+def up_mount(up: ups.Up) -> str:
+    """Of the AppRole that it signs in by; its role and policy are named like it."""
+    return next(line.split('"')[1] for line in up.config.read_text().splitlines() if line.startswith("mount = "))
+
+
+def active_root(up: ups.Up) -> dict[str, Any]:
+    return next(one for one in desk.authorities(up) if (one["kind"], one["state"]) == ("root", "active"))
+
+
 def is_served(up: ups.Up) -> bool:
     """Whether a workload is given a certificate now."""
     with ups.Workload(up.workload_socket, "spiffe://example.org/web") as workload:
         return "spiffe://example.org/web" in workload.take()
 
 
-def test_the_root_is_vaults_the_least_policy_is_enough_and_a_strangers_is_trusted_by_nobody(
+def test_the_root_is_vaults_the_least_policy_is_enough_and_another_is_trusted_only_when_it_is_approved(
     vault: Vault, tmp_path: Path
 ) -> None:
     mount = vault.mount("pki")
     issuer = vault.new_root(mount)
-    with ups.running(tmp_path / "c", settings(vault, mount, issuer)) as up:
+    soon = '[rotation]\nreconnect_window = "1s"\nassumed_after = "1s"\n'
+    with ups.running(tmp_path / "c", soon + settings(vault, mount, issuer)) as up:
         authorities = {one["kind"]: one for one in desk.authorities(up)}
         assert authorities["root"]["subject"] == "CN=mesh root"
         assert authorities["issuing"]["signed_by"] == authorities["root"]["skid"]
@@ -96,7 +106,27 @@ def test_the_root_is_vaults_the_least_policy_is_enough_and_a_strangers_is_truste
         before = up.json("bundle", "show")  # another issuer comes into the mount: it is told, and trusted by nobody
         stranger = vault.new_root(mount, "stranger")
         wait_for(lambda: any(stranger in one for one in desk.status(up)["waiting"]), "the operator is told")
+        (told,) = up.json("vault", "status")["findings"]
+        assert (told["kind"], told["subject"], told["stops"]) == ("new-issuer", stranger, False)
+        check = next(one for one in desk.status(up)["checks"] if one["name"] == "vault-findings")
+        assert (check["ok"], stranger in check["reason"]) == (False, True)
         assert up.json("bundle", "show") == before
+        refused = up.run("root", "rotate", "--to", "vault", stranger, "--detach", check=False)
+        assert "does not permit us" in refused.stderr  # the policy is for the pinned one
+        needs = [*session_needs(), *pki_needs(mount, issuer), *pki_needs(mount, stranger)]
+        vault.call("PUT", f"sys/policies/acl/{up_mount(up)}", {"policy": hcl(list(dict.fromkeys(needs)))})
+        up.run("root", "rotate", "--to", "vault", stranger, "--reason", "the old one is retired", "--detach")
+        wait_for(lambda: active_root(up)["subject"] == "CN=stranger root", "it signs")
+        wait_for(lambda: not up.json("vault", "status")["findings"], "it is nobody's news any more")
+        waiting = desk.status(up)["waiting"]
+        assert any("pin the issuer in force" in one and stranger in one for one in waiting), waiting
+        events = [one["action"] for one in up.json("audit", "list")]
+        assert {"vault.finding", "vault.finding-over"} <= set(events)
+        up.config.write_text(up.config.read_text().replace(issuer, stranger))
+        up.end()
+        vault.call("DELETE", f"{mount}/issuer/{issuer}")
+        up.start()
+        assert not [one for one in desk.status(up)["waiting"] if "issuer" in one]
 
 
 def test_an_outage_stops_no_certificates_is_told_and_ends_without_a_restart(vault: Vault, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class Vault:
         headers = {"X-Vault-Token": self.root_token, "X-Vault-Request": "true"}
         headers |= {"X-Vault-Wrap-TTL": wrap} if wrap else {}
         headers |= {"X-Vault-Namespace": self.namespace} if self.namespace else {}
+        headers |= {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
         verify = ssl.create_default_context(cafile=str(self.ca)) if self.ca else True
         answer = httpx.request(
             method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20, verify=verify

@@ -18,7 +18,7 @@ from citadel.ca.ports import LeafSigner, SigningAuthority
 from citadel.clock import Clock, SystemClock
 from citadel.errors import CitadelError
 from citadel.vault import (
-    LeafIssuer,
+    IssuerReference,
     LeafProfile,
     Need,
     PkiMount,
@@ -103,7 +103,7 @@ async def modes(vault: Vault, clock: Clock | None = None, **access: Any) -> Asyn
     known = _authority(AuthorityKind.ROOT, state.roots, state.skid, state.skid)
 
     later = VaultRoot(PkiMount(session, root_mount), root_id, TRUST_DOMAIN, clock, issuing_ttl=HOUR * 24)
-    where = LeafIssuer(leaf_mount, leaf_id)
+    where = IssuerReference(leaf_mount, leaf_id)
     brought = await VaultLeafIssuer(session, where, TRUST_DOMAIN, now).load(known, AuthorityState.ACTIVE)
     places = VaultKeys(session, clock, transit=transit_mount, role="citadel")
     made = await places.make(keys.KeyType.EC_P256)

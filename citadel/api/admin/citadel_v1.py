@@ -300,6 +300,17 @@ def _vault(view: VaultView) -> pb.Vault:
         sealed=view.sealed,
         standby=view.standby,
         lasts=view.lasts,
+        findings=[
+            pb.VaultFinding(
+                kind=one.kind,
+                subject=one.subject,
+                sentence=one.sentence,
+                mend=one.mend,
+                stops=one.stops,
+                since=convert.seconds(one.since),
+            )
+            for one in view.findings
+        ],
     )
 
 

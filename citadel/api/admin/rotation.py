@@ -13,6 +13,7 @@ from citadel.api.proto.citadel.v1 import rotation_pb2_grpc
 from citadel.api.status import answering
 from citadel.ca.model import AuthorityKind, Skid
 from citadel.ca.rotation import Behind, Gate, RootKind
+from citadel.ca.rotation.approved import ApprovedIssuers
 from citadel.ca.rotation.brought import BroughtRoots, How, Request
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.planner import Planner
@@ -21,6 +22,7 @@ from citadel.ca.rotation.rotations import Rotations
 from citadel.errors import InvalidInput, NotFound
 
 _LONGEST_REASON = 1000
+_LONGEST_ISSUER = 128
 _LARGEST = 256 * 1024
 _TWO_YEARS = timedelta(days=730)
 
@@ -28,9 +30,17 @@ _TWO_YEARS = timedelta(days=730)
 class RotationService(rotation_pb2_grpc.RotationServicer):
     """Each call names its caller, then is a use case of Rotations."""
 
-    def __init__(self, rotations: Rotations, planner: Planner, brought: BroughtRoots, door: Door) -> None:
+    def __init__(
+        self,
+        rotations: Rotations,
+        planner: Planner,
+        brought: BroughtRoots,
+        approved: ApprovedIssuers,
+        door: Door,
+    ) -> None:
         self._rotations = rotations
         self._brought = brought
+        self._approved = approved
         self._planner = planner
         self._door = door
 
@@ -52,6 +62,8 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
                 return await self._bring(request, Wish(actor, _reason(request.reason), request.force))
             if request.cross_sign:
                 raise InvalidInput("only a root that is brought can be cross-signed", mend="see: docs/rotation.md")
+            if request.issuer:
+                return await self._approve(request, Wish(actor, _reason(request.reason), request.force))
             done = await self._rotations.prepare(
                 Wish(actor, _reason(request.reason), request.force),
                 auto=request.automatic,
@@ -62,6 +74,15 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
             return pb.RotationStep(sentence=done, dry_run=request.dry_run)
 
         return await self._answer(context, answer)
+
+    async def _approve(self, request: pb.PrepareRootRequest, wish: Wish) -> pb.RotationStep:
+        if _kind(request.to) is not RootKind.VAULT:
+            raise InvalidInput("only a root in Vault has an issuer that is named", mend="add: --to vault")
+        if len(request.issuer) > _LONGEST_ISSUER:
+            raise InvalidInput(f"the issuer's id has {len(request.issuer)} characters; see: bao list MOUNT/issuers")
+        how = How(auto=request.automatic, replace=request.replace, dry_run=request.dry_run)
+        done = await self._approved.approve(request.issuer, wish, how)
+        return pb.RotationStep(sentence=done, dry_run=request.dry_run)
 
     async def _bring(self, request: pb.PrepareRootRequest, wish: Wish) -> pb.RotationStep:
         how = How(

@@ -45,6 +45,7 @@ from citadel.authz.entities import StoredEntities
 from citadel.authz.stored import StoredPolicies
 from citadel.ca.issuer import Issuer
 from citadel.ca.rekeying import Rekeying
+from citadel.ca.rotation.approved import ApprovedIssuers
 from citadel.ca.rotation.brought import BroughtRoots
 from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
@@ -65,6 +66,7 @@ class AdminParts:
     decisions: Lookup
     planner: Planner
     brought: BroughtRoots
+    approved: ApprovedIssuers
 
 
 class AdminService(admin_pb2_grpc.AdminServicer):
@@ -127,7 +129,7 @@ class AdminService(admin_pb2_grpc.AdminServicer):
 def add_services(server: grpc.aio.Server, parts: AdminParts) -> HealthServicer:
     """Register everything on `server`; the health service comes back, to be told how we are."""
     admin_pb2_grpc.add_AdminServicer_to_server(AdminService(parts.cases, parts.gate), server)
-    rotation = RotationService(parts.rotations, parts.planner, parts.brought, parts.gate)
+    rotation = RotationService(parts.rotations, parts.planner, parts.brought, parts.approved, parts.gate)
     rotation_pb2_grpc.add_RotationServicer_to_server(rotation, server)
     keys_pb2_grpc.add_KeysServicer_to_server(KeysService(parts.rekeying, parts.gate), server)
     policies = PolicyStoreService(parts.policies, parts.followed, parts.gate)

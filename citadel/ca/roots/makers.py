@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from citadel.audit import AuditEvent
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState
-from citadel.ca.ports import AuthorityStore, RootAuthority
+from citadel.ca.ports import AuthorityStore, RemoteRoot
 from citadel.ca.roots.disk import DiskRoot
 from citadel.ca.roots.issuing import IssuingCas
 from citadel.ca.rotation.policy import RootKind
@@ -17,7 +17,8 @@ A = AuthorityState
 
 
 class RootMakers:
-    """`disk` makes a root; the one in Vault is made by nobody here: it is the one that the configuration pins."""
+    """`disk` makes a root; the one in Vault is made by nobody here: it is the one that the configuration pins, or that
+    an operator names."""
 
     def __init__(
         self,
@@ -27,7 +28,7 @@ class RootMakers:
         clock: Clock,
         trust_domain: TrustDomain,
         *,
-        remote: RootAuthority | None = None,
+        remote: RemoteRoot | None = None,
     ) -> None:
         self._disk = disk
         self._issuing = issuing
@@ -36,12 +37,12 @@ class RootMakers:
         self._trust_domain = trust_domain
         self._remote = remote
 
-    async def make(self, kind: RootKind) -> Authority:
+    async def make(self, kind: RootKind, issuer: str = "") -> Authority:
         match kind:
             case RootKind.DISK:
                 return await self._disk.make()
             case RootKind.VAULT:
-                return await self._pinned()
+                return await self._in_vault(issuer)
             case RootKind.CACERTS:
                 raise FailedPrecondition("a plugged-in root is not made here")
 
@@ -60,12 +61,12 @@ class RootMakers:
                     mend="make another intermediate in Vault, pin it (signer.vault_issuer), and restart",
                 )
 
-    async def _pinned(self) -> Authority:
-        """The configured root in Vault, written down as PREPARED. One that a rotation gave up before it signed anything
-        is taken up again."""
+    async def _in_vault(self, issuer: str) -> Authority:
+        """The root of the issuer that was named, or pinned, written down as PREPARED. One that a rotation gave up
+        before it signed anything is taken up again."""
         if self._remote is None:
             raise FailedPrecondition("no Vault is configured", mend="set [vault] and root.vault_mount (docs/vault.md)")
-        state = await self._remote.load()
+        state = await (self._remote.load_issuer(issuer) if issuer else self._remote.load())
         now = self._clock.now()
         detail = {"fingerprint": state.roots[0].fingerprint, "not_after": state.roots[0].not_after.isoformat()}
         event = AuditEvent(now, "system:ca", "root.prepare", state.skid.hex, detail)
@@ -74,8 +75,9 @@ class RootMakers:
                 continue
             if known.kind is not AuthorityKind.ROOT or known.state not in (A.PREPARED, A.ABANDONED):
                 raise FailedPrecondition(
-                    f"the configured root {state.skid} is known already, and is {known.state}",
-                    mend="make another issuer in Vault, pin it (root.vault_issuer), restart, and rotate then",
+                    f"the root {state.skid} of {'this' if issuer else 'the pinned'} issuer is known already, and is "
+                    f"{known.state}",
+                    mend="make another issuer in Vault, and: citadel root rotate --to vault ISSUER",
                 )
             if known.state is A.ABANDONED:
                 await self._store.transition(known.skid, A.ABANDONED, A.PREPARED, event)
@@ -90,6 +92,7 @@ class RootMakers:
             root_skid=state.skid,
             created_at=now,
             changed_at=now,
+            key_ref=state.key_ref,
         )
         await self._store.add(root, None, event)
         return root

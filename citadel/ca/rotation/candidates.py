@@ -13,7 +13,7 @@ from citadel.errors import FailedPrecondition
 _FRESH = timedelta(days=7)
 
 
-def taken(kind: RootKind, world: World) -> str:
+def taken(kind: RootKind, world: World, issuer: str = "") -> str:
     """What would be taken, as the beginning of a sentence. Raises FailedPrecondition."""
     match kind:
         case RootKind.DISK:
@@ -21,7 +21,7 @@ def taken(kind: RootKind, world: World) -> str:
         case RootKind.CACERTS:
             return f"the plugged-in root {plugged_in(world).skid} would"
         case RootKind.VAULT:
-            return "the pinned root in Vault would"
+            return f"the root of the issuer {issuer} in Vault would" if issuer else "the pinned root in Vault would"
 
 
 def plugged_in(world: World) -> Authority:

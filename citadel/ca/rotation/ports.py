@@ -49,9 +49,9 @@ class ClientRecord(Protocol):
 class RootMaker(Protocol):
     """Makes what a rotation begins with. Implementation: roots.makers."""
 
-    async def make(self, kind: RootKind) -> Authority:
-        """A root of that kind, not plugged in, in state PREPARED, durable with its key. Raises Unavailable,
-        FailedPrecondition."""
+    async def make(self, kind: RootKind, issuer: str = "") -> Authority:
+        """A root of that kind, not plugged in, in state PREPARED, durable with its key; `issuer`: which one, of those
+        that are in Vault. Raises Unavailable, FailedPrecondition."""
 
     async def make_issuing(self, root: Authority) -> NewAuthority:
         """An issuing CA under `root`, in state PREPARED, with its sealed key; written down by whoever asked for it."""

@@ -101,9 +101,10 @@ class Rotations:
         dry_run: bool = False,
         to: RootKind | None = None,
         planned: bool = False,
+        issuer: str = "",
     ) -> str:
-        """Make a root, or take the one that was plugged in, and begin to distribute it; what was done, as a sentence,
-        or with `dry_run` would be.
+        """Make a root, or take the one that was plugged in, or that of the pinned `issuer` in Vault or of another one,
+        and begin to distribute it; what was done, as a sentence, or with `dry_run` would be.
 
         Raises FailedPrecondition, Unavailable.
         """
@@ -113,7 +114,7 @@ class Rotations:
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
             beside = commands.others(world, [replaced.id] if replaced else [])
-            return f"{taken(kind, world)} go into the trust bundle{instead}{beside}"
+            return f"{taken(kind, world, issuer)} go into the trust bundle{instead}{beside}"
         if not emergency:
             await self.let_prepare(wish, planned=planned)
         if kind is RootKind.CACERTS:
@@ -121,7 +122,7 @@ class Rotations:
         else:
             # A key that lay there may have been taken with the one that was.
             left = [] if emergency else orphans(world, kind)
-            root = next(iter(left), None) or await self._maker.make(kind)
+            root = next(iter(left), None) or await self._maker.make(kind, issuer)
             passing("rotation.root_made")
             under = await self._maker.make_issuing(root)
             passing("rotation.issuing_made")

@@ -29,6 +29,8 @@ class Namespace:
         parts = path.split("/")
         if parts[0] == "auth" and parts[-1] == "login":
             return self.sign_ins.login(parts[1], body, peer)
+        if self._is_public(method, path):
+            return self._engine(method, path, body)
         held = self.tokens.held(token)
         self.tokens.permit(held, method, path)
         match parts:
@@ -39,6 +41,14 @@ class Namespace:
             case ["sys", *rest]:
                 return self._system(method, rest, held, body)
         return self._engine(method, path, body)
+
+    def _is_public(self, method: str, path: str) -> bool:
+        """What a PKI engine tells anybody."""
+        for mount, kind in self._mounts.items():
+            if kind == "pki" and path.startswith(f"{mount}/"):
+                rest = path.removeprefix(f"{mount}/")
+                return (method, rest) == ("LIST", "issuers") or (rest.startswith("issuer/") and rest.endswith("/json"))
+        return False
 
     def _token(self, what: str, token: str, held: Token, body: dict[str, Any]) -> dict[str, Any] | None:
         match what:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +25,9 @@ class Issuer:
     key: Any
     chain: list[x509.Certificate]
     name: str = ""
+    usage: str = "crl-signing,issuing-certificates,ocsp-signing,read-only"
+    revoked: bool = False
+    key_id: str = field(default_factory=lambda: str(uuid.uuid4()))
 
 
 class PkiMounts:
@@ -34,6 +37,7 @@ class PkiMounts:
         self.issuers: dict[str, dict[str, Issuer]] = {}
         self._leases = leases
         self._roles: dict[str, dict[str, Any]] = {}
+        self._defaults: dict[str, str] = {}  # of each mount; the first issuer, unless it was told
         self._waiting_keys: dict[str, list[Any]] = {}  # of intermediates that are not signed yet
 
     def answer(self, method: str, mount: str, rest: list[str], body: dict[str, Any]) -> dict[str, Any] | None:
@@ -41,15 +45,37 @@ class PkiMounts:
         match method, rest:
             case _, ["root", "generate", "internal"]:
                 return self._new_root(mount, body)
+            case _, ["root", "generate", "existing"]:
+                known = next(one for one in issuers.values() if one.key_id == body["key_ref"])
+                return self._new_root(mount, body, known)
+            case "GET", ["config", "issuers"]:
+                return {"default": self._default(mount)}
+            case _, ["config", "issuers"]:
+                self._defaults[mount] = body["default"]
+                return {"default": body["default"]}
             case "LIST", ["issuers"]:
                 if not issuers:
                     raise Refused(404)
-                info = {one: {"issuer_name": issuer.name} for one, issuer in issuers.items()}
+                info = {
+                    one: {"issuer_name": issuer.name, "is_default": one == self._default(mount)}
+                    for one, issuer in issuers.items()
+                }
                 return {"keys": list(issuers), "key_info": info}
             case "GET", ["issuer", reference, "json"]:
                 issuer = self._issuer(mount, reference)
                 chain = [pem(issuer.certificate), *map(pem, issuer.chain)]
-                return {"certificate": pem(issuer.certificate), "ca_chain": chain}
+                return {"certificate": pem(issuer.certificate), "ca_chain": chain, "issuer_id": self._id(mount, issuer)}
+            case "GET", ["issuer", reference]:
+                return self._facts(mount, self._issuer(mount, reference))
+            case "PATCH", ["issuer", reference]:
+                issuer = self._issuer(mount, reference)
+                issuer.usage = ",".join(body["usage"]) if isinstance(body["usage"], list) else body["usage"]
+                return self._facts(mount, issuer)
+            case _, ["issuer", reference, "revoke"]:
+                issuer = self._issuer(mount, reference)
+                issuer.revoked = True
+                issuer.usage = "crl-signing,ocsp-signing,read-only"
+                return self._facts(mount, issuer)
             case _, ["intermediate", "generate", "internal"]:
                 return self._new_intermediate(mount, body)
             case _, ["intermediate", "set-signed"]:
@@ -73,17 +99,36 @@ class PkiMounts:
                 return self._sign(mount, self._issuer(mount, reference), body)
         raise Refused(404, "1 error occurred:\n\t* unsupported path\n\n")
 
+    def _default(self, mount: str) -> str:
+        return self._defaults.get(mount) or next(iter(self.issuers.get(mount, {})), "")
+
+    def _id(self, mount: str, issuer: Issuer) -> str:
+        return next(one for one, known in self.issuers[mount].items() if known is issuer)
+
+    def _facts(self, mount: str, issuer: Issuer) -> dict[str, Any]:
+        return {
+            "certificate": pem(issuer.certificate),
+            "ca_chain": [pem(issuer.certificate), *map(pem, issuer.chain)],
+            "issuer_id": self._id(mount, issuer),
+            "issuer_name": issuer.name,
+            "key_id": issuer.key_id,
+            "usage": issuer.usage,
+            "revoked": issuer.revoked,
+        }
+
     def _issuer(self, mount: str, reference: str) -> Issuer:
         for one, issuer in self.issuers.get(mount, {}).items():
             if reference in (one, issuer.name):
                 return issuer
         raise Refused(500, f"1 error occurred:\n\t* unable to find PKI issuer for reference: {reference}\n\n")
 
-    def _new_root(self, mount: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _new_root(self, mount: str, body: dict[str, Any], existing: Issuer | None = None) -> dict[str, Any]:
         bits = int(body.get("key_bits") or 0)
         kind = body.get("key_type", "rsa")
         key: Any = (
-            ed25519.Ed25519PrivateKey.generate()
+            existing.key
+            if existing is not None
+            else ed25519.Ed25519PrivateKey.generate()
             if kind == "ed25519"
             else (
                 ec.generate_private_key(ec.SECP384R1() if bits == 384 else ec.SECP256R1())
@@ -100,6 +145,8 @@ class PkiMounts:
         )
         made = str(uuid.uuid4())
         issuer = Issuer(certificate, key, [], body.get("issuer_name", ""))
+        if existing is not None:
+            issuer.key_id = existing.key_id
         self.issuers[mount][made] = issuer
         return {"certificate": pem(certificate), "issuer_id": made, "issuer_name": issuer.name}
 
@@ -116,6 +163,12 @@ class PkiMounts:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, body["common_name"])])
         uris = [x509.UniformResourceIdentifier(one) for one in body["uri_sans"].split(",")]
         own = issuer.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        if "issuing-certificates" not in issuer.usage:
+            raise Refused(
+                500,
+                "1 error occurred:\n\t* error fetching CA certificate: requested usage issuing-certificates for issuer "
+                f"[{self._id(mount, issuer)}/{issuer.name}] but only had usage {issuer.usage}\n\n",
+            )
         if own == 0:
             raise Refused(
                 400, "signing certificate has a max path length of zero, and cannot issue further CA certificates"

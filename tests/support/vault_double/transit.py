@@ -24,6 +24,7 @@ class TransitKey:
     exportable: bool = False
     deletable: bool = False
     least: int = 0  # min_encryption_version
+    oldest: int = 1  # min_decryption_version
 
 
 class TransitMounts:
@@ -34,6 +35,11 @@ class TransitMounts:
 
     def answer(self, method: str, mount: str, rest: list[str], body: dict[str, Any]) -> dict[str, Any] | None:
         where = f"{mount}/{rest[1]}" if len(rest) > 1 else ""
+        if rest[0] == "keys" and method == "DELETE":
+            if not self.keys[where].deletable:
+                raise Refused(400, "error deleting policy: deletion is not allowed for this policy")
+            del self.keys[where]
+            return None
         if rest[0] == "keys" and method != "GET":
             if method == "DELETE":
                 self._delete(where)
@@ -67,9 +73,10 @@ class TransitMounts:
             key = self.keys[where]
             key.versions.append(_new_transit_key(key.kind))
         elif rest == ["config"]:
-            self.keys[where].deletable = bool(body.get("deletion_allowed"))
+            self.keys[where].deletable = bool(body.get("deletion_allowed", self.keys[where].deletable))
             self.keys[where].exportable |= bool(body.get("exportable"))
             self.keys[where].least = int(body.get("min_encryption_version") or 0)
+            self.keys[where].oldest = int(body.get("min_decryption_version") or self.keys[where].oldest)
         elif where not in self.keys:
             kind = body.get("type", "aes256-gcm96")
             self.keys[where] = TransitKey(kind, [_new_transit_key(kind)], bool(body.get("exportable")))
@@ -78,6 +85,8 @@ class TransitMounts:
         public = serialization.PublicFormat.SubjectPublicKeyInfo
         versions: dict[str, Any] = {}
         for number, version in enumerate(key.versions, 1):
+            if number < key.oldest:
+                continue  # archived
             if isinstance(version, bytes):
                 versions[str(number)] = int(time.time())
             else:
@@ -94,6 +103,7 @@ class TransitMounts:
             "derived": False,
             "imported_key": False,
             "min_encryption_version": key.least,
+            "min_decryption_version": key.oldest,
             "supports_signing": not key.kind.startswith("aes"),
             "supports_encryption": key.kind.startswith("aes") or key.kind.startswith("rsa"),
         }
@@ -103,6 +113,8 @@ class TransitMounts:
         why = ""
         if number > len(key.versions):
             why = "requested version for signing is higher than the latest key version"
+        elif number < key.oldest:
+            why = "no such key version"
         elif number < key.least:
             why = "requested version for signing is less than the minimum encryption key version"
         if "batch_input" not in body:

@@ -61,7 +61,7 @@ class Context:
 GATE = Gate(lambda _: Stranger(), AccessRules())
 SERVICES = {
     "citadel.v1.Admin": (AdminService(NOTHING, GATE), admin_pb2),
-    "Rotation": (RotationService(NOTHING, NOTHING, NOTHING, GATE), rotation_pb2),
+    "Rotation": (RotationService(NOTHING, NOTHING, NOTHING, NOTHING, GATE), rotation_pb2),
     "Entry": (spire.EntryService(NOTHING, GATE), entry_pb2),
     "Bundle": (spire.BundleService(NOTHING, GATE), bundle_pb2),
     "SVID": (spire.SvidService(NOTHING, GATE, NOTHING), svid_pb2),

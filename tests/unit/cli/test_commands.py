@@ -119,7 +119,7 @@ def test_no_help_is_cut_and_every_command_shows_an_example(citadel: CommandLine)
         if not listed:
             assert "\n  Example" in text, name
         assert "<path>" not in text, name
-        assert "<str>" not in re.sub("(ID|SKID|SERIAL|VERSION|FILE|NAME|OLD|NEW|DIR) <str>", "", text), name
+        assert "<str>" not in re.sub("(ID|SKID|SERIAL|VERSION|FILE|NAME|OLD|NEW|DIR|ISSUER) <str>", "", text), name
 
 
 def test_the_version_is_told_in_one_line(citadel: CommandLine) -> None:

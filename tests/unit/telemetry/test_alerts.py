@@ -73,6 +73,8 @@ def well(metrics: Metrics) -> None:
         (stands(61, laggards=1, asks=True), {"CitadelEmergencyAsks"}),
         (vault(), set()),
         (vault(up=False), {"CitadelVaultDown"}),
+        (lambda m: m.vault_findings({"issuer-revoked": 1}), {"CitadelVaultChanged"}),
+        (lambda m: [m.vault_findings(one) for one in ({"new-issuer": 1}, {})], set()),
         (vault(minutes=3), set()),
         (vault(minutes=1), {"CitadelVaultTokenEnds"}),
         (held, {"CitadelRotationHeld"}),

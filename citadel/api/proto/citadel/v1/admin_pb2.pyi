@@ -132,6 +132,7 @@ class Vault(_message.Message):
     SEALED_FIELD_NUMBER: _builtins.int
     STANDBY_FIELD_NUMBER: _builtins.int
     LASTS_FIELD_NUMBER: _builtins.int
+    FINDINGS_FIELD_NUMBER: _builtins.int
     address: _builtins.str
     signed_in_as: _builtins.str
     """Empty: not signed in."""
@@ -153,6 +154,10 @@ class Vault(_message.Message):
     """How long what is held will last without it, as a sentence."""
     @_builtins.property
     def policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def findings(self) -> _containers.RepeatedCompositeFieldContainer[Global___VaultFinding]:
+        """What changed there behind our back; what stops something comes first."""
+
     def __init__(
         self,
         *,
@@ -171,14 +176,54 @@ class Vault(_message.Message):
         sealed: _builtins.bool = ...,
         standby: _builtins.bool = ...,
         lasts: _builtins.str = ...,
+        findings: _abc.Iterable[Global___VaultFinding] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "fault", b"fault", "fault_since", b"fault_since", "initialised", b"initialised", "last_fault", b"last_fault", "last_fault_at", b"last_fault_at", "lasts", b"lasts", "policies", b"policies", "sealed", b"sealed", "server_version", b"server_version", "signed_in_as", b"signed_in_as", "standby", b"standby", "token_renewed_at", b"token_renewed_at", "token_until", b"token_until"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "cluster", b"cluster", "fault", b"fault", "fault_since", b"fault_since", "findings", b"findings", "initialised", b"initialised", "last_fault", b"last_fault", "last_fault_at", b"last_fault_at", "lasts", b"lasts", "policies", b"policies", "sealed", b"sealed", "server_version", b"server_version", "signed_in_as", b"signed_in_as", "standby", b"standby", "token_renewed_at", b"token_renewed_at", "token_until", b"token_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Vault: _TypeAlias = Vault  # noqa: Y015
+
+@_typing.final
+class VaultFinding(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    MEND_FIELD_NUMBER: _builtins.int
+    STOPS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """new-issuer, default-switched, issuer-re-signed, issuer-replaced, issuer-retired, issuer-revoked, issuer-gone,
+    key-rotated, key-archived, key-unfit, key-replaced, key-gone.
+    """
+    subject: _builtins.str
+    """The issuer, or the key."""
+    sentence: _builtins.str
+    mend: _builtins.str
+    stops: _builtins.bool
+    """Something that is needed does not work any more, or will not when it is needed next."""
+    since: _builtins.int
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        sentence: _builtins.str = ...,
+        mend: _builtins.str = ...,
+        stops: _builtins.bool = ...,
+        since: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "mend", b"mend", "sentence", b"sentence", "since", b"since", "stops", b"stops", "subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VaultFinding: _TypeAlias = VaultFinding  # noqa: Y015
 
 @_typing.final
 class Policies(_message.Message):

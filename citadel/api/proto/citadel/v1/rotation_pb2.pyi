@@ -472,6 +472,7 @@ class PrepareRootRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     CROSS_SIGN_FIELD_NUMBER: _builtins.int
     ISSUING_KEY_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
     dry_run: _builtins.bool
     automatic: _builtins.bool
@@ -492,6 +493,10 @@ class PrepareRootRequest(_message.Message):
     """The root that signs now certifies the new one too, so that who knows only the old one verifies it."""
     issuing_key: _builtins.bytes
     """PEM: the private key of the issuing CA in `certificates`, if that was made elsewhere. It is sealed, too."""
+    issuer: _builtins.str
+    """The id of an issuer in Vault, in the mount of the root, that the operator approves; goes with `to` = vault. Empty:
+    the pinned one.
+    """
     def __init__(
         self,
         *,
@@ -505,10 +510,11 @@ class PrepareRootRequest(_message.Message):
         key: _builtins.bytes = ...,
         cross_sign: _builtins.bool = ...,
         issuing_key: _builtins.bytes = ...,
+        issuer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "certificates", b"certificates", "cross_sign", b"cross_sign", "dry_run", b"dry_run", "force", b"force", "issuing_key", b"issuing_key", "key", b"key", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["automatic", b"automatic", "certificates", b"certificates", "cross_sign", b"cross_sign", "dry_run", b"dry_run", "force", b"force", "issuer", b"issuer", "issuing_key", b"issuing_key", "key", b"key", "reason", b"reason", "replace", b"replace", "to", b"to"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
