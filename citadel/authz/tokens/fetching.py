@@ -35,6 +35,7 @@ _NEVER: tuple[Network, ...] = tuple(
         "169.254.0.0/16",  # link-local, and the metadata service of most clouds
         "100.100.100.200/32",  # metadata: Alibaba
         "192.0.0.192/32",  # metadata: Oracle
+        "168.63.129.16/32",  # the host of a virtual machine: Azure
         "224.0.0.0/4",
         "240.0.0.0/4",
         "::/128",
@@ -45,7 +46,7 @@ _NEVER: tuple[Network, ...] = tuple(
         "ff00::/8",
     )
 )
-_NAT64 = IPv6Network("64:ff9b::/96")
+_NAT64 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))  # RFC 6052, RFC 8215
 _ADDRESSES_TRIED = 3
 
 
@@ -74,7 +75,7 @@ def _meanings(address: Address) -> list[Address]:
     if isinstance(address, IPv4Address):
         return [address]
     inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64 or int(address) >> 32 == 0:  # NAT64 (RFC 6052), and "IPv4-compatible"
+    if any(address in network for network in _NAT64) or int(address) >> 32 == 0:  # and "IPv4-compatible"
         inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
     return [address.__class__(int(address)), *(one for one in inner if one is not None)]
 
