@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -81,9 +82,9 @@ def asked(
             "(authorization.authzen.workload)"
         )
     metadata = {
-        f"{FILTER}action": {**directory.action_properties(action.name), **(action.properties or {})},
-        f"{FILTER}resource": of_resource,
-        f"{FILTER}context": dict(context),
+        f"{FILTER}action": _texts({**directory.action_properties(action.name), **(action.properties or {})}),
+        f"{FILTER}resource": _texts(of_resource),
+        f"{FILTER}context": _texts(context),
     }
     headers = {} if token is None else {"authorization": (f"Bearer {token}",)}
     http = HttpRequest(
@@ -95,6 +96,18 @@ def asked(
     )
     request = Request(None, peer, http=http, metadata=metadata, unknown_peer=unknown)
     return Asked(request, workload, token, user)
+
+
+def _texts(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """With booleans and numbers as JSON writes them, alone and in lists: policies compare texts alone, and a DENY on
+    `true` is meant for `true` too."""
+    return {name: [*map(_text, one)] if isinstance(one, list) else _text(one) for name, one in properties.items()}
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # 1.0 is 1 to JSON
+    return json.dumps(value) if isinstance(value, bool | int | float) else value
 
 
 def path_of(kind: str, name: str) -> str:
