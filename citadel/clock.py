@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+#: The clocks of servers that share a database differ by less, unless one of them is wrong.
+SERVERS_DIFFER = timedelta(minutes=5)
 
 
 class Clock(Protocol):

@@ -39,6 +39,8 @@ class Leases(Protocol):
         """Whether `holder` has the lease `name` until `now` + `duration`.
 
         True if nobody had it, its time was over, or `holder` had it already. Of many who ask at once, one gets it.
+        One that ends further than clock.SERVERS_DIFFER behind what is asked for was taken by a clock that was set back
+        since, and is over: all who ask for a name ask for the same duration.
         The servers' clocks decide, so `duration` must be long compared with what they differ by. Raises Unavailable.
         """
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from citadel.clock import SERVERS_DIFFER
 from citadel.store.ledger import Ledger, Transaction
 from citadel.store.tables import MetaRow, to_micros
 from citadel.store.whole import whole
@@ -28,7 +29,7 @@ class SqlLeases:
             if row is None:
                 return await _inserted(transaction, key, new)
             end, _, owner = row.value.partition(" ")
-            if owner != holder and int(end) > to_micros(now):
+            if owner != holder and to_micros(now) < int(end) <= to_micros(now + duration + SERVERS_DIFFER):
                 return False
             # The old value in the condition: of two servers that read it at once, one finds it changed.
             taken = update(_M).where(_M.c.key == key, _M.c.value == row.value).values(value=new)

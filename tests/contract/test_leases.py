@@ -39,6 +39,16 @@ async def test_one_holds_a_lease_until_its_time_is_over(leases: Leases) -> None:
     assert not await leases.acquire("job:prune", "a", NOW + MINUTE, MINUTE)
 
 
+async def test_one_that_was_taken_by_a_clock_that_was_set_back_is_not_held_until_that_comes_again(
+    leases: Leases,
+) -> None:
+    day = timedelta(days=1)
+    assert await leases.acquire("job:prune", "a", NOW + day, MINUTE)  # and killed
+    assert await leases.acquire("job:prune", "b", NOW, MINUTE)
+    assert await leases.acquire("job:expire", "a", NOW + 2 * MINUTE, MINUTE)
+    assert not await leases.acquire("job:expire", "b", NOW, MINUTE), "clocks may differ a little"
+
+
 async def test_its_holder_may_take_it_again(leases: Leases) -> None:
     assert await leases.acquire("job:prune", "a", NOW, MINUTE)
     assert await leases.acquire("job:prune", "a", NOW + MINUTE / 2, MINUTE)

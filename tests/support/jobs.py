@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from citadel.clock import SERVERS_DIFFER
 from citadel.errors import Unavailable
 from citadel.jobs import Run
 
@@ -33,7 +34,7 @@ class MemoryLeases:
 
     async def acquire(self, name: str, holder: str, now: datetime, duration: timedelta) -> bool:
         owner, until = self.held.get(name, (holder, now))
-        if owner != holder and until > now:
+        if owner != holder and now < until <= now + duration + SERVERS_DIFFER:
             return False
         self.held[name] = (holder, now + duration)
         return True
