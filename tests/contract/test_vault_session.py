@@ -273,6 +273,7 @@ async def _until(holds: Callable[[], bool]) -> None:
         (412, "has not caught up"),
         (501, "is not initialised"),
         (503, "is not ready"),
+        (500, "stands by, and its cluster has no active node"),
     ],
 )
 async def test_another_address_is_asked_and_if_there_is_none_it_is_told_which_it_was(
@@ -282,7 +283,8 @@ async def test_another_address_is_asked_and_if_there_is_none_it_is_told_which_it
         assert first.double is not None
         assert second.double is not None
         second.double.tokens.of = first.double.tokens.of  # one cluster
-        first.double.faults = {"": lambda _: (status, {"errors": []})}
+        said = ["local node not active but active cluster node not found"] if status == 500 else []
+        first.double.faults = {"": lambda _: (status, {"errors": said})}
         session = Session(VaultAccess((first.address, second.address), first.as_root()), SystemClock())
         await session.call("get", "auth/token/lookup-self")
         assert session.status().address == second.address

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import secrets
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 
+from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
 from citadel.vault import Need, hcl, pki_needs, session_needs, transit_kek_needs, transit_signer_needs
 from tests.support import desk
 from tests.support import up as ups
+from tests.support.issuance import make_csr
 from tests.support.vault import KINDS, Vault, running
+from tests.support.vault_double import VaultDouble
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -289,5 +296,51 @@ secret_id_file = "file:{secret}"
         (leaf,) = up.json("svid", "list")
         assert leaf["outcome"] == "issued"
         assert leaf["authority"] == issuing["skid"]
-    finally:
+        if vault.double is not None:
+            killed_behind_vaults_signature(up, vault.double)
         up.end()
+        vault.pause()
+        up.start()  # without Vault: what is there is there, and the rest waits
+        assert up.run("bundle", "show").stdout
+        down = wait_for(lambda: not (one := vault_check(up))["ok"] and one, "it is told")
+        assert "no certificates are issued meanwhile" in down["reason"]
+        answer = is_refused(up)
+        assert answer.code() is grpc.StatusCode.UNAVAILABLE
+        assert asked_again_in(answer) == 5
+        with ups.Workload(up.workload_socket, "spiffe://example.org/web") as workload:
+            assert workload.nothing_comes(0.5)
+            vault.resume()
+            assert "spiffe://example.org/web" in workload.take()
+    finally:
+        vault.resume()
+        up.end()
+
+
+def killed_behind_vaults_signature(up: ups.Up, double: VaultDouble) -> None:
+    """Vault made a certificate, and we are killed before its answer is read: at the next start that is on record."""
+    issuing = re.compile(r"POST (\S+/issuer/\S+/sign)/citadel")
+    (path,) = {found[1] for call in double.calls if (found := issuing.fullmatch(call))}
+    double.faults = {path: lambda _: up.end(signal.SIGKILL) and None}  # and then it signs
+    assert is_refused(up).code() is grpc.StatusCode.UNAVAILABLE  # gRPC's own: the connection is gone
+    assert up.process.wait(10) == -signal.SIGKILL
+    double.faults = {}
+    up.start()
+    outcomes = [one["outcome"] for one in up.json("svid", "list")]
+    assert sorted(outcomes) == ["issued", "unknown"]
+    (event,) = [one for one in up.json("audit", "list") if one["subject"] == "spiffe://example.org/other"]
+    assert event["action"] == "svid.issue"  # the intent
+
+
+def is_refused(up: ups.Up) -> Any:
+    request = make_csr(uris=["spiffe://example.org/other"])
+    with grpc.insecure_channel(f"unix:{up.admin_socket}") as channel, pytest.raises(grpc.RpcError) as caught:
+        svid_pb2_grpc.SVIDStub(channel).MintX509SVID(svid_pb2.MintX509SVIDRequest(csr=request), timeout=20)
+    return caught.value
+
+
+def asked_again_in(refused: Any) -> int:
+    """Seconds, as it was told."""
+    status, hint = status_pb2.Status(), error_details_pb2.RetryInfo()
+    status.ParseFromString(dict(refused.trailing_metadata())["grpc-status-details-bin"])
+    assert status.details[0].Unpack(hint)
+    return int(hint.retry_delay.seconds)
