@@ -134,6 +134,8 @@ def _workers(settings: Settings) -> Iterator[Conflict]:
             "workers serve authorization.tcp.address, and it is empty; the workload socket is always served by this "
             "process, since an Envoy that hosts Python cannot attest who is at the other end of a unix socket",
         )
+    if told.workers_memory < 256 << 20:
+        yield Conflict(((*section, "workers_memory"),), "it must be at least 256MiB: an Envoy with Python takes 150")
     if told.workers > told.max_connections:
         yield Conflict(
             ((*section, "max_connections"), (*section, "workers")),

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -25,43 +25,16 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from citadel.telemetry.decisions import BUCKETS, Decided, DecisionCounts
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
-_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)  # seconds
+_FAST = BUCKETS  # seconds
 _SLOW = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)
 
 What = Literal["root", "issuing_ca", "leaf"]
 _PHASES = ("distributing", "retiring")
-_MOST_RULES = 2_000  # that have series of their own
 _PLAN_WAITS = ("time", "approval", "quiet-hours", "another-root", "another-rotation", "check")
 _STANDINGS = ("silent", "nacked", "gone", "elsewhere")
-
-
-class _Matched(Protocol):
-    @property
-    def policy(self) -> object: ...
-    @property
-    def rule(self) -> int: ...
-    @property
-    def action(self) -> str: ...
-
-
-class Decided(Protocol):
-    """What is counted of an authorization decision (authz.Decision)."""
-
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def policy(self) -> object | None: ...
-    @property
-    def rule(self) -> int | None: ...
-    @property
-    def audited(self) -> Sequence[_Matched]: ...
-    @property
-    def dry_run(self) -> Sequence[_Matched]: ...
-    @property
-    def dry_run_outcome(self) -> str | None: ...
 
 
 class Metrics:
@@ -144,25 +117,24 @@ class Metrics:
         self._policy_loads = self._counter(
             "policy_loads", "Changes of the source of policies: applied, unchanged, held back, failed.", "outcome"
         )
-        self._decisions = self._counter("decisions", "Requests that were decided.", "door", "outcome", "reason")
-        self._decision_seconds = self._histogram("decision_seconds", "From request to answer.", _FAST, "door")
-        self._policy_matches = self._counter(
-            "policy_matches",
-            "Matches of rules: they decided (enforced), would have in earnest (would_deny, would_allow), or only tell "
-            "(audit). Of very many rules, those that come late are `other`.",
-            "policy",
-            "rule",
-            "as",
-        )
-        self._matched: set[tuple[str, str, str]] = set()
+        self.decisions = DecisionCounts()
+        self.registry.register(self.decisions)
+        self._ours += DecisionCounts.DESCRIBED
         self._logged = self._counter(
             "decision_log",
             "Records of the decision log: written, dropped since too many waited, or failed to be written.",
             "outcome",
             "fate",
         )
-        self._dry_run = self._counter(
-            "dry_run_decisions", "Requests that dry-run policies would decide otherwise.", "door", "would"
+        self._workers = self._gauge(
+            "authz_workers",
+            "Worker processes of ext_authz over TCP: all that there are to be, and those that answer.",
+            "which",
+        )
+        self._worker_ends = self._counter(
+            "authz_worker_ends",
+            "Workers that had to be started again: ended, silent, too-large, or their reports unreadable.",
+            "why",
         )
         self._vault_up = self._gauge("vault_up", "1 while Vault does what Citadel asks, 0 while not.")
         self._vault_sealed = self._gauge("vault_sealed", "1 while the Vault that answers is sealed.")
@@ -285,9 +257,7 @@ class Metrics:
 
     # --- authz: authz.sources.SourceMeter, authz.doors.DoorMeter
     def policies(self, version: str, documents: int) -> None:
-        if len(self._matched) > _MOST_RULES // 2:  # many of them may be of policies that are gone
-            self._policy_matches.clear()
-            self._matched = set()
+        self.decisions.switched()
         self._policy_set.clear()
         self._policy_set.labels(version).set(documents)
 
@@ -295,28 +265,18 @@ class Metrics:
         self._policy_loads.labels(outcome).inc()
 
     def decided(self, door: str, decision: Decided, seconds: float) -> None:
-        self._decisions.labels(door, decision.outcome, decision.reason).inc()
-        self._decision_seconds.labels(door).observe(seconds)
-        if decision.policy is not None:
-            self._rule_matched(decision.policy, decision.rule, "enforced")
-        for match in decision.audited:
-            self._rule_matched(match.policy, match.rule, "audit")
-        for match in decision.dry_run:
-            self._rule_matched(match.policy, match.rule, "would_deny" if match.action == "DENY" else "would_allow")
-        if decision.dry_run_outcome is not None and decision.dry_run_outcome != decision.outcome:
-            self._dry_run.labels(door, decision.dry_run_outcome).inc()
+        self.decisions.decided(door, decision, seconds)
 
     def decision_logged(self, outcome: str, fate: str, count: int = 1) -> None:
         """authz.decision_log.LogMeter."""
         self._logged.labels(outcome, fate).inc(count)
 
-    def _rule_matched(self, policy: object, rule: object, how: str) -> None:
-        key = str(policy), str(rule), how
-        if key not in self._matched:
-            if len(self._matched) >= _MOST_RULES:
-                key = "other", "", how
-            self._matched.add(key)
-        self._policy_matches.labels(*key).inc()
+    def workers(self, answering: int, wanted: int) -> None:
+        self._workers.labels("all").set(wanted)
+        self._workers.labels("answering").set(answering)
+
+    def worker_ended(self, why: str) -> None:
+        self._worker_ends.labels(why).inc()
 
     # --- vault: vault.VaultMeter
     def vault(self, *, up: bool, sealed: bool, standby: bool, token_ends: datetime | None) -> None:

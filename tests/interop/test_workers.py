@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import grpc
 import pytest
@@ -47,6 +49,7 @@ class Shop:
     up: Up
     folder: Path
     target: str
+    http: str
 
     def channel(self, uri: str = CART) -> grpc.Channel:
         certificate, key = minted(self.up, uri, self.folder)
@@ -77,9 +80,10 @@ dns_names = ["citadel.test"]
 workers = 2
 workers_envoy = "{envoy}"
 """
-    with running(folder / "d", settings) as up:
+    metrics = f"127.0.0.1:{free_port()}"
+    with running(folder / "d", settings, {"CITADEL_HTTP__ADDRESS": metrics}) as up:
         up.register("/ns/shop/sa/cart", "unix:uid:64999", "--label", "app=cart")
-        yield Shop(up, folder, f"127.0.0.1:{port}")
+        yield Shop(up, folder, f"127.0.0.1:{port}", f"http://{metrics}")
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +109,27 @@ def test_workers_answer_as_the_server_would(shop: Shop) -> None:
         assert shop.reason(channel, "/cart/7") == "unknown-workload"
     with grpc.insecure_channel(shop.target) as plain, pytest.raises(grpc.RpcError):
         plain.unary_unary("/envoy.service.auth.v3.Authorization/Check", bytes, bytes)(b"", timeout=5)
+
+
+def test_what_they_decide_is_in_the_log_and_the_metrics_of_the_server(shop: Shop) -> None:
+    with shop.channel() as channel:
+        denied = shop.ask(channel, "/admin").dynamic_metadata["id"]
+    told = wait_for("the record", lambda: explained(shop.up, str(denied)))
+    assert "no-allow-matched" in told
+    assert not list((shop.up.home / "decisions").glob("*worker*"))
+    with urlopen(f"{shop.http}/metrics", timeout=10) as answer:
+        shown = answer.read().decode()
+    assert re.search(
+        r'citadel_decisions_total{door="ext_authz_tcp",outcome="allow",reason="allowed-by-policy"} [1-9]', shown
+    )
+    assert re.search(r'citadel_policy_matches_total{as="enforced",policy="shop/readers",rule="0"} [1-9]', shown)
+    assert 'citadel_authz_workers{which="answering"} 2.0' in shown
+
+
+def explained(up: Up, log_id: str) -> str:
+    """Empty: it is not there yet."""
+    found = up.run("policy", "explain", "--log-id", log_id, check=False)
+    return found.stdout if found.returncode == 0 else ""
 
 
 def test_what_changes_reaches_them(shop: Shop) -> None:

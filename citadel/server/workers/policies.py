@@ -10,6 +10,7 @@ import structlog
 from citadel.authz import MeshFacts, PolicyDocuments, PolicySet, load
 from citadel.authz.policyset import compile_documents
 from citadel.authz.sources import KeptPolicies
+from citadel.config import Settings
 from citadel.errors import CitadelError
 
 _LOOK_SECONDS = 0.2
@@ -17,15 +18,21 @@ _State = tuple[int, int, int] | None
 log = structlog.get_logger("citadel.worker")
 
 
+def published_policies(settings: Settings) -> Path | None:
+    """What the server keeps as last good. None: it follows no policies, whatever still lies there of former ones."""
+    told = settings.authorization
+    followed = told.source == "store" or told.policies is not None
+    return settings.data_dir / "policies" / "last-good.json" if followed else None
+
+
 class PublishedPolicies:
     """Follows what the server keeps. Whether a change is to be believed the server has asked, and its word holds."""
 
-    def __init__(self, path: Path, facts: MeshFacts, default_namespace: str) -> None:
+    def __init__(self, path: Path | None, facts: MeshFacts, default_namespace: str) -> None:
         self.path = path
         self.policies: PolicySet | None = None
         self._facts = facts
         self._default_namespace = default_namespace
-        self._kept = KeptPolicies(path)
         self._documents: PolicyDocuments | None = None
         self._read: _State = None
 
@@ -37,11 +44,13 @@ class PublishedPolicies:
 
     async def look(self) -> None:
         """Take what is kept now, if it is something else. Raises nothing: what cannot be read, changes nothing."""
+        if self.path is None:
+            return
         state = await asyncio.to_thread(_look, self.path)
         if state is None or state == self._read:
             return
         try:
-            loaded = await asyncio.to_thread(self._loaded)
+            loaded = await asyncio.to_thread(self._loaded, KeptPolicies(self.path))
         except CitadelError as error:
             log.error("the policies of the server cannot be read", why=error.message[:500])
         else:
@@ -50,9 +59,9 @@ class PublishedPolicies:
                 log.info("policies are in force", version=self.policies.version, documents=len(self._documents))
         self._read = state
 
-    def _loaded(self) -> tuple[PolicyDocuments, PolicySet] | None:
+    def _loaded(self, source: KeptPolicies) -> tuple[PolicyDocuments, PolicySet] | None:
         """Blocks."""
-        kept = self._kept.load()
+        kept = source.load()
         if kept is None:
             return None
         documents = load(kept.texts, default_namespace=self._default_namespace, previous=self._documents)

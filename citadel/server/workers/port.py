@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,19 +17,20 @@ from typing import Any
 import structlog
 
 from citadel.changes import Topic
-from citadel.errors import FailedPrecondition, Unavailable
+from citadel.config import Settings
+from citadel.errors import FailedPrecondition, InvalidInput, Unavailable
 from citadel.server.own_certificate import KeyAndChain, OwnCertificate, pem
 from citadel.server.server import Server
 from citadel.server.workers.envoys import certificate_secret, envoy_config, roots_secret
+from citadel.server.workers.process import Behind, WorkerProcess
 from citadel.server.workers.published import Published, written_callers, written_settings
+from citadel.server.workers.reports import Report
 from citadel.telemetry.health import Severity
 from citadel.workload.upstream import Bundle
 
 _APP = "citadel.server.workers.app"
 _LOOK_SECONDS = 0.5
 _REREAD_SECONDS = 10.0
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
-_GRACE_SECONDS = 3.0
 _KEPT_OUT = (
     "CITADEL_STORE__",
     "CITADEL_VAULT__",
@@ -61,8 +63,12 @@ class WorkerPort:
         self._published: Published | None = None
         self._given: tuple[KeyAndChain | None, Bundle | None] = None, None
         self._filters, self._environment, self._envoy = _pyvoy(self._told.workers_envoy)
-        self._faults: dict[str, str] = {}
+        self._settings: Settings | None = None
+        self._workers: list[WorkerProcess] = []
+        self._edition = 0
+        self._behind = Behind()
         server.health.add("authz-workers", self._look, severity=Severity.UNREADY)
+        server.health.add("authz-each-worker", self._look_at_each, severity=Severity.WARNING)
 
     def works(self) -> dict[str, Callable[[], Awaitable[None]]]:
         return {
@@ -77,7 +83,8 @@ class WorkerPort:
         folder = private / "workers"
         folder.mkdir(mode=0o700, exist_ok=True)
         published = Published(folder)
-        await asyncio.to_thread(published.write, published.settings, written_settings(self._server.settings))
+        await asyncio.to_thread(published.clear)  # of a server that was killed, and perhaps not true any more
+        await self._publish_settings(published)
         await asyncio.to_thread((folder / "sitecustomize.py").write_text, _SHIM)
         self._published = published
         async with asyncio.TaskGroup() as group:
@@ -86,18 +93,29 @@ class WorkerPort:
                 yield
             finally:
                 task.cancel()
-                await asyncio.to_thread(published.certificate.unlink, missing_ok=True)  # there is a key in it
+                await asyncio.to_thread(published.clear)  # there is a key in it
 
     async def _run(self, published: Published) -> None:
         while not all(one.exists() for one in (published.callers, published.certificate, published.roots)):
             await self._publish_secrets(published)
             await asyncio.sleep(0.05)
+        self._workers = [self._worker(published, f"worker-{one + 1}") for one in range(self._told.workers)]
         async with asyncio.TaskGroup() as group:
-            for number in range(1, self._told.workers + 1):
-                group.create_task(self._keep(published, f"worker-{number}"))
+            for worker in self._workers:
+                group.create_task(worker.keep())
             while True:
+                await self._publish_settings(published)
                 await self._publish_secrets(published)
+                policies = self._server.policy_set()
+                version = "" if policies is None else policies.version
+                self._behind.look(self._workers, version, self._edition, asyncio.get_running_loop().time())
                 await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _publish_settings(self, published: Published) -> None:
+        """Of what a reload takes into use, workers need how they log."""
+        if (now := self._server.settings) is not self._settings:
+            await asyncio.to_thread(published.write, published.settings, written_settings(now))
+            self._settings = now
 
     async def _publish_secrets(self, published: Published) -> None:
         mine, bundle = self._certificate.current, self._bundle
@@ -124,7 +142,7 @@ class WorkerPort:
                     entries = server.directory.all()
                     document = written_callers(server.settings.trust_domain, bundle.crls, entries)
                     if (now := json.dumps(document)) != before:
-                        await asyncio.to_thread(published.write, published.callers, document)
+                        self._edition = await asyncio.to_thread(published.write, published.callers, document)
                         before = now
                     wait = _REREAD_SECONDS
                 else:
@@ -135,26 +153,14 @@ class WorkerPort:
                 except TimeoutError:
                     continue
 
-    async def _keep(self, published: Published, name: str) -> None:
-        """One worker, started again when it ends: with a pause that grows."""
-        pause = _FIRST_PAUSE
-        while True:
-            began = asyncio.get_running_loop().time()
-            process = await self._started(published, name)
-            try:
-                status = await process.wait()
-            except asyncio.CancelledError:
-                await _ended(process)
-                raise
-            if asyncio.get_running_loop().time() - began > 10 * pause:
-                pause = _FIRST_PAUSE
-            self._faults[name] = f"{name} ended with {status}"
-            log.error("a worker ended and is started again", worker=name, status=status)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            self._faults.pop(name, None)
+    def _worker(self, published: Published, name: str) -> WorkerProcess:
+        async def start(link: socket.socket) -> asyncio.subprocess.Process:
+            return await self._started(published, name, link)
 
-    async def _started(self, published: Published, name: str) -> asyncio.subprocess.Process:
+        most = int(self._told.workers_memory)
+        return WorkerProcess(name, start, self._heard, self._server.metrics.worker_ended, most_memory=most)
+
+    async def _started(self, published: Published, name: str, link: socket.socket) -> asyncio.subprocess.Process:
         assert self._told.address is not None
         each = max(1, self._told.max_connections // self._told.workers)
         config = envoy_config(self._told.address, each, published, self._filters)
@@ -164,7 +170,7 @@ class WorkerPort:
             "PYTHONPATH": path,
             "CITADEL_WORKER_FOLDER": str(published.folder),
             "CITADEL_WORKER_NAME": name,
-            "CITADEL_WORKER_SERVER": str(os.getpid()),
+            "CITADEL_WORKER_LINK": str(link.fileno()),
         }  # fmt: skip
         return await asyncio.create_subprocess_exec(
             self._envoy,
@@ -177,21 +183,38 @@ class WorkerPort:
             "error",
             env=environment,
             stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(link.fileno(),),
         )
 
+    # --- what they tell
+
+    def _heard(self, report: Report) -> None:
+        """Raises InvalidInput."""
+        server = self._server
+        try:
+            server.metrics.decisions.add(report.counts)
+        except (ValueError, TypeError, KeyError) as error:
+            raise InvalidInput(f"a worker's report has counts that are none: {type(error).__name__}") from None
+        for outcome, lost in report.lost.items():
+            server.metrics.decision_logged(outcome, "dropped", lost)
+        for record in report.records:
+            server.decision_log.add(record)
+
     async def _look(self) -> None:
-        if self._faults:
-            raise Unavailable(f"ext_authz over TCP: {', '.join(self._faults.values())}")
+        """For the health: nobody answers, or somebody does by what is not in force any more."""
+        self._server.metrics.workers(sum(one.last.answers for one in self._workers), len(self._workers))
+        if not any(one.last.answers for one in self._workers):
+            faults = "; ".join(f"{one.name}: {one.fault}" for one in self._workers if one.fault)
+            raise Unavailable(f"no worker of ext_authz over TCP answers{f': {faults}' if faults else ''}")
+        if self._behind.fault:
+            raise Unavailable(self._behind.fault)
 
-
-async def _ended(process: asyncio.subprocess.Process) -> None:
-    process.terminate()
-    try:
-        async with asyncio.timeout(_GRACE_SECONDS):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    async def _look_at_each(self) -> None:
+        """For the health: one is missing, or was just now."""
+        faults = [f"{one.name}: {one.fault}" for one in self._workers if one.fault]
+        faults += [f"{one.name} does not answer yet" for one in self._workers if not (one.last.answers or one.fault)]
+        if faults:
+            raise Unavailable(f"ext_authz over TCP: {'; '.join(faults)}")
 
 
 def _pyvoy(program: Path | None) -> tuple[list[dict[str, Any]], dict[str, str], str]:

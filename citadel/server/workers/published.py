@@ -38,13 +38,25 @@ class Published:
     def roots(self) -> Path:
         return self.folder / "roots.json"
 
-    def write(self, path: Path, document: Any) -> None:
-        """Replace a file whole, mode 0600. Blocks. Raises OSError."""
+    def write(self, path: Path, document: Any) -> int:
+        """Replace a file whole, mode 0600; its edition. Blocks. Raises OSError."""
         new = path.with_name(f".{path.name}.new")
         descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "w") as file:
             json.dump(document, file)
+            file.flush()
+            edition = os.fstat(file.fileno()).st_mtime_ns
         new.replace(path)
+        return edition
+
+    def clear(self) -> None:
+        """Take out what a server must say anew. Blocks."""
+        for path in (self.callers, self.certificate, self.roots):
+            path.unlink(missing_ok=True)
+
+    def settings_state(self) -> int:
+        """Another, when they were written anew."""
+        return self.settings.stat().st_mtime_ns
 
     def read_settings(self) -> Settings:
         return Settings.model_validate(json.loads(self.settings.read_bytes()))
@@ -74,6 +86,11 @@ class KnownCallers:
     trust: Trust | None = None
     _named: dict[SpiffeId, list[Registration]] = field(default_factory=dict)
     _state: tuple[int, int, int] | None = None
+
+    @property
+    def edition(self) -> int:
+        """What `Published.write` said of it; 0: nothing is known yet."""
+        return 0 if self._state is None else self._state[2]
 
     def look(self) -> None:
         """Read the file again if it is another one. Blocks. Raises nothing: what was known stays."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
-import os
+import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -29,10 +29,13 @@ from citadel.config.values import ListenAddress
 from citadel.errors import FailedPrecondition, Unavailable
 from citadel.registry import Entry
 from citadel.server.workers import port
-from citadel.server.workers.app import SERVER, Worker
+from citadel.server.workers.app import Worker
 from citadel.server.workers.envoys import certificate_secret, envoy_config, roots_secret
 from citadel.server.workers.published import KnownCallers, Published, written_callers, written_settings
+from citadel.server.workers.reports import MOST_BYTES, Report
 from citadel.spiffe import SpiffeId, TrustDomain
+from citadel.telemetry import logging as our_logging
+from citadel.telemetry.decisions import DecisionCounts
 from tests.bench.check_server import check_message
 from tests.support.certificates import Ca
 
@@ -59,10 +62,14 @@ def published(tmp_path: Path) -> Published:
     return Published(tmp_path)
 
 
-def settings(data_dir: Path) -> Settings:
+def settings(data_dir: Path, policies: str = "p.yaml") -> Settings:
     given: dict[str, Any] = {"trust_domain": TD.name, "data_dir": str(data_dir)}
     given["store"] = {"url": "postgresql://citadel:secret@db/citadel"}
-    given["authorization"] = {"tcp": {"address": "127.0.0.1:8477", "workers": 2}, "default_namespace": "shop"}
+    given["authorization"] = {
+        "tcp": {"address": "127.0.0.1:8477", "workers": 2},
+        "default_namespace": "shop",
+        "policies": policies,
+    }
     return Settings.model_validate(given, context={"base": data_dir, "data_dir": data_dir})
 
 
@@ -113,13 +120,35 @@ def test_the_configuration_is_one_that_envoy_knows(published: Published) -> None
         assert answer.resources[0].Is(secret_pb2.Secret.DESCRIPTOR)
 
 
+class Living:
+    """A worker, and what it reports."""
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.reports: list[Report] = []
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [record for report in self.reports for record in report.records]
+
+    async def listen(self, link: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=link, limit=MOST_BYTES)
+        while line := await reader.readline():
+            self.reports.append(Report.parse(line))
+        writer.close()
+
+
 @asynccontextmanager
-async def living(worker: Worker) -> AsyncIterator[None]:
-    await worker.start()
+async def living(published: Published) -> AsyncIterator[Living]:
+    ours, theirs = socket.socketpair()
+    worker = Living(Worker(published, "worker-1", theirs))
+    listening = asyncio.create_task(worker.listen(ours))
+    await worker.worker.start()
     try:
-        yield
+        yield worker
     finally:
-        await worker.end()
+        await worker.worker.end()
+        await listening
 
 
 async def asked(worker: Worker, certificate: bytes, path: str) -> Any:
@@ -145,10 +174,7 @@ async def reason(worker: Worker, certificate: bytes, path: str) -> str:
     return str((await asked(worker, certificate, path)).dynamic_metadata["reason"])
 
 
-async def test_a_worker_decides_by_what_is_published(
-    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SERVER, str(os.getppid()))
+async def test_a_worker_decides_by_what_is_published(published: Published, tmp_path: Path) -> None:
     told = settings(tmp_path)
     kept = KeptPolicies(told.data_dir / "policies" / "last-good.json")
     kept.save([SourceText("p.yaml", POLICIES.replace("PATH", "/cart/*").encode())])
@@ -159,8 +185,8 @@ async def test_a_worker_decides_by_what_is_published(
     nobody = ca.issue(tmp_path / "b", "spiffe://example.org/x")[0].read_bytes()
     foreign = ca.issue(tmp_path / "c", "spiffe://partner.org/x")[0].read_bytes()
     over = ca.issue(tmp_path / "d", CART.uri, timedelta(seconds=-1))[0].read_bytes()
-    worker = Worker(published, "worker-1")
-    async with living(worker):
+    async with living(published) as lived:
+        worker = lived.worker
         assert await reason(worker, cart, "/cart/7") == "allowed-by-policy"
         assert await reason(worker, cart, "/x") == "no-allow-matched"
         for other in (nobody, foreign, over, b"x"):
@@ -171,20 +197,26 @@ async def test_a_worker_decides_by_what_is_published(
         published.write(published.callers, written_callers(TD, [], []))
         while await reason(worker, cart, "/basket/7") != "unknown-workload":
             await asyncio.sleep(0.01)
-    log = told.data_dir / "decisions" / "decisions.worker-1.jsonl"
-    records = [json.loads(line) for line in log.read_text().splitlines()]
-    assert {record["door"] for record in records} == {"ext_authz_tcp"}
+    assert {record["door"] for record in lived.records} == {"ext_authz_tcp"}
+    assert not (told.data_dir / "decisions").exists()
+    counts = DecisionCounts()
+    for report in lived.reports:
+        counts.add(report.counts)
+    decided = {reason: count for _, _, reason, count in counts.take()["decisions"]}
+    assert decided["unknown-workload"] >= 5
+    assert decided["no-allow-matched"] == sum(one["reason"] == "no-allow-matched" for one in lived.records)
+    last = lived.reports[-1]
+    assert last.answers
+    assert last.version == lived.records[-1]["version"]
+    assert last.callers == published.callers.stat().st_mtime_ns
 
 
-async def test_before_there_are_policies_a_worker_denies(
-    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(SERVER, str(os.getppid()))
+async def test_before_there_are_policies_a_worker_denies(published: Published, tmp_path: Path) -> None:
     published.write(published.settings, written_settings(settings(tmp_path)))
     published.write(published.callers, written_callers(TD, [], [entry(app="cart")]))
     certificate = Ca("citadel").issue(tmp_path / "a", CART.uri)[0].read_bytes()
-    worker = Worker(published, "worker-1")
-    async with living(worker):
+    async with living(published) as lived:
+        worker = lived.worker
         assert await reason(worker, certificate, "/cart/7") == "not-loaded"
 
 
@@ -192,3 +224,30 @@ def test_without_pyvoy_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(FailedPrecondition, match="needs pyvoy, which is not installed"):
         port._pyvoy(None)
+
+
+async def test_policies_of_former_times_are_none_where_the_server_follows_none(
+    published: Published, tmp_path: Path
+) -> None:
+    told = settings(tmp_path, policies="")
+    KeptPolicies(told.data_dir / "policies" / "last-good.json").save(
+        [SourceText("p.yaml", POLICIES.replace("PATH", "/cart/*").encode())]
+    )
+    published.write(published.settings, written_settings(told))
+    published.write(published.callers, written_callers(TD, [], [entry(app="cart")]))
+    certificate = Ca("citadel").issue(tmp_path / "a", CART.uri)[0].read_bytes()
+    async with living(published) as lived:
+        assert await reason(lived.worker, certificate, "/cart/7") == "not-loaded"
+
+
+async def test_a_worker_logs_as_a_reload_says(published: Published, tmp_path: Path) -> None:
+    told = settings(tmp_path)
+    published.write(published.settings, written_settings(told))
+    async with living(published):
+        try:
+            changed = told.model_copy(update={"log": told.log.model_copy(update={"level": "error"})})
+            published.write(published.settings, written_settings(changed))
+            while logging.getLogger().level != logging.ERROR:
+                await asyncio.sleep(0.01)
+        finally:
+            our_logging.configure(told.log.level, told.log.format)
