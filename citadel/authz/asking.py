@@ -27,6 +27,7 @@ from citadel.authz.decision import Decision, Outcome, Reason
 from citadel.authz.evaluate import Answer, decide
 from citadel.authz.policyset import PolicySet
 from citadel.authz.request import HttpRequest, IpAddress, Request, Workload, WorkloadKind
+from citadel.authz.wording import in_one_line
 from citadel.errors import CitadelError, InvalidInput
 from citadel.spiffe import SpiffeId
 
@@ -177,7 +178,7 @@ class Asked(AskedAttributes):
         try:
             return cls.model_validate_json(line)
         except ValidationError as error:
-            raise InvalidInput(faults(error)) from None
+            raise InvalidInput(in_one_line(error, cls)) from None
 
     @classmethod
     def of(cls, document: dict[str, Any]) -> Asked:
@@ -185,19 +186,7 @@ class Asked(AskedAttributes):
         try:
             return cls.model_validate(document)
         except ValidationError as error:
-            raise InvalidInput(faults(error)) from None
-
-
-def faults(error: ValidationError) -> str:
-    """What pydantic found, in one line: `http.method: …; port: …`."""
-    return "; ".join(
-        ": ".join(filter(None, [".".join(str(part) for part in one["loc"]), said(one["msg"])]))
-        for one in error.errors(include_url=False, include_input=False)[:20]
-    )
-
-
-def said(message: str) -> str:
-    return message.removeprefix("Value error, ")
+            raise InvalidInput(in_one_line(error, cls)) from None
 
 
 def said_of(asked: Asked) -> str:

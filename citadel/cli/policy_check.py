@@ -38,6 +38,7 @@ from citadel.cli.policy_options import (
     WorkloadOption,
     asked,
     mesh,
+    none_of_one,
     of_whom,
     only_in_force,
     only_with_files,
@@ -59,6 +60,7 @@ EXPLAIN_EXAMPLES = examples(
 
 
 def check(
+    context: typer.Context,
     file: MaybeFilesOption = None,
     lines: Annotated[
         str | None,
@@ -91,6 +93,8 @@ def check(
     One request by options, or many as JSON lines; one JSON decision a line comes out. The schemas are in docs/schema. A
     line that is no request is denied, and the exit code is 4 then; options that are no request are an error, also 4.
     """
+    if lines is not None:
+        none_of_one(context, "--input has requests of its own")
     if lines == "-" and "-" in (file or ()):
         raise InvalidInput("policies and requests cannot both come from standard input")
     one = None
@@ -119,6 +123,7 @@ def check(
 
 
 def explain(
+    context: typer.Context,
     file: MaybeFilesOption = None,
     log_id: Annotated[
         str | None,
@@ -152,6 +157,7 @@ def explain(
     running Citadel explains, by the policies in force.
     """
     if log_id is not None:
+        none_of_one(context, "--log-id names a request that was decided", "workload")
         with connect(config, socket) as client:
             found = client.call(client.decisions.ExplainDecision, decisions.ExplainDecisionRequest(id=log_id))
         compiled = policies(file, mesh(mesh_file, trust_domain)) if file else None

@@ -99,6 +99,21 @@ def only_with_files(mesh_file: Path | None, trust_domain: str | None, provider: 
         )
 
 
+_OF_ONE = (
+    *("namespace", "label", "peer", "method", "path", "host", "header", "claims", "port", "source_ip", "remote_ip"),
+    *("sni", "tcp", "provider"),
+)
+
+
+def none_of_one(context: typer.Context, why: str, *others: str) -> None:
+    """Raises InvalidInput if an option was given that describes one request, or one of `others`."""
+    options = {one.name: one.opts[0] for one in context.command.params}
+    sources = {name: context.get_parameter_source(name) for name in (*_OF_ONE, *others)}
+    given = [options[name] for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        raise InvalidInput(f"{why}: leave out {', '.join(given)}")
+
+
 def of_whom(workload: str | None, namespace: str, label: list[str] | None) -> str | None:
     """The SPIFFE ID of a registered workload; None: the other options say what it is.
 

@@ -19,7 +19,6 @@ from citadel import __version__
 from citadel.api.authzen.bodies import route_reading
 from citadel.api.authzen.callers import NOBODY, SCOPE, CallerRules
 from citadel.api.authzen.guard import Guard, defect
-from citadel.authz.asking import said
 from citadel.authz.doors.authzen import (
     ActionSearch,
     ActionSearchAnswer,
@@ -33,6 +32,7 @@ from citadel.authz.doors.authzen import (
     SearchAnswer,
     SubjectSearch,
 )
+from citadel.authz.wording import findings_among, joined
 from citadel.errors import CitadelError
 
 EVALUATION, EVALUATIONS = "/access/v1/evaluation", "/access/v1/evaluations"
@@ -165,8 +165,8 @@ async def _said_no(_: Request, error: Exception) -> JSONResponse:
 
 async def _not_valid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    wrong = [(".".join(map(str, one["loc"][1:])), said(one["msg"])) for one in error.errors()[:20]]
-    return JSONResponse("; ".join(f"{place}: {what}" if place else what for place, what in wrong), 400)
+    found = findings_among({**one, "loc": one["loc"][1:]} for one in error.errors())  # behind "body"
+    return JSONResponse(joined(found), 400)
 
 
 async def _as_text(_: Request, error: Exception) -> JSONResponse:

@@ -16,13 +16,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from citadel.authz.asking import said
 from citadel.authz.entities.directory import Actor, Entity, EntityDirectory
 from citadel.authz.load.places import locate
 from citadel.authz.load.read import read
 from citadel.authz.load.result import dotted
 from citadel.authz.load.text import decode
 from citadel.authz.load.tree import NotText, Path
+from citadel.authz.wording import findings
 from citadel.errors import BadFile, Mistake
 
 MOST_ENTITIES = 200_000
@@ -69,8 +69,7 @@ def read_entities(name: str, content: bytes) -> EntityDirectory:
     try:
         written = _WrittenDirectory.model_validate({} if value is None else value)
     except ValidationError as error:
-        wrong = [(tuple(one["loc"]), said(one["msg"])) for one in error.errors(include_url=False, include_input=False)]
-        raise BadFile(_mistakes(name, text, wrong)) from None
+        raise BadFile(_mistakes(name, text, findings(error, _WrittenDirectory))) from None
     if twice := list(_twice(written)):
         raise BadFile(_mistakes(name, text, twice))
     return EntityDirectory(

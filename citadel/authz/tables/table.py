@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from citadel.authz.asking import AskedAttributes, AskedWorkload, said
+from citadel.authz.asking import AskedAttributes, AskedWorkload
 from citadel.authz.decision import Outcome, Reason
 from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization, ProviderProtocol
-from citadel.authz.load.findings import nearest
 from citadel.authz.request import Workload
 from citadel.authz.sources.files import TESTS
+from citadel.authz.wording import findings
 from citadel.errors import BadFile, BadSpiffeId, Mistake
 from citadel.spiffe import SCHEME, TrustDomain
 
@@ -279,47 +279,7 @@ def _validated(kind: Any, data: Any, node: yaml.Node, path: Path) -> Any:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False)
-        meant = [one for one in found if one["loc"] != ("mesh", "str") or not isinstance(data["mesh"], dict)]
-        raise BadFile([_mistake(path, node, _place(one["loc"]), _said_of(one, kind)) for one in meant]) from None
-
-
-def _place(where: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """As it is written: without the name of the alternative that pydantic tried."""
-    return tuple(part for part in where if part != MeshBlock.__name__)
-
-
-def _said_of(error: Any, kind: type[BaseModel]) -> str:
-    match error["type"]:
-        case "extra_forbidden":
-            *around, name = _place(error["loc"])
-            return "there is no such field" + nearest(str(name), _known(kind, around))
-        case "missing":
-            return "it is missing"
-        case _:
-            return said(error["msg"])
-
-
-def _known(kind: type[BaseModel], around: Sequence[int | str]) -> list[str]:
-    """The fields that the place has. Numbers, and names in a mapping, stay where they are."""
-    models: list[type[BaseModel]] = [kind]
-    for part in around:
-        inner = [
-            one
-            for model in models
-            for name, field in model.model_fields.items()
-            if part == (field.alias or name)
-            for one in _models(field.annotation)
-        ]
-        models = inner or models
-    return [field.alias or name for model in models for name, field in model.model_fields.items()]
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for one in get_args(annotation):
-        yield from _models(one)
+        raise BadFile([_mistake(path, node, *one) for one in findings(error, kind)]) from None
 
 
 def _mistake(path: Path, node: yaml.Node, where: tuple[int | str, ...], message: str) -> Mistake:

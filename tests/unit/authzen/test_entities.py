@@ -47,11 +47,14 @@ def test_json_is_taken_too_and_so_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (b"entities:\n- {type: user, id: 7}", "e.yaml:2:16: entities[0].id: Input should be a valid string"),
-        (b"entities:\n- {type: user}", "e.yaml:2:3: entities[0].id: Field required"),
-        (b"entities:\n- {type: user, id: a, colour: b}", "entities[0].colour: Extra inputs are not permitted"),
-        (b"entities: {}", "e.yaml:1:1: entities: Input should be a valid list"),
-        (b"[]", "Input should be a valid dictionary"),
+        (b"entities:\n- {type: user, id: 7}", "e.yaml:2:16: entities[0].id: expected text"),
+        (b"entities:\n- {type: user}", "e.yaml:2:3: entities[0].id: it is missing"),
+        (
+            b"entities:\n- {type: user, id: a, propertys: {}}",
+            "propertys: there is no such field; did you mean properties?",
+        ),
+        (b"entities: {}", "e.yaml:1:1: entities: expected a list"),
+        (b"[]", "expected an object"),
         (b"entities:\n- {type: u, id: a}\n- {type: u, id: a}", "e.yaml:3:13: entities[1].id: entities[0] is of this"),
         (b"actions:\n- {name: a}\n- {name: a}", "e.yaml:3:4: actions[1].name: actions[0] has this name too"),
         (b"entities: [{type: u, id: a, properties: {1: a, '1': b}}]", "the key 1 is there twice"),

@@ -138,3 +138,14 @@ def test_a_value_that_an_option_does_not_take_is_told_in_plain_words(citadel: Co
     ended = citadel("policy", "lint", *files, "-o", "wide")
     assert ended.code == 2
     assert "'-o': 'wide' is not one of 'table', 'json', 'yaml'" in ended.err
+
+
+def test_many_requests_and_one_by_options_do_not_go_together(
+    citadel: CommandLine, files: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "requests").write_text('{"http": {}}\n')
+    refused = citadel("policy", "check", *files, "--input", tmp_path / "requests", "--method", "GET", "-n", "default")
+    assert (refused.code, refused.out) == (4, "")
+    assert "--input has requests of its own: leave out --namespace, --method" in refused.err
+    logged = citadel("policy", "explain", "--log-id", "a-1", "--path", "/x")
+    assert "--log-id names a request that was decided: leave out --path" in logged.err

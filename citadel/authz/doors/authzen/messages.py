@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from citadel.authz.asking import faults
+from citadel.authz.wording import in_one_line
 from citadel.errors import InvalidInput
 
 MOST_EVALUATIONS = 1_000
@@ -180,4 +180,4 @@ def parsed(kind: type[M], value: Any) -> M:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise InvalidInput(faults(error)) from None
+        raise InvalidInput(in_one_line(error, kind)) from None
