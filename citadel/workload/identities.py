@@ -11,20 +11,19 @@ from itertools import islice
 from typing import Protocol
 
 import structlog
-from cryptography import x509
 
 from citadel.clock import Clock
-from citadel.errors import CitadelError, InternalFault, Unavailable
+from citadel.errors import CitadelError, Unavailable
 from citadel.held import HeldBundle, HeldIdentity
 from citadel.spiffe import TrustDomain
-from citadel.workload.keys import PrivateKey, WorkloadKeys, pkcs8, request_for
+from citadel.workload.keys import WorkloadKeys
+from citadel.workload.obtaining import Obtaining
 from citadel.workload.outage import Outage, OutageLog
 from citadel.workload.ports import Unmetered, WorkloadMeter
 from citadel.workload.renewal import Moment, Renewal
-from citadel.workload.upstream import AssignedEntry, EntryUpdate, Reissue, SignedSvid, SvidRequest, Upstream
+from citadel.workload.upstream import AssignedEntry, EntryUpdate, Reissue, Upstream
 
 _BATCHES_AT_ONCE = 4  # so that one slow answer does not hold up everybody, and a crowd does not come all at once
-_ANSWER_SECONDS = 30.0
 _AGAIN = timedelta(seconds=1)
 _LOOK = timedelta(seconds=1)  # wall clocks jump, and machines sleep
 log = structlog.get_logger("citadel.workload")
@@ -86,7 +85,7 @@ class Identities:
         """`look`: how often the clock is compared with what is held, at the least."""
         self._upstream = upstream
         self._clock = clock
-        self._keys = keys or WorkloadKeys()
+        self._obtaining = Obtaining(upstream, clock, keys or WorkloadKeys())
         self._meter = meter or Unmetered()
         self._random = jitter or random.SystemRandom()
         self._look_seconds = look.total_seconds()
@@ -273,7 +272,7 @@ class Identities:
 
     def _next_batch(self) -> list[_Held]:
         """Those that somebody waits for go first."""
-        batch = [self._held[entry_id] for entry_id in islice((self._first | self._due), self._keys.batch)]
+        batch = [self._held[entry_id] for entry_id in islice((self._first | self._due), self._obtaining.batch)]
         for held in batch:
             self._first.pop(held.entry.id, None)
             self._due.pop(held.entry.id, None)
@@ -281,55 +280,17 @@ class Identities:
         return batch
 
     async def _obtain(self, batch: Sequence[_Held]) -> None:
-        """New keys with new certificates."""
         try:
             entries = [held.entry for held in batch]
-            keys = await asyncio.gather(*(self._keys.make() for _ in batch))
-            answers = await self._ask(entries, keys)
-            for held, entry, key, answer in zip(batch, entries, keys, answers, strict=True):
+            outcomes = await self._obtaining.obtain(entries)
+            for held, entry, outcome in zip(batch, entries, outcomes, strict=True):
                 if self._held.get(entry.id) is held:  # else it was deleted meanwhile
-                    self._settle(held, answer if isinstance(answer, CitadelError) else self._made(entry, key, answer))
+                    self._settle(held, outcome)
         finally:
             self._slots.release()
             now = Moment.of(self._clock)
             self._look_again_in(min(held.renewal.seconds_left(now) for held in batch))
             self._wake.set()
-
-    async def _ask(
-        self, entries: Sequence[AssignedEntry], keys: Sequence[PrivateKey]
-    ) -> Sequence[SignedSvid | CitadelError]:
-        requests = [
-            SvidRequest(entry.id, request_for(key, entry.spiffe_id)) for entry, key in zip(entries, keys, strict=True)
-        ]
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                answers = await self._upstream.sign(requests)
-        except TimeoutError:
-            return [Unavailable(f"the server did not answer within {_ANSWER_SECONDS:g} s")] * len(requests)
-        except CitadelError as error:
-            return [error] * len(requests)
-        except Exception:  # a defect must not end the renewal of everything else
-            log.exception("asking for certificates failed")
-            return [InternalFault("asking for a certificate failed; the log has the rest")] * len(requests)
-        if len(answers) != len(requests):
-            return [InternalFault("the server gave another number of answers than it was asked for")] * len(requests)
-        return answers
-
-    def _made(self, entry: AssignedEntry, key: PrivateKey, svid: SignedSvid) -> HeldIdentity | CitadelError:
-        try:
-            self._check(svid, entry, key)
-        except InternalFault as error:
-            return error
-        return HeldIdentity(
-            spiffe_id=svid.spiffe_id,
-            chain=svid.chain,
-            private_key=pkcs8(key),
-            serial=svid.serial,
-            not_after=svid.not_after,
-            authority=svid.authority,
-            hint=entry.hint,
-            dns_names=entry.dns_names,
-        )
 
     def _settle(self, held: _Held, outcome: HeldIdentity | CitadelError) -> None:
         now = Moment.of(self._clock)
@@ -352,22 +313,6 @@ class Identities:
             held.renewal.bring_forward(now.wall + _AGAIN)
         for listener in self._listeners:
             listener.identity_changed(held.entry.id)
-
-    def _check(self, svid: SignedSvid, entry: AssignedEntry, key: PrivateKey) -> None:
-        """What came back is for our key and our identity. Raises InternalFault."""
-        try:
-            leaf = x509.load_der_x509_certificate(svid.chain[0])
-            names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except (ValueError, IndexError, x509.ExtensionNotFound) as error:
-            raise InternalFault("the server sent something that is no X.509-SVID") from error
-        if leaf.public_key() != key.public_key():
-            raise InternalFault("the server sent a certificate for another key")
-        if names.get_values_for_type(x509.UniformResourceIdentifier) != [entry.spiffe_id.uri]:
-            raise InternalFault(f"the server sent a certificate that is not {entry.spiffe_id}'s")
-        if svid.spiffe_id != entry.spiffe_id or leaf.not_valid_after_utc != svid.not_after:
-            raise InternalFault("the server says something else of a certificate than the certificate does")
-        if leaf.not_valid_after_utc <= self._clock.now():
-            raise InternalFault("the server sent a certificate that has expired already; compare the clocks")
 
 
 def _certified(entry: AssignedEntry) -> object:

@@ -208,7 +208,7 @@ async def test_retries_come_ever_more_seldom() -> None:
 
 
 async def test_a_server_that_never_answers_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("citadel.workload.identities._ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("citadel.workload.obtaining._ANSWER_SECONDS", 0.05)
     async with node() as one:
         one.upstream.hold.clear()
         await one.use(assigned("web"))
