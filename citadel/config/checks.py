@@ -165,6 +165,14 @@ def _authzen(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(
             (("authorization", "policies"), (*section, field)), "it must be set: there is nothing to decide by"
         )
+    if told.bearer_issuer and not (told.bearer_audience or told.url):
+        yield Conflict(
+            ((*section, "bearer_audience"), (*section, "bearer_issuer")),
+            "one of it and authorization.authzen.url must be set: what tokens are meant for",
+        )
+    for name in ("bearer_audience", "bearer_jwks_url"):
+        if getattr(told, name) and not told.bearer_issuer:
+            yield Conflict(((*section, name), (*section, "bearer_issuer")), "it is set, and there is no issuer")
     if told.entities is not None and told.entities_source == "store":
         yield Conflict(((*section, "entities"), (*section, "entities_source")), "they come from the store: remove it")
     if told.socket in (settings.sockets.admin.path, settings.sockets.workload.path):

@@ -9,10 +9,20 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from citadel.api.authzen import Anchors, AuthzenParts, CallerRules, Contexts, TlsFiles, application, serving
+from citadel.api.authzen import (
+    AccessTokens,
+    Anchors,
+    AuthzenParts,
+    CallerRules,
+    Contexts,
+    TlsFiles,
+    application,
+    serving,
+)
 from citadel.authz.decision_point import DecisionPoint
 from citadel.authz.doors.authzen import AuthzenDoor, AuthzenRules, NamedWorkload
 from citadel.authz.entities import EntityDirectory, EntitySource, FileEntities, StoreEntities
+from citadel.authz.tokens import CachedKeys, FetchPolicy, HttpFetch
 from citadel.config.settings import AuthzenSettings
 from citadel.errors import FailedPrecondition
 from citadel.server.mesh_view import MeshView
@@ -49,10 +59,12 @@ class AuthzenPort:
         Raises FailedPrecondition, PermissionDenied, UnsafePermissions, InvalidInput."""
         told = self._server.settings.authorization.authzen
         searches = self._entities is not None
-        app = application(AuthzenParts(self._door, self._callers, _url(told), searches, told.max_body))
         if self._entities is not None:
             await self._entities.read()
         async with AsyncExitStack() as stack:
+            bearers = await stack.enter_async_context(_bearers(self._server)) if told.bearer_issuer else None
+            parts = AuthzenParts(self._door, self._callers, _url(told), searches, told.max_body, bearers)
+            app = application(parts)
             if told.socket is not None:
                 made = stack.enter_context(Listener(told.socket, mode=told.socket_mode, group=told.socket_group))
                 await stack.enter_async_context(serving(app, made))
@@ -60,7 +72,8 @@ class AuthzenPort:
                 assert told.tls_cert is not None  # config.checks says so
                 assert told.tls_key is not None
                 anchors = self._anchors if told.client_ca is None else _FileAnchors(told.client_ca)
-                contexts = Contexts(TlsFiles(told.tls_cert, told.tls_key), anchors)
+                files = TlsFiles(told.tls_cert, told.tls_key)
+                contexts = Contexts(files, anchors, demanded=bearers is None)
                 inner = private / "authzen.sock"  # before it, connections are bounded that have proven nothing yet
                 listener = stack.enter_context(Listener(inner, mode=0o600))
                 await stack.enter_async_context(serving(app, listener, contexts))
@@ -82,6 +95,16 @@ class AuthzenPort:
     async def _follows(self) -> None:
         if self._entities is not None and self._entities.fault:
             raise FailedPrecondition(self._entities.fault)
+
+
+@asynccontextmanager
+async def _bearers(server: Server) -> AsyncIterator[AccessTokens]:
+    """With keys of its own: those of policies are forgotten when no policy names them."""
+    told = server.settings.authorization
+    policy = FetchPolicy(frozenset(told.keys.plain_http_hosts), told.keys.refused_networks)
+    async with HttpFetch(policy) as fetch, CachedKeys(fetch, server.clock) as keys:
+        audience = told.authzen.bearer_audience or told.authzen.url
+        yield AccessTokens(told.authzen.bearer_issuer, audience, keys, server.clock, told.authzen.bearer_jwks_url)
 
 
 def _entities(server: Server) -> EntitySource | None:

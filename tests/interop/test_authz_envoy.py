@@ -39,6 +39,7 @@ class Run:
         self.differences: list[Difference] = []
         self._doors: dict[str, Doors] = {}
         self.asked_doors = 0
+        self.cases = len(all_cases)
         self._enforcer = Enforcer(folder, all_cases)
         self._enforcer.start()
         try:
@@ -111,6 +112,9 @@ class Run:
 
     def agreed(self) -> None:
         """Fails the test with the first difference; all of them are in files then."""
+        if TIMES > 1:  # shown with -s
+            asked = f"{self.met.total()} decided by both, {self.refused} refused by both before that"
+            print(f"\n{self.cases} cases, {asked}, {self.asked_doors} asked of the doors")
         if not self.differences:
             return
         folder = Path(tempfile.mkdtemp(prefix="authz-differences-"))

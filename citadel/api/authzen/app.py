@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import ASGIApp
 
 from citadel import __version__
+from citadel.api.authzen.bearers import Bearers
 from citadel.api.authzen.bodies import route_reading
 from citadel.api.authzen.callers import NOBODY, SCOPE, CallerRules
 from citadel.api.authzen.guard import Guard, defect
@@ -41,6 +42,7 @@ METADATA = "/.well-known/authzen-configuration"
 _TEXT = {"application/json": {"schema": {"type": "string"}}}
 _WRONG: dict[int | str, dict[str, Any]] = {
     400: {"description": "The request is wrong; the body says where.", "content": _TEXT},
+    401: {"description": "The caller brings no access token, or a bad one.", "content": _TEXT},
     403: {"description": "The caller may not ask.", "content": _TEXT},
     413: {"description": "The body is too large.", "content": _TEXT},
     500: {"description": "A defect of ours.", "content": _TEXT},
@@ -62,11 +64,13 @@ class AuthzenParts:
     """There is a directory of entities."""
     most_bytes: int = 1 << 20
     """Of a body."""
+    bearers: Bearers | None = None
+    """Reads access tokens of callers; None: none are taken."""
 
 
 def application(parts: AuthzenParts) -> ASGIApp:
     """The whole of it, guarded: a scope must name its Caller."""
-    return Guard(framework(parts), parts.callers, lambda: parts.door.version)
+    return Guard(framework(parts), parts.callers, lambda: parts.door.version, parts.bearers)
 
 
 class _Api(FastAPI):
@@ -147,7 +151,7 @@ def _add_metadata(app: FastAPI, parts: AuthzenParts) -> None:
     if parts.searches:
         known |= {f"search_{kind}_endpoint": parts.url + path for kind, path in SEARCHES.items()}
 
-    @app.get(METADATA, responses={403: _WRONG[403]})
+    @app.get(METADATA, responses={401: _WRONG[401], 403: _WRONG[403]})
     async def metadata() -> dict[str, str]:
         """Where each call is."""
         return known

@@ -10,7 +10,9 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from citadel.api.authzen.bearers import Bearers
 from citadel.api.authzen.callers import HANG_UP, NOBODY, SCOPE, Caller, CallerRules
+from citadel.errors import Unauthenticated, Unavailable
 
 VERSION_HEADER = b"citadel-policy-version"
 _REQUEST_ID = b"x-request-id"
@@ -18,27 +20,55 @@ log = structlog.get_logger("citadel.authzen")
 
 
 class Guard:
-    """An ASGI application around another one. `version`: of the policies in force, for every answer."""
+    """An ASGI application around another one. `version`: of the policies in force, for every answer. `bearers`: reads
+    access tokens of callers; None: none are taken."""
 
-    def __init__(self, inner: ASGIApp, rules: Callable[[], CallerRules], version: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        inner: ASGIApp,
+        rules: Callable[[], CallerRules],
+        version: Callable[[], str],
+        bearers: Bearers | None = None,
+    ) -> None:
         self._inner = inner
         self._rules = rules
         self._version = version
+        self._bearers = bearers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         answer = _Answer(send, self._headers(scope))
         try:
-            caller: Caller = scope.get(SCOPE, NOBODY)
+            caller = await self._caller(scope)
             if not self._rules().may_ask(caller):
                 log.warning("refused a caller", caller=caller.label)
                 await answer.text(403, f"{caller.label} may not ask here; authorization.authzen.allow names who may")
                 return
+            scope[SCOPE] = caller
             await self._inner(scope, receive, answer)
+        except Unauthenticated as error:
+            log.warning("refused a caller", why=error.message)
+            challenge = "" if self._bearers is None else self._bearers.challenge
+            await answer.text(401, error.message, (b"www-authenticate", challenge.encode("latin-1", "replace")))
+        except Unavailable as error:
+            log.warning("a caller could not be told", why=error.message)
+            await answer.text(503, "the keys of the issuer of access tokens are not to be had")
         except Exception as error:  # the last line of defence; one that was answered is raised again by Starlette
             if not answer.begun:
                 await answer.text(500, defect(error))
+
+    async def _caller(self, scope: Scope) -> Caller:
+        """By the connection, and by the token that a request brings. Raises Unauthenticated, Unavailable."""
+        caller: Caller = scope.get(SCOPE, NOBODY)
+        if self._bearers is None:
+            return caller
+        bearer = await self._bearers.caller(value for name, value in scope["headers"] if name == b"authorization")
+        if bearer is not None:
+            return Caller(caller.names | bearer.names, bearer.label)
+        if not caller.names:
+            raise Unauthenticated("expected an access token, or a certificate with a SPIFFE ID")
+        return caller
 
     def _headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         headers = [(VERSION_HEADER, self._version().encode())]
@@ -62,9 +92,10 @@ class _Answer:
             message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
         await self._send(message)
 
-    async def text(self, status: int, sentence: str) -> None:
+    async def text(self, status: int, sentence: str, *more: tuple[bytes, bytes]) -> None:
         body = json.dumps(sentence).encode()
-        headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        length = str(len(body)).encode()
+        headers: list[Any] = [(b"content-type", b"application/json"), (b"content-length", length), *more]
         await self({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 

@@ -61,15 +61,16 @@ class Anchors:
 class Contexts:
     """The context of the moment. `anchors` gives those in force; with none of them nobody gets in."""
 
-    def __init__(self, files: TlsFiles, anchors: Callable[[], Anchors]) -> None:
-        """Raises FailedPrecondition: the files cannot be used."""
+    def __init__(self, files: TlsFiles, anchors: Callable[[], Anchors], *, demanded: bool = True) -> None:
+        """`demanded`: every client shows a certificate. Raises FailedPrecondition: the files cannot be used."""
+        self._demanded = demanded
         self._files = files
         self.anchors = anchors
         self._pair = files.read()
         self._trusted = anchors()
-        self._current = context_of(self._pair, self._trusted)
+        self._current = context_of(self._pair, self._trusted, demanded=demanded)
         self._fault = ""
-        self.public = context_of(self._pair, Anchors(()))
+        self.public = context_of(self._pair, Anchors(()), demanded=demanded)
         """To listen with: it hands each handshake over to the one of the moment."""
         self.public.sni_callback = self._switch
 
@@ -90,16 +91,18 @@ class Contexts:
         connection.context = self._current
 
     def _take(self, pair: KeyPair, anchors: Anchors) -> None:
-        self._current = context_of(pair, anchors)
+        self._current = context_of(pair, anchors, demanded=self._demanded)
         self._pair, self._trusted = pair, anchors
 
 
-def context_of(pair: KeyPair, anchors: Anchors) -> ssl.SSLContext:
-    """A server's context that demands a client's certificate below one of the anchors. Raises FailedPrecondition."""
+def context_of(pair: KeyPair, anchors: Anchors, *, demanded: bool = True) -> ssl.SSLContext:
+    """A server's context that demands a client's certificate below one of the anchors, or else takes one if it is.
+
+    Raises FailedPrecondition."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_REQUIRED if demanded else ssl.CERT_OPTIONAL
     context.set_alpn_protocols(["http/1.1"])
     with ExitStack() as stack:
         certificate, key = (stack.enter_context(_as_file(one)) for one in (pair.certificate, pair.key))

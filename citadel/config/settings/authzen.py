@@ -25,7 +25,9 @@ class AuthzenSettings(Section):
     socket_mode: FileMode = setting("0660", "Its file mode, in octal.")
     socket_group: OptionalGroup = setting("", "Name or number of the group that owns it. Empty: that of the process.")
     address: OptionalListen = setting(
-        "", "Address and port that it listens on, by TLS; every client must show a certificate. Empty: none."
+        "",
+        "Address and port that it listens on, by TLS; every client must show a certificate, or bring an access "
+        "token (`bearer_issuer`). Empty: none.",
     )
     tls_cert: OptionalPath = setting(
         "", "For `address`: PEM file of our certificate with its chain. Read when it changes."
@@ -36,9 +38,17 @@ class AuthzenSettings(Section):
     )
     allow: Callers = setting(
         [],
-        "Who may ask: `uid:NAME` and `gid:NAME` on the socket, SPIFFE IDs at the address. Nobody else.",
+        "Who may ask: `uid:NAME` and `gid:NAME` on the socket, SPIFFE IDs at the address, `sub:NAME` of access tokens. "
+        "Nobody else.",
         reload=True,
     )
+    bearer_issuer: OptionalHttpsUrl = setting(
+        "",
+        "Issuer of access tokens (JWT) that callers may bring as `Authorization: Bearer`; then clients at the address "
+        "need no certificate. Empty: none are taken.",
+    )
+    bearer_audience: str = setting("", "What must be in their `aud`. Empty: `url`.")
+    bearer_jwks_url: OptionalHttpsUrl = setting("", "Where the issuer's keys are. Empty: OpenID discovery says so.")
     claims_from: Callers = setting(
         [],
         "Whose `subject.properties` count as claims, in the same form; for others only the directory's.",

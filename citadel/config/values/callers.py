@@ -49,15 +49,17 @@ def _optional_group(value: Any) -> int | None:
 
 
 def _caller(text: str) -> str:
-    """`uid:N`, `gid:N` with the number of what was named, or a SPIFFE ID."""
+    """`uid:N`, `gid:N` with the number of what was named, `sub:NAME`, or a SPIFFE ID."""
     kind, colon, name = text.partition(":")
     ids = {"uid": (_user, "user"), "gid": (_group, "group")}.get(kind)
     if colon and ids is not None:
         lookup, noun = ids
         return f"{kind}:{_ids(lookup, noun)([name])[0]}"
+    if kind == "sub" and name:
+        return text
     if text.startswith("spiffe://"):
         return SpiffeId.parse(text).uri
-    raise ValueError(f"{text!r} names nobody; expected uid:NAME, gid:NAME or a SPIFFE ID")
+    raise ValueError(f"{text!r} names nobody; expected uid:NAME, gid:NAME, sub:NAME or a SPIFFE ID")
 
 
 Callers = Annotated[

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
@@ -20,6 +20,7 @@ import uvloop
 from citadel.api.authzen import (
     Anchors,
     AuthzenParts,
+    Bearers,
     CallerRules,
     Contexts,
     TlsFiles,
@@ -27,7 +28,8 @@ from citadel.api.authzen import (
     connections,
     serving,
 )
-from citadel.errors import FailedPrecondition, UnsafePermissions
+from citadel.api.authzen.callers import Caller
+from citadel.errors import FailedPrecondition, Unauthenticated, UnsafePermissions
 from citadel.workload.listener import Listener
 from tests.support.certificates import Ca
 from tests.unit.authzen.world import World, question
@@ -87,16 +89,17 @@ class TlsPort:
         self.anchors = Anchors(())
         self.files = TlsFiles(*ours.issue(folder / "server"))
         self.port = 0
+        self.bearers: Bearers | None = None
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
-        contexts = Contexts(self.files, lambda: self.anchors)
+        contexts = Contexts(self.files, lambda: self.anchors, demanded=self.bearers is None)
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
         rules = CallerRules(frozenset({PEP}))
-        app = application(AuthzenParts(World().door(), lambda: rules, "https://localhost", True))
-        async with serving(app, listener, contexts):
+        parts = AuthzenParts(World().door(), lambda: rules, "https://localhost", True, bearers=self.bearers)
+        async with serving(application(parts), listener, contexts):
             yield
         listener.close()
 
@@ -106,10 +109,10 @@ class TlsPort:
             context.load_cert_chain(*files)
         return httpx.AsyncClient(verify=context, base_url=f"https://localhost:{self.port}")
 
-    async def status(self, files: tuple[Path, Path] | None) -> int | str:
+    async def status(self, files: tuple[Path, Path] | None, **headers: str) -> int | str:
         async with self.client(files) as client:
             try:
-                return (await client.post(EVALUATION, json=question())).status_code
+                return (await client.post(EVALUATION, json=question(), headers=headers)).status_code
             except httpx.TransportError:
                 return "no connection"
 
@@ -128,6 +131,32 @@ async def test_only_identities_that_are_named_and_verified_may_ask(port: TlsPort
         assert await port.status(clients.issue(tmp_path / "c")) == 403  # no SPIFFE ID at all
         assert await port.status(others.issue(tmp_path / "d", PEP)) == "no connection"
         assert await port.status(None) == "no connection"
+
+
+async def test_where_access_tokens_are_taken_a_certificate_is_not_demanded_and_counts_if_it_is_there(
+    port: TlsPort, tmp_path: Path
+) -> None:
+    class Bearer:
+        """Contract: Bearers. There is one good token."""
+
+        challenge = 'Bearer realm="x"'
+
+        async def caller(self, authorization: Iterable[bytes]) -> Caller | None:
+            for value in authorization:
+                if value != b"Bearer good":
+                    raise Unauthenticated("it is not good")
+                return Caller(frozenset({PEP}), "good")
+            return None
+
+    clients, others = Ca("clients"), Ca("others")
+    port.anchors, port.bearers = Anchors((clients.der,)), Bearer()
+    async with port.open():
+        assert await port.status(None) == 401
+        assert await port.status(None, Authorization="Bearer good") == 200
+        assert await port.status(None, Authorization="Bearer bad") == 401
+        assert await port.status(clients.issue(tmp_path / "a", PEP)) == 200
+        assert await port.status(clients.issue(tmp_path / "b", f"{PEP}s")) == 403
+        assert await port.status(others.issue(tmp_path / "c", PEP), Authorization="Bearer good") == "no connection"
 
 
 async def test_what_is_trusted_follows_the_bundle(port: TlsPort, tmp_path: Path) -> None:

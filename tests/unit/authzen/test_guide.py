@@ -25,5 +25,7 @@ def test_the_entities_are_a_directory() -> None:
 
 
 def test_the_settings_exist() -> None:
-    (text,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
-    assert tomllib.loads(text)["authorization"]["authzen"].keys() <= AuthzenSettings.model_fields.keys()
+    texts = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(texts) == 2
+    for text in texts:
+        assert tomllib.loads(text)["authorization"]["authzen"].keys() <= AuthzenSettings.model_fields.keys()

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from citadel.api.authzen import AuthzenParts, CallerRules, application
+from citadel.api.authzen import AuthzenParts, Bearers, CallerRules, application
 from citadel.api.authzen.callers import SCOPE, Caller
 from citadel.authz import MeshFacts, PolicySet, Workload, load_text
 from citadel.authz import compile as compile_policies
@@ -90,6 +90,7 @@ class World:
     caller: Caller = PEP
     searches: bool = True
     most_bytes: int = 1 << 20
+    bearers: Bearers | None = None
 
     def door(self) -> AuthzenDoor:
         point = deciding(lambda: self.policies)
@@ -98,7 +99,9 @@ class World:
     def app(self) -> ASGIApp:
         """As `caller` reaches it."""
         url = "https://pdp.example.com"
-        guarded = application(AuthzenParts(self.door(), lambda: self.callers, url, self.searches, self.most_bytes))
+        guarded = application(
+            AuthzenParts(self.door(), lambda: self.callers, url, self.searches, self.most_bytes, self.bearers)
+        )
 
         async def called(scope: Scope, receive: Receive, send: Send) -> None:
             await guarded({**scope, SCOPE: self.caller}, receive, send)
