@@ -14,11 +14,12 @@ from citadel.spiffe import TrustDomain
 from citadel.store.high_water import HighWater, read_mark, write_mark
 
 _EVERY = 10.0  # seconds; for the audit log, which grows all the time
+_AT_ONCE = (Topic.BUNDLES, Topic.AUTHORITIES, Topic.ROTATION)
 
 
 class HighWaterKeeper:
-    """The file at `path` is never ahead of the database: it is written after it, when the bundle changes, every few
-    seconds, and at a graceful stop."""
+    """The file at `path` is never ahead of the database: it is written after it, at once when a bundle, an authority or
+    a rotation changes, every few seconds for all else, and at a graceful stop."""
 
     def __init__(
         self, path: Path, authorities: AuthorityStore, chain: OwnChain, trust_domain: TrustDomain, changes: Changes
@@ -50,7 +51,7 @@ class HighWaterKeeper:
 
     async def run(self) -> None:
         """Keep the mark, until cancelled."""
-        async with self._changes.subscribe([Topic.BUNDLES]) as news:
+        async with self._changes.subscribe(_AT_ONCE) as news:
             follower = aiter(news)
             while True:
                 await self.write()

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from citadel.backup.manifest import Manifest
-from citadel.errors import CitadelError, FailedPrecondition
+from citadel.errors import CitadelError, FailedPrecondition, Unavailable
 
 CONTEXT = b"citadel backup, made by the holder of this key"
 
 Seal = Callable[[bytes], bytes]
 """A digest, sealed under the key-encryption key."""
 Open = Callable[[bytes], Awaitable[bytes]]
-"""The digest in what was sealed. Raises FailedPrecondition."""
+"""The digest in what was sealed. Raises FailedPrecondition, Unavailable."""
 
 
 def proved(manifest: Manifest, seal: Seal) -> Manifest:
@@ -36,6 +36,8 @@ async def refuse_unproved(manifest: Manifest, opened: Open | None) -> None:
             if await opened(base64.b64decode(manifest.proof, validate=True)) == _digest(manifest):
                 return
             why = "its proof is of something else"
+        except Unavailable as error:
+            why = f"the key-encryption key that could tell cannot be asked now ({error.message})"
         except (CitadelError, ValueError):  # ValueError: no base64
             why = "its proof is not of the key-encryption key that is here"
     raise FailedPrecondition(

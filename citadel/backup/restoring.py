@@ -88,18 +88,20 @@ async def restore(
 async def accept_present(url: str, place: Place, clock: Clock, actor: str) -> str:
     """Accept the database that is in its place already, although it is behind; in what it is.
 
-    Raises FailedPrecondition if it is not, or is another database than before, or a server runs.
+    Raises FailedPrecondition if it is not, or is another database than before, or a server runs on it.
     """
     mark = read_mark(place.mark)
     if mark is None:
         raise FailedPrecondition(f"there is no mark {place.mark}", mend="there is nothing to accept")
-    async with Store.open(url, writer=place.writer) as store:
+    async with Store.open(url, writer=place.writer) as store, store.unserved():
         database_id = await store.recognise(place.id)
         bundle, tip = await store.authorities.bundle(place.trust_domain), store.audit.tip()
-    behind = mark.behind(database_id, bundle.sequence if bundle else 0, tip[0] if tip else 0)
-    if not behind:
-        raise FailedPrecondition("the database is not behind what clients have seen", mend="there is nothing to accept")
-    write_mark(place.mark, await accept(url, place, mark, behind, clock, actor))
+        behind = mark.behind(database_id, bundle.sequence if bundle else 0, tip[0] if tip else 0)
+        if not behind:
+            raise FailedPrecondition(
+                "the database is not behind what clients have seen", mend="there is nothing to accept"
+            )
+        write_mark(place.mark, await _accept(store, place, mark, behind, clock, actor))
     return behind
 
 
@@ -109,14 +111,18 @@ async def accept(url: str, place: Place, mark: HighWater, behind: str, clock: Cl
     The mark that is true from then on.
     """
     async with Store.open(url, writer=place.writer, timeout=timedelta(seconds=30)) as store:
-        detail: dict[str, JsonScalar] = {"behind": behind, "bundle_sequence": mark.bundle_sequence + 1}
-        event = AuditEvent(clock.now(), actor, "backup.accept_older", place.trust_domain.name, detail)
-        sequence = await store.authorities.raise_sequence(place.trust_domain, mark.bundle_sequence + 1, event)
-        detail = {"bundle_sequence": sequence}
-        again = AuditEvent(clock.now(), actor, "backup.acknowledge_again", place.trust_domain.name, detail)
-        await store.rotation.acknowledge_again(sequence, again)
-        tip = store.audit.tip()
-        return HighWater(mark.database_id, sequence, place.writer, tip[0] if tip else 0)
+        return await _accept(store, place, mark, behind, clock, actor)
+
+
+async def _accept(store: Store, place: Place, mark: HighWater, behind: str, clock: Clock, actor: str) -> HighWater:
+    detail: dict[str, JsonScalar] = {"behind": behind, "bundle_sequence": mark.bundle_sequence + 1}
+    event = AuditEvent(clock.now(), actor, "backup.accept_older", place.trust_domain.name, detail)
+    sequence = await store.authorities.raise_sequence(place.trust_domain, mark.bundle_sequence + 1, event)
+    detail = {"bundle_sequence": sequence}
+    again = AuditEvent(clock.now(), actor, "backup.acknowledge_again", place.trust_domain.name, detail)
+    await store.rotation.acknowledge_again(sequence, again)
+    tip = store.audit.tip()
+    return HighWater(mark.database_id, sequence, place.writer, tip[0] if tip else 0)
 
 
 def _refuse_foreign(data_dir: Path) -> None:

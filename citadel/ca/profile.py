@@ -190,12 +190,13 @@ def root(
     trust_domain: TrustDomain,
     validity: Validity,
     serial: int,
-    path_length: int | None = 1,
+    path_length: int | None = None,
 ) -> CertificateSpec:
     """A self-signed root with a name of its own, so that nobody can mistake one root of ours for another.
 
-    `path_length` counts the CAs that may follow below it: 1 is one issuing CA, None any number. Raises InvalidInput
-    for a root that could sign no issuing CA.
+    `path_length` counts the CAs that may follow below it: 1 is one issuing CA, None any number. Without one it can
+    certify its successor, and limits nobody who has its key. Raises InvalidInput for a root that could sign no issuing
+    CA.
     """
     if path_length is not None and path_length < 1:
         raise InvalidInput(f"a root with path length {path_length} could sign no issuing CA; it must be 1 or more")
@@ -218,8 +219,7 @@ def cross_signed(
     then verifies what the key signs. Name and key identifier are those of `certificate` (DER), the authority's own, so
     that what it signed fits under either.
 
-    Raises InvalidInput if `parent`'s path length leaves no room for it and the CAs under it. A root of ours (path
-    length 1) has room for an issuing CA, not for another root.
+    Raises InvalidInput if `parent`'s path length leaves no room for it and the CAs under it.
     """
     own = Parent.of(certificate)
     room = None if parent.path_length is None else parent.path_length - 1

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -15,20 +14,17 @@ from urllib.parse import urlsplit
 import typer
 
 from citadel import config as configuration
-from citadel.backup import Manifest, Passphrase, making, origin, read_identity, read_public_key, restoring
-from citadel.backup.origin import Seal
+from citadel.backup import Manifest, Passphrase, making, read_identity, read_public_key, restoring
 from citadel.backup.recipients import Opener, Recipient
 from citadel.ca.files import read_secret
-from citadel.ca.kek_place import CredentialPlace, FilePlace
-from citadel.ca.kek_ring import KekRing
+from citadel.cli.backup_key import OriginKey
 from citadel.cli.documents import Document
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, YesOption, confirm, examples, load_config
 from citadel.cli.output import Column, Format, FormatOption, as_cell, field, show_one
-from citadel.cli.run import say
+from citadel.cli.run import printable, say
 from citadel.clock import SystemClock
-from citadel.config.values import SecretSource
-from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, NotFound
+from citadel.errors import FailedPrecondition, InvalidInput, NotFound
 
 app = typer.Typer(help="Backups of the store.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -76,11 +72,12 @@ def create(
         raise InvalidInput("a backup is sealed to public keys or to a passphrase, not to both", mend="give one of them")
     if not recipients:
         recipients = [_passphrase(passphrase_file, passphrase_credential, twice=True)]
-    timeout, seal = settings.store.timeout.total_seconds(), _seal(settings)
+    key = OriginKey(settings, os.environ)
+    timeout, seal = settings.store.timeout.total_seconds(), key.seal()
     made = making.create(database, Path(file).absolute(), recipients, datetime.now(UTC), timeout=timeout, seal=seal)
     show_one(_document(made), _ROWS, output)
     if seal is None and recipient:
-        say("nothing in it proves who made it: the key-encryption key is not to be had here; see docs/backup.md")
+        say(printable(f"nothing in it proves who made it (docs/backup.md): {key.why}"))
 
 
 @app.command(epilog=examples("citadel backup verify /backup/citadel-monday --identity backup.key"))
@@ -132,7 +129,7 @@ def restore(
         confirm("Certificates issued and steps of rotations since the backup are forgotten. Go on?", yes=yes)
     if accept_unproved:
         confirm("Whoever made the backup decides whom the whole mesh trusts. Go on?", yes=yes)
-    opener, kek = _opener(identity, passphrase_file, passphrase_credential), _kek(settings)
+    opener, key = _opener(identity, passphrase_file, passphrase_credential), OriginKey(settings, os.environ)
     found, behind = asyncio.run(
         restoring.restore(
             Path(file),
@@ -141,14 +138,14 @@ def restore(
             SystemClock(),
             f"uid:{os.getuid()}",
             accept_older=accept_older,
-            opened=None if kek is None else partial(kek.open, context=origin.CONTEXT),
+            opened=key.open(),
             accept_unproved=accept_unproved,
         )
     )
     show_one(_document(found.manifest) | {"audit_intact": True}, [*_ROWS, _INTACT], output)
     if behind:
         say(f"accepted: {behind}")
-    _warn_of_key(settings, found.manifest)
+    _warn_of_key(settings, found.manifest, key)
 
 
 @app.command("accept-older", epilog=examples("citadel backup accept-older --yes"))
@@ -213,32 +210,10 @@ def _read(path: Path, *, group_reads: bool) -> Passphrase:
         raise InvalidInput(f"{path} is not text in UTF-8", mend="write the passphrase into it") from None
 
 
-def _kek(settings: configuration.Settings) -> KekRing | None:
-    """What is there of the key-encryption key: None if it cannot be had, or Vault keeps it."""
-    source = settings.keys.kek
-    if not isinstance(source, SecretSource):
-        return None
-    try:
-        if source.kind == "file":
-            return FilePlace(Path(source.where)).load()
-        return CredentialPlace(source.where, os.environ.get("CREDENTIALS_DIRECTORY")).load()
-    except CitadelError:
-        return None
-
-
-def _seal(settings: configuration.Settings) -> Seal | None:
-    kek = _kek(settings)
-    return None if kek is None else lambda digest: asyncio.run(kek.seal(digest, origin.CONTEXT))
-
-
-def _warn_of_key(settings: configuration.Settings, manifest: Manifest) -> None:
-    source = settings.keys.kek
-    if not isinstance(source, SecretSource):
-        return  # kept by Vault: the server says at start whether it is the right one
-    held = _kek(settings)
-    if held is None or not all(map(held.holds, manifest.keks)):
+def _warn_of_key(settings: configuration.Settings, manifest: Manifest, key: OriginKey) -> None:
+    if not all(map(key.holds, manifest.keks)):
         needed = ", ".join(manifest.keks)
-        say(f"its private keys need the key-encryption key {needed}: put it at {source} before you start")
+        say(f"its private keys need the key-encryption key {needed}: put it at {settings.keys.kek} before you start")
 
 
 def _document(manifest: Manifest) -> Document:

@@ -89,6 +89,7 @@ _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # home, clear screen and scrollback (ECMA-48, x
         "citadel root rotate --detach --reason 'yearly'",
         "citadel root rotate --to cacerts /etc/new-ca",
         "citadel root rotate --to vault 9a7740b7-b6ff-05ce-209c-0e3fca75c08f",
+        "citadel root rotate --cert-in signed.pem",
     )
 )
 def rotate(
@@ -98,6 +99,9 @@ def rotate(
     timeout: FollowOption = None,
     replace: Annotated[bool, typer.Option("--replace", help="Abandon the root that is on its way.")] = False,
     to: ToOption = None,
+    cert_in: CertInOption = None,
+    cert: CertOption = None,
+    key: KeyOption = None,
     cross_sign: CrossSignOption = False,
     force: HookOption = False,
     dry_run: DryRunOption = False,
@@ -117,10 +121,13 @@ def rotate(
     With --to cacerts DIR: to the CA in that folder, in Istio's layout; it is read once, and kept.
 
     With --to vault ISSUER: this is your approval of that issuer; nobody trusts it before.
+
+    With --cert-in: to an offline root, which signed what `root prepare --csr-out` wrote. With --cert and --key: to that
+    root.
     """
     issuer = source or "" if to is RootKind.VAULT else ""
     folder = Path(source) if source and not issuer else None
-    files = root_brought.Files(cross_sign=cross_sign, folder=folder, to=to or "")
+    files = root_brought.Files(None, cert_in, cert, key, cross_sign, folder=folder, to=to or "")
     request = pb.PrepareRootRequest(
         reason=reason,
         dry_run=dry_run,
@@ -129,6 +136,7 @@ def rotate(
         to=to or "",
         force=force,
         certificates=files.certificates(),
+        key=files.private_key(),
         issuing_key=files.issuing_key(),
         cross_sign=cross_sign,
         issuer=issuer,

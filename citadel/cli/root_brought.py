@@ -41,8 +41,8 @@ class Files:
             raise InvalidInput("a folder goes with --to cacerts, and an issuer's id with --to vault")
         if (self.cert is None) != (self.key is None):
             raise InvalidInput("--cert and --key go together: the root, and its private key")
-        if self.cross_sign and not any(ways[1:]):
-            raise InvalidInput("--cross-sign needs a root that is brought: --cert-in, --cert with --key, or a folder")
+        if self.cross_sign and self.csr_out is not None:
+            raise InvalidInput("--cross-sign goes with --cert-in, when the new root is known")
 
     def certificates(self) -> bytes:
         """What of them is public. Raises NotFound, PermissionDenied, BadFile."""
@@ -88,7 +88,8 @@ def request(client: Client, file: Path, *, reason: str, replace: bool, dry_run: 
     if output is Format.TABLE:
         print(printable(f"{found.sentence}; its request is in {file}"))
         print(f"who signs it compares first: it asks for the subject key identifier {found.skid}")
-        print("have it signed, put its chain and the root behind it, and: citadel root prepare --cert-in FILE")
+        print("have it signed, put its chain and the root behind it, and: citadel root rotate --cert-in FILE")
+        print("(or step by step: citadel root prepare --cert-in FILE)")
     else:
         show_one(told, [], output)
 

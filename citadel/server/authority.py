@@ -14,6 +14,7 @@ from citadel.ca.roots import CacertsRoot, DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import RootKind
 from citadel.ca.rotation.approved import ApprovedIssuers
 from citadel.ca.rotation.brought import BroughtRoots
+from citadel.ca.rotation.cross_signing import CrossSigner
 from citadel.ca.rotation.planner import Planner
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.signers import KeyPlaces, SealedKeys
@@ -78,6 +79,7 @@ def authority_parts(
         issuing=issuing,
         meter=metrics,
     )
+    cross = CrossSigner(store.authorities, keyring, clock, settings.trust_domain)
     rotations = Rotations(
         store.rotation,
         store.authorities,
@@ -90,9 +92,10 @@ def authority_parts(
         changed=authorities.refresh,
         kind=RootKind(settings.root.kind),
         checks=checks(settings, store, clock),
+        cross=cross,
     )
     brought = BroughtRoots(
-        rotations, store.authorities, keyring, clock, settings.trust_domain, KeyType(settings.ca.key_type)
+        rotations, store.authorities, keyring, clock, settings.trust_domain, KeyType(settings.ca.key_type), cross
     )
     approved = ApprovedIssuers(rotations, store.authorities, remote, authorities.note_certificate)
     return AuthorityParts(authorities, rotations, planner(settings, rotations, store, clock), brought, approved)

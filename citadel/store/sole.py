@@ -49,6 +49,22 @@ async def alone(dsn: str, writer: str, where: str) -> AsyncIterator[None]:
         await asyncio.sleep(0)  # the transport closes in the loop's next turn
 
 
+async def count_servers(dsn: str, where: str) -> int:
+    """How many have a name on this database. Raises Unavailable."""
+    held = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = $1 AND objsubid = 2 "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    try:
+        connection: Any = await asyncpg.connect(dsn, timeout=10)
+        try:
+            return int(await connection.fetchval(held, _CLASS))
+        finally:
+            await connection.close()
+    except _LOST as error:
+        raise Unavailable(f"the database {where} cannot be reached: {error or type(error).__name__}") from error
+
+
 async def _keep(dsn: str, writer: str, connection: Any) -> None:
     held: Any = connection
     while True:

@@ -30,7 +30,7 @@ from citadel.store.ports import StoreMeter
 from citadel.store.recognised import remember, remembered
 from citadel.store.records import SqlClientStore, SqlJobStore
 from citadel.store.rotation import SqlRotationStore
-from citadel.store.sole import alone
+from citadel.store.sole import alone, count_servers
 from citadel.store.sqlite_file import DirectoryLock
 from citadel.store.tables import MetaRow
 
@@ -122,6 +122,18 @@ class Store:
             yield
             return
         async with alone(self._dsn, self._ledger.writer, self.where):
+            yield
+
+    @asynccontextmanager
+    async def unserved(self) -> AsyncIterator[None]:
+        """As `alone`, and no other server runs on this database when the context is entered."""
+        async with self.alone():
+            others = await count_servers(self._dsn, self.where) - 1 if self.kind == "postgresql" else 0
+            if others > 0:
+                raise FailedPrecondition(
+                    f"{others} other {'server runs' if others == 1 else 'servers run'} on the database {self.where}",
+                    mend="stop all of them first",
+                )
             yield
 
     async def pin_trust_domain(self, trust_domain: TrustDomain) -> None:

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from citadel.ca.kek import LocalKek
-from citadel.ca.model import AuthorityKind, AuthorityState, KeySource
+from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource
 from citadel.ca.rotation import Phase
 from citadel.ca.rotation.brought import How
 from citadel.ca.rotation.commands import Wish
@@ -192,9 +192,16 @@ async def test_a_ca_that_was_made_elsewhere_is_taken_with_its_key_and_replaced_b
 async def test_the_root_that_signs_certifies_the_new_one_for_those_who_know_only_it(
     drive: Drive, tmp_path: Path
 ) -> None:
-    with pytest.raises(FailedPrecondition, match="path length 1"):  # as roots of ours have it
-        await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(cross_sign=True))
-    assert await states(drive, AuthorityKind.ROOT) == ["active"]
+    narrow = make_ca("narrow", path_length=1, ends=5000 * DAY)  # as roots of ours were once
+    await drive.brought.hand_in(narrow.pem, narrow.key_pem, WISH, How())
+    await to_its_end(drive)
+    for asked in (
+        drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How(cross_sign=True)),
+        drive.rotations.prepare(WISH, cross_sign=True),
+    ):
+        with pytest.raises(FailedPrecondition, match="path length 1"):
+            await asked
+    assert await states(drive, AuthorityKind.ROOT) == ["active", "removed"]
     await drive.brought.hand_in(HANDED_IN.pem, HANDED_IN.key_pem, WISH, How())
     await to_its_end(drive)
     another = make_ca("another", ends=5000 * DAY)
@@ -208,6 +215,28 @@ async def test_the_root_that_signs_certifies_the_new_one_for_those_who_know_only
     assert not trusts(OFFLINE, served)
     await to_its_end(drive)
     assert drive.authorities.current().authority.chain == (), "the old root is gone, and nobody knows it"
+
+
+async def test_a_root_that_we_made_certifies_its_successor_and_each_may_do_so_in_turn(
+    drive: Drive, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        old = await root_in_force(drive)
+        await drive.rotations.prepare(WISH, cross_sign=True)
+        await drive._to_its_end(lambda plan: plan.phase is not Phase.DISTRIBUTING)
+        served = await leaf(drive, tmp_path)
+        new = await root_in_force(drive)
+        assert new.skid != old.skid
+        for root in (old, new):
+            key = await drive.ring.open(root.skid)
+            assert trusts(Ca(x509.load_der_x509_certificate(root.certificate.der), key), served)
+        await to_its_end(drive)
+        assert drive.authorities.current().authority.chain == ()
+
+
+async def root_in_force(drive: Drive) -> Authority:
+    (found,) = [a for a in await drive.authorities.all() if a.kind is AuthorityKind.ROOT and a.state is A.ACTIVE]
+    return found
 
 
 async def leaf(drive: Drive, folder: Path) -> Path:

@@ -229,6 +229,10 @@ async def test_a_database_that_went_back_is_accepted_by_raising_its_bundle_past_
         database_id = await store.recognise(place.id)
         await store.authorities.put_bundle(TrustBundle(TD, (make_ca("root").der,), 1, 300), event(ManualClock().now()))
     write_mark(place.mark, HighWater(database_id, 9, "one", 1000))
+    if url.startswith("postgres"):
+        async with Store.open(url, writer="two") as other, other.alone():
+            with pytest.raises(FailedPrecondition, match="1 other server runs on the database"):
+                await accept_present(url, place, ManualClock(), "uid:0")
     assert "sequence 1, and clients have seen 9" in await accept_present(url, place, ManualClock(), "uid:0")
     async with Store.open(url, writer="one") as store:
         bundle = await store.authorities.bundle(TD)

@@ -67,9 +67,10 @@ def to_an_offline_root(up: Up, folder: Path) -> None:
     assert "chmod 600" in up.run("root", "prepare", "--cert", cert, "--key", key, check=False).stderr
     key.chmod(0o600)
     assert "go together" in up.run("root", "prepare", "--cert", cert, check=False).stderr
-    up.run("root", "prepare", "--cert", cert, "--key", key)
+    up.run("root", "rotate", "--cert", cert, "--key", key, "--timeout", 60)
     assert "BEGIN" not in up.log.read_text()
-    up.run("root", "abandon")
+    (subject,) = [one["subject"] for one in desk.authorities(up) if (one["kind"], one["state"]) == ("root", "active")]
+    assert subject == "CN=mine"
     plug(folder / "new-ca", make_ca("plugged", make_ca("plugged root"), path_length=0, ends=30 * DAY))
     done = up.run("root", "rotate", "--to", "cacerts", folder / "new-ca", "--detach")
     assert "is in the trust bundle" in done.stdout

@@ -270,13 +270,83 @@ def test_killed_in_each_phase_it_goes_on_where_it_was(settled: Site, phase: str)
     assert settled.up.run("audit", "verify").returncode == 0
 
 
-def test_the_wrong_order_forced_makes_the_same_load_fail() -> None:
+def test_an_envoy_that_is_restarted_in_the_middle_is_waited_for_and_loses_nothing(settled: Site) -> None:
+    restarted = settled.mesh.pair("restarted", ways=[CHURN], ttl=TTL)
+    old = settled.active()
+    with settled.undisturbed():
+        for phase in ("distributing", "retiring"):
+            if phase == "distributing":
+                settled.up.run("root", "prepare")  # step by step: it stays in its phase for as long as we look
+            for one in restarted.both:
+                one.end()
+                one.start()
+            for one in restarted.both:
+                wait_for(f"Envoy {one.name}", one.ready)
+            with settled.load(restarted.listeners) as load:
+                load.wait_for(5)
+                if phase == "distributing":
+                    wait_for("an open gate", lambda: settled.accepts("activate"), ROTATION_SECONDS)
+                    assert settled.active() != old
+                else:
+                    wait_for("an open gate", lambda: settled.accepts("remove", old), 90)
+                load.wait_for(10)
+            assert load.failed == {}
+            assert restarted.failures() == {}
+        for one in restarted.both:
+            assert len(one.roots()) == 1
+            one.end()
+
+
+def test_a_backup_that_is_restored_in_the_middle_of_a_rotation_loses_nothing(settled: Site, tmp_path: Path) -> None:
+    passphrase, backup = tmp_path / "passphrase", tmp_path / "backup"
+    passphrase.write_text("a passphrase that is long enough")
+    passphrase.chmod(0o600)
+    with settled.undisturbed() as load:
+        old = settled.active()
+        settled.up.run("root", "prepare")
+        settled.up.run("backup", "create", backup, "--passphrase-file", passphrase)
+        wait_for("activation", lambda: settled.accepts("activate"), ROTATION_SECONDS)
+        new = settled.active()
+        load.wait_for(10)
+        settled.up.end(signal.SIGKILL)
+        database = settled.up.home / "db"
+        for file in database.glob("citadel.db*"):
+            file.rename(tmp_path / file.name)
+        restore = ("backup", "restore", backup, "--passphrase-file", passphrase)
+        refused = settled.up.run(*restore, check=False)
+        assert "older than what was in use here" in refused.stderr
+        assert not list(database.glob("citadel.db*"))
+        settled.up.run(*restore, "--accept-older", "--yes")
+        settled.up.start()
+        assert (settled.active(), settled.plan()["phase"]) == (old, "distributing")
+        assert "clients are given until" in settled.refused("activate") or not settled.plan()["gate"]["open"]
+        load.wait_for(5)
+        wait_for("activation", lambda: settled.accepts("activate"), ROTATION_SECONDS)
+        assert settled.active() == new
+        wait_for("removal", lambda: settled.accepts("remove", old), 90)
+    assert settled.up.run("audit", "verify").returncode == 0
+
+
+def test_the_wrong_order_forced_makes_the_same_load_fail_unless_the_new_root_is_cross_signed() -> None:
     with mesh(SETTINGS) as made:
         site = Site(made)
-        pem = site.up.run("bundle", "show").stdout
+        old, pem = site.active(), site.up.run("bundle", "show").stdout
         stubborn = made.pair("stubborn", ways=[CHURN], ttl=TTL, server_trusts=pem)
         with site.load(stubborn.listeners) as load:
             load.wait_for(5)
+            site.up.run("root", "prepare", "--cross-sign")
+            wait_for("all but one", lambda: _behind(site) == {"stubborn-s"})
+            stubborn.client.look()
+            before = stubborn.client.renewals
+            site.up.run("root", "activate", "--force", "--yes")
+            new = site.active()
+            wait_for("another leaf", lambda: stubborn.client.look().renewals > before)
+            load.wait_for(10)
+            assert load.failed == {}, "it knows only the old root, and verifies the new one by that"
+            site.up.run("root", "rollback")
+            wait_for("removal", lambda: site.accepts("remove", new), 90)
+            assert site.active() == old
+
             site.up.run("root", "prepare")
             wait_for("all but one", lambda: _behind(site) == {"stubborn-s"})
             assert "stubborn-s" in site.refused("activate")

@@ -12,6 +12,8 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from google.rpc import error_details_pb2, status_pb2
 
 from citadel.api.proto.spire.api.server.svid.v1 import svid_pb2, svid_pb2_grpc
@@ -246,6 +248,28 @@ def test_the_issuing_key_is_in_transit_and_an_outage_is_over_by_itself(vault: Va
         (now,) = [one for one in desk.authorities(up) if (one["kind"], one["state"]) == ("issuing", "active")]
         assert now["skid"] != before
         assert now["key_source"] == "vault"
+        backup, key = tmp_path / "backup", x25519(tmp_path)
+        assert up.json("backup", "create", backup, "--recipient", f"{key}.pub")["proof_of_origin"]
+        up.end()
+        for file in (up.home / "db").glob("citadel.db*"):
+            file.unlink()
+        restore = ("backup", "restore", backup, "--identity", key)
+        vault.pause()
+        assert "the key-encryption key that could tell cannot be asked now" in up.run(*restore, check=False).stderr
+        vault.resume()
+        up.run(*restore)
+        up.start()
+        assert now["skid"] in {one["skid"] for one in desk.authorities(up)}
+
+
+def x25519(folder: Path) -> Path:
+    """A private key to which backups can be sealed; the public one has .pub behind its name."""
+    private, path = X25519PrivateKey.generate(), folder / "backup.key"
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    path.chmod(0o600)
+    public = private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    path.with_name(f"{path.name}.pub").write_bytes(public)
+    return path
 
 
 def test_setup_gives_a_vault_all_that_is_needed_and_nothing_more(vault: Vault, tmp_path: Path) -> None:

@@ -145,12 +145,13 @@ class Envoy:
         """How many streams to Citadel are open."""
         return self.total(".upstream_rq_active", f"cluster.{SDS_CLUSTER}")
 
-    def look(self) -> None:
-        """Note the leaf in use, if it is another than before."""
+    def look(self) -> Envoy:
+        """Note the leaf in use, if it is another than before; itself."""
         for entry in json.loads(self._get("/certs"))["certificates"]:
             for leaf in entry.get("cert_chain", [])[:1]:
                 if leaf["serial_number"] not in self.serials:
                     self.serials.append(leaf["serial_number"])
+        return self
 
     def roots(self) -> set[str]:
         """The serials of the CAs that it trusts."""

@@ -30,6 +30,7 @@ from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
 from citadel.ca.rotation import Phase, Plan
 from citadel.ca.rotation.brought import BroughtRoots, How
 from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.cross_signing import CrossSigner
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.signers import SealedKeys
 from citadel.store import Store
@@ -58,6 +59,7 @@ class Drive:
         week = timedelta(days=7)
         root = DiskRoot(store.authorities, ring, clock, DOMAIN, ttl=timedelta(days=3650), issuing_ttl=week)
         self.authorities = Authorities(store.authorities, ring, root, clock, DOMAIN, AuthorityPolicy(week, LEAF))
+        cross = CrossSigner(store.authorities, ring, clock, DOMAIN)
         self.rotations = Rotations(
             store.rotation,
             store.authorities,
@@ -70,8 +72,9 @@ class Drive:
             POLICY,
             longest_leaf=LEAF,
             changed=self.authorities.refresh,
+            cross=cross,
         )
-        self.brought = BroughtRoots(self.rotations, store.authorities, ring, clock, DOMAIN, KeyType.EC_P256)
+        self.brought = BroughtRoots(self.rotations, store.authorities, ring, clock, DOMAIN, KeyType.EC_P256, cross)
 
     async def acknowledge(self, client: str = "cart") -> None:
         """One client takes the bundle and a leaf as they are."""

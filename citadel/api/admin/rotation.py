@@ -60,8 +60,6 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
         async def answer(actor: str) -> pb.RotationStep:
             if request.certificates or request.key:
                 return await self._bring(request, Wish(actor, _reason(request.reason), request.force))
-            if request.cross_sign:
-                raise InvalidInput("only a root that is brought can be cross-signed", mend="see: docs/rotation.md")
             if request.issuer:
                 return await self._approve(request, Wish(actor, _reason(request.reason), request.force))
             done = await self._rotations.prepare(
@@ -70,6 +68,7 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
                 replace=request.replace,
                 to=_kind(request.to),
                 dry_run=request.dry_run,
+                cross_sign=request.cross_sign,
             )
             return pb.RotationStep(sentence=done, dry_run=request.dry_run)
 
@@ -80,17 +79,12 @@ class RotationService(rotation_pb2_grpc.RotationServicer):
             raise InvalidInput("only a root in Vault has an issuer that is named", mend="add: --to vault")
         if len(request.issuer) > _LONGEST_ISSUER:
             raise InvalidInput(f"the issuer's id has {len(request.issuer)} characters; see: bao list MOUNT/issuers")
-        how = How(auto=request.automatic, replace=request.replace, dry_run=request.dry_run)
+        how = _how(request)
         done = await self._approved.approve(request.issuer, wish, how)
         return pb.RotationStep(sentence=done, dry_run=request.dry_run)
 
     async def _bring(self, request: pb.PrepareRootRequest, wish: Wish) -> pb.RotationStep:
-        how = How(
-            auto=request.automatic,
-            replace=request.replace,
-            cross_sign=request.cross_sign,
-            dry_run=request.dry_run,
-        )
+        how = _how(request)
         if max(map(len, (request.certificates, request.key, request.issuing_key))) > _LARGEST:
             raise InvalidInput(f"the files are larger than {_LARGEST} bytes")
         if request.key:
@@ -207,6 +201,10 @@ def _request(one: Request) -> pb.SigningRequest:
     return pb.SigningRequest(
         skid=one.skid.hex, pem=one.pem, created_at=convert.seconds(one.created_at), sentence=one.sentence
     )
+
+
+def _how(request: pb.PrepareRootRequest) -> How:
+    return How(request.automatic, request.replace, request.cross_sign, request.dry_run)
 
 
 def _kind(text: str) -> RootKind | None:

@@ -41,7 +41,13 @@ class ApprovedIssuers:
         if known is not None and known.kind is AuthorityKind.ROOT and known.state in _TRUSTED:
             return await self._another_certificate(known, state, issuer, how)
         return await self._rotations.prepare(
-            wish, auto=how.auto, replace=how.replace, dry_run=how.dry_run, to=RootKind.VAULT, issuer=issuer
+            wish,
+            auto=how.auto,
+            replace=how.replace,
+            dry_run=how.dry_run,
+            to=RootKind.VAULT,
+            issuer=issuer,
+            cross_sign=how.cross_sign,
         )
 
     async def _another_certificate(self, known: Authority, state: RootState, issuer: str, how: How) -> str:

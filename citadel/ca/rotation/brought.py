@@ -7,7 +7,6 @@ PREPARED authority with a certificate that it signed itself, which is never serv
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,15 +21,14 @@ from citadel.ca.certificates import describe, parse, parse_pem, read_certificate
 from citadel.ca.keyring import Keyring, new_key
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
 from citadel.ca.ports import AuthorityStore
-from citadel.ca.profile import Parent, Purpose, Validity
+from citadel.ca.profile import Purpose
 from citadel.ca.roots.brought import Signed, handed_in, signed
 from citadel.ca.roots.cacerts import private_key
 from citadel.ca.rotation import commands
 from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.cross_signing import CrossSigner
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.rotation.step import Certified, NewAuthority
-from citadel.ca.signers import SoftwareSigner
-from citadel.ca.signing import sign_certificate
 from citadel.clock import Clock
 from citadel.errors import FailedPrecondition, InvalidInput
 from citadel.failpoints import passing
@@ -77,8 +75,10 @@ class BroughtRoots:
         clock: Clock,
         trust_domain: TrustDomain,
         issuing_key: keys.KeyType,
+        cross: CrossSigner,
     ) -> None:
         self._rotations = rotations
+        self._cross = cross
         self._store = store
         self._keyring = keyring
         self._clock = clock
@@ -171,7 +171,7 @@ class BroughtRoots:
                 mend="use a root with another key",
             )
         if how.cross_sign:
-            self._may_cross_sign(known, found.root.der)
+            self._cross.check(known, found.root.der)
         if how.dry_run:
             return f"the offline root {found.root_skid} would go into the trust bundle"
         await self._rotations.let_prepare(wish)
@@ -182,7 +182,8 @@ class BroughtRoots:
                 root.skid, A.ABANDONED, A.PREPARED, self._event(wish, "root.prepare", root.skid)
             )
         passing("rotation.root_brought")
-        await self._cross_sign(how, found.root_skid, wish)
+        if how.cross_sign:
+            await self._cross.sign(found.root_skid, wish)
         return await self._rotations.begin(found.root_skid, wish, under, auto=how.auto, replace=how.replace)
 
     async def hand_in(self, certificates: bytes, key: bytes, wish: Wish, how: How) -> str:
@@ -194,7 +195,7 @@ class BroughtRoots:
         now = self._clock.now()
         found = await asyncio.to_thread(handed_in, certificates, key, others, self._trust_domain, now)
         if how.cross_sign:
-            self._may_cross_sign(known, found.certificate.der)
+            self._cross.check(known, found.certificate.der)
         if how.dry_run:
             return f"the root {found.skid} would go into the trust bundle"
         await self._rotations.let_prepare(wish)
@@ -221,7 +222,8 @@ class BroughtRoots:
                 root, sealed, self._event(wish, "root.prepare", found.skid, found.certificate.fingerprint)
             )
         passing("rotation.root_brought")
-        await self._cross_sign(how, found.skid, wish)
+        if how.cross_sign:
+            await self._cross.sign(found.skid, wish)
         return await self._rotations.begin(found.skid, wish, auto=how.auto, replace=how.replace)
 
     # --- steps
@@ -266,46 +268,6 @@ class BroughtRoots:
     async def _add(self, root: Authority, wish: Wish) -> None:
         event = self._event(wish, "root.prepare", root.skid, root.certificate.fingerprint)
         await self._store.add(root, None, event)
-
-    def _may_cross_sign(self, known: Sequence[Authority], root: bytes) -> tuple[Authority, Parent]:
-        """The root that signs, if it can certify another one. Raises FailedPrecondition, InvalidInput."""
-        old = next((a for a in known if a.kind is AuthorityKind.ROOT and a.state is A.ACTIVE), None)
-        if old is None or old.key_source is not KeySource.SEALED:
-            raise FailedPrecondition(
-                "the root that signs now cannot certify another one: its key is not here", mend="leave --cross-sign out"
-            )
-        parent = Parent.of(old.certificate.der)
-        try:
-            self._cross_spec(parent, root)
-        except InvalidInput as error:
-            raise FailedPrecondition(
-                f"root {old.skid} cannot certify another root: {error.message}", mend="leave --cross-sign out"
-            ) from error
-        return old, parent
-
-    def _cross_spec(self, parent: Parent, root: bytes) -> profile.CertificateSpec:
-        now, own = self._clock.now(), Parent.of(root)
-        validity = Validity(max((now - _BACKDATE).replace(microsecond=0), own.not_before), own.not_after)
-        return profile.cross_signed(
-            parent=parent,
-            certificate=root,
-            trust_domain=self._trust_domain,
-            validity=validity.within(parent, now, shortest=timedelta(0)),
-            serial=profile.serial(secrets.token_bytes),
-        )
-
-    async def _cross_sign(self, how: How, root: Skid, wish: Wish) -> None:
-        if not how.cross_sign:
-            return
-        known = await self._store.authorities()
-        new = next(one for one in known if one.skid == root)
-        old, parent = self._may_cross_sign(known, new.certificate.der)
-        if any(c.issuer_skid == old.skid for c in new.certificates):
-            return  # done before it was cut off
-        signer = SoftwareSigner(await self._keyring.open(old.skid))
-        certificate = read_certificate(await sign_certificate(self._cross_spec(parent, new.certificate.der), signer))
-        event = self._event(wish, "root.cross-sign", root, certificate.fingerprint)
-        await self._store.add_certificate(root, certificate, (), event)
 
     async def _pem(self, skid: Skid) -> bytes:
         return self._csr(await self._keyring.open(skid))

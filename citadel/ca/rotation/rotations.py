@@ -11,6 +11,7 @@ from citadel.ca.ports import AuthorityStore
 from citadel.ca.rotation import commands, issuing
 from citadel.ca.rotation.candidates import orphans, plugged_in, taken
 from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.cross_signing import CrossSigner
 from citadel.ca.rotation.execution import Execution
 from citadel.ca.rotation.hooks import Checked, Checks
 from citadel.ca.rotation.policy import RootKind, RotationPolicy
@@ -49,6 +50,7 @@ class Rotations:
         kind: RootKind = RootKind.DISK,
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex[:12],
         checks: Checks | None = None,
+        cross: CrossSigner | None = None,
     ) -> None:
         """`changed` is called after each step, so that who signs is read again at once. `kind`: of the roots that a
         rotation goes to, unless it is told."""
@@ -59,6 +61,7 @@ class Rotations:
             self._reader, self._execution, store, authorities, checks, kind, self._begin_plugged
         )
         self._maker = maker
+        self._cross = cross
         self.longest_leaf = longest_leaf
         self._new_id = new_id
         self._kind = kind
@@ -102,15 +105,19 @@ class Rotations:
         to: RootKind | None = None,
         planned: bool = False,
         issuer: str = "",
+        cross_sign: bool = False,
     ) -> str:
         """Make a root, or take the one that was plugged in, or that of the pinned `issuer` in Vault or of another one,
-        and begin to distribute it; what was done, as a sentence, or with `dry_run` would be.
+        and begin to distribute it; what was done, as a sentence, or with `dry_run` would be. `cross_sign`: the root
+        that signs certifies it first.
 
         Raises FailedPrecondition, Unavailable.
         """
         kind = to or self._kind
         world = await self.world()
         replaced = commands.may_prepare(world, replace=replace)
+        if cross_sign:
+            self._certifier().check(world.authorities)
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
             beside = commands.others(world, [replaced.id] if replaced else [])
@@ -126,6 +133,8 @@ class Rotations:
             passing("rotation.root_made")
             under = await self._maker.make_issuing(root)
             passing("rotation.issuing_made")
+        if cross_sign:
+            await self._certifier().sign(root.skid, wish)
         plan_id = self._new_id()
         return await self._execution.command(
             lambda world: commands.prepare(
@@ -254,6 +263,11 @@ class Rotations:
             done.append(why)
             done.append(await self.taint(one.root_skid, wish, unasked=unasked))
         return "; ".join(done) or f"{skid} is tainted already, and its root on its way out"
+
+    def _certifier(self) -> CrossSigner:
+        if self._cross is None:
+            raise FailedPrecondition("no root certifies another one here", mend="leave --cross-sign out")
+        return self._cross
 
     async def _begin_plugged(self, wish: Wish) -> str:
         return await self.prepare(wish, to=RootKind.CACERTS, planned=True)

@@ -30,7 +30,9 @@ from citadel.backup.restoring import Place, accept_present, restore
 from citadel.ca.authorities import Authorities, AuthorityPolicy
 from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
+from citadel.ca.model import Skid
 from citadel.ca.roots import DiskRoot
+from citadel.ca.rotation.schedule import Approval
 from citadel.errors import AlreadyExists, CitadelError, FailedPrecondition, InvalidInput, NotFound, PermissionDenied
 from citadel.spiffe import TrustDomain
 from citadel.store import Store
@@ -215,7 +217,7 @@ async def test_a_database_that_went_back_by_other_means_is_not_served_until_it_i
         assert bundle.sequence > seen
 
 
-async def test_the_mark_follows_the_bundle_while_the_server_runs(site: Site) -> None:
+async def test_the_mark_follows_bundle_and_rotations_while_the_server_runs(site: Site) -> None:
     async with site.running() as store:
         keeper = HighWaterKeeper(site.place.mark, store.authorities, store.audit, DOMAIN, store.changes)
         keeper.know("0" * 32)
@@ -224,6 +226,11 @@ async def test_the_mark_follows_the_bundle_while_the_server_runs(site: Site) -> 
         wanted = await raise_bundle(store)
         async with asyncio.timeout(5):
             while (mark := read_mark(site.place.mark)) is None or mark.bundle_sequence < wanted:
+                await asyncio.sleep(0.01)
+        before = mark.audit_sequence
+        await store.rotation.approve(Approval(Skid("aa"), "uid:0", NOW, ""), event())
+        async with asyncio.timeout(5):  # less than the time after which it is written in any case
+            while (mark := read_mark(site.place.mark)) is None or mark.audit_sequence <= before:
                 await asyncio.sleep(0.01)
         task.cancel()
         assert stat.S_IMODE(site.place.mark.stat().st_mode) == 0o600

@@ -171,7 +171,7 @@ async def test_what_a_cross_signed_issuing_ca_signs_verifies_under_either_root(k
 @pytest.mark.openssl
 async def test_a_cross_signed_root_stands_between_its_issuing_ca_and_the_old_root() -> None:
     now, new = datetime.now(UTC), await make_chain(now=datetime.now(UTC))
-    for path_length, left in ((None, 1), (3, 1), (2, 1)):
+    for path_length, left in ((None, None), (3, 2), (2, 1)):
         old = make_ca("old root", path_length=path_length)
         crossed = await cross(old.der, old.key, new.root, now)
         leaf = await make_leaf(new, now=now)
@@ -182,9 +182,9 @@ async def test_a_cross_signed_root_stands_between_its_issuing_ca_and_the_old_roo
 
 
 async def test_a_root_without_room_for_another_refuses_to_cross_sign_it() -> None:
-    old, new = await make_chain(), await make_chain()
+    old, new, narrow = await make_chain(), await make_chain(), make_ca("narrow", path_length=1)
     with pytest.raises(InvalidInput, match="has path length 1; to cross-sign this one it needs 2"):
-        await cross(old.root, old.root_key, new.root)
+        await cross(narrow.der, narrow.key, new.root, datetime.now(UTC))
     with pytest.raises(InvalidInput, match="has path length 0; to cross-sign this one it needs 1"):
         await cross(old.issuing, old.issuing_key, new.issuing)
 

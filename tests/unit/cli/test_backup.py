@@ -69,6 +69,25 @@ def test_from_create_to_restore(
     assert (home / "db" / "citadel.db").exists()
 
 
+def test_a_backup_proves_where_it_comes_from_wherever_the_key_is_a_credential(
+    citadel: CommandLine, home: Path, tmp_path: Path
+) -> None:
+    config, folder = home / "citadel.toml", tmp_path / "credentials"
+    config.write_text(config.read_text() + '\n[keys]\nkek = "credential:kek"\n')
+    folder.mkdir(mode=0o700)
+    write(folder / "kek", (home / "keys" / "kek").read_bytes(), 0o440)
+    with_it = {"CREDENTIALS_DIRECTORY": str(folder)}
+    made = citadel("backup", "create", tmp_path / "a", "--recipient", tmp_path / "backup.pub")
+    assert "nothing in it proves who made it (docs/backup.md)" in made.err
+    assert "credential" in made.err
+    made = citadel("backup", "create", tmp_path / "b", "--recipient", tmp_path / "backup.pub", **with_it)
+    assert ("proof of origin  yes" in made.out, made.err) == (True, "")
+    (home / "db" / "citadel.db").unlink()
+    restore = ("backup", "restore", tmp_path / "b", "--identity", tmp_path / "backup.key")
+    assert "the key-encryption key that could tell is not here" in citadel(*restore).err
+    assert citadel(*restore, **with_it).code == Exit.OK
+
+
 def test_a_passphrase_comes_from_a_credential(citadel: CommandLine, home: Path, tmp_path: Path) -> None:
     folder = tmp_path / "credentials"
     folder.mkdir(mode=0o700)
