@@ -24,6 +24,7 @@ from citadel.vault import (
     SecretFile,
     Session,
     SignIn,
+    SignInTarget,
     Target,
     TokenSignIn,
     TransitKek,
@@ -126,9 +127,9 @@ def vault_needs(settings: Settings, issuer: str, leaf_issuer: str = "", also: st
     return list(dict.fromkeys(needs))
 
 
-def setup_target(settings: Settings, name: str, also: str = "") -> Target:
-    """What Vault must have for this configuration. `name`: of the policy and the role. `also`: see vault_needs."""
-    signer, auth = settings.signer, settings.vault.auth
+def setup_target(settings: Settings, name: str, sign_in: SignInTarget | None, also: str = "") -> Target:
+    """What Vault must have for this configuration. `name`: of the policy. `also`: see vault_needs."""
+    signer = settings.signer
     kek = settings.keys.kek if isinstance(settings.keys.kek, TransitKey) else None
     leaf = None
     if signer.kind == "vault-pki":
@@ -143,8 +144,7 @@ def setup_target(settings: Settings, name: str, also: str = "") -> Target:
         signer_mount=signer.vault_mount if signer.kind == "vault-transit" else "",
         kek_mount=kek.mount if kek else "",
         kek_name=kek.name if kek else "",
-        auth_mount=auth.mount or "approle",
-        role_id=auth.role_id if auth.method == "approle" else "",
+        sign_in=sign_in,
         name=name,
     )
 

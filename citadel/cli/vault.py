@@ -21,6 +21,7 @@ from citadel.cli.output import Column, Document, Format, FormatOption, field, sh
 from citadel.cli.run import printable
 from citadel.cli.vault_setup import Cli, operators_token, show_commands
 from citadel.cli.vault_setup import apply as apply_setup
+from citadel.cli.vault_sign_in import Told
 from citadel.clock import SystemClock
 from citadel.config import Settings, TransitKey
 from citadel.errors import CitadelError, FailedPrecondition, InvalidInput, PermissionDenied
@@ -131,14 +132,38 @@ def setup(
     ] = None,
     issuer: AlsoOption = "",
     name: Annotated[str, typer.Option("--name", help="Name of the policy and the role.", metavar="NAME")] = "citadel",
+    service_account: Annotated[
+        str,
+        typer.Option("--service-account", help="For kubernetes: of Citadel's pod.", metavar="NAMESPACE/NAME"),
+    ] = "",
+    audience: Annotated[
+        str, typer.Option("--audience", help="For kubernetes and jwt: of Citadel's token.", metavar="TEXT")
+    ] = "",
+    subject: Annotated[str, typer.Option("--subject", help="For jwt: of Citadel's token.", metavar="TEXT")] = "",
+    token_issuer: Annotated[
+        str,
+        typer.Option(
+            "--token-issuer", help="For jwt: its https URL (OIDC), or a file of public keys.", metavar="URL|FILE"
+        ),
+    ] = "",
+    kubernetes_host: Annotated[
+        str, typer.Option("--kubernetes-host", help="For kubernetes: where Vault asks it.", metavar="URL")
+    ] = "",
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", help="For cert: who signed vault.client_cert; for kubernetes: its CA.", metavar="FILE"),
+    ] = None,
     cli: Annotated[Cli, typer.Option("--cli", help="Whose commands to print.")] = Cli.BAO,
     yes: YesOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Print or make what Vault must have for this configuration.
 
-    Engines, root, issuing CA, role, the least policy, sign-in by AppRole. Run again, it changes only what differs. It
-    deletes nothing.
+    Engines, root, issuing CA, role, the least policy, and how Citadel signs in (AppRole, Kubernetes, JWT, certificate):
+    a role for this Citadel alone. What an option does not say is read from Citadel's own token or certificate, if that
+    is here. Run again, it changes only what differs. It deletes nothing.
+
+    What --print shows is a script: citadel vault setup --print | sh
     """
     settings = load_config(config).settings
     logging.configure("error", "auto")
@@ -146,10 +171,11 @@ def setup(
         raise InvalidInput("say either --print or --apply", mend="see: citadel vault setup --help")
     if not settings.vault.addresses:
         raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
+    told = Told(service_account, audience, subject, token_issuer, kubernetes_host, ca)
     if print_it:
-        asyncio.run(show_commands(settings, name, cli, also=issuer))
+        asyncio.run(show_commands(settings, name, told, cli, also=issuer))
     else:
-        asyncio.run(apply_setup(settings, name, operators_token(token_file, os.environ), yes=yes, also=issuer))
+        asyncio.run(apply_setup(settings, name, told, operators_token(token_file, os.environ), yes=yes, also=issuer))
 
 
 async def _examined(settings: Settings, session: Session, also: str) -> tuple[list[Document], list[Need]]:

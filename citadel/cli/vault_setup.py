@@ -12,6 +12,7 @@ import typer
 
 from citadel.ca.files import read_secret
 from citadel.cli.options import confirm
+from citadel.cli.vault_sign_in import Told, sign_in_target
 from citadel.clock import SystemClock
 from citadel.config import Settings
 from citadel.errors import FailedPrecondition, PermissionDenied
@@ -24,11 +25,15 @@ class Cli(StrEnum):
     VAULT = "vault"
 
 
-async def show_commands(settings: Settings, name: str, cli: Cli, *, also: str = "") -> None:
-    """The commands, as for a Vault in which nothing is there yet."""
-    setup = Setup(setup_target(settings, name, also), None)
+async def show_commands(settings: Settings, name: str, told: Told, cli: Cli, *, also: str = "") -> None:
+    """The commands, as for a Vault in which nothing is there yet: a script for a shell."""
+    setup = Setup(setup_target(settings, name, sign_in_target(settings, name, told), also), None)
     print(f"# What Vault needs for {settings.trust_domain}, by the {cli} command line. Sign in as an operator first.")
+    print("set -eu")
     async for step in setup.steps():
+        if not step.differs:
+            print(f"\n# {step.title}: pinned, it is there")
+            continue
         print(f"\n# {step.title}")
         for command in step.commands:
             print(command.replace("{cli}", cli, 1))
@@ -39,13 +44,14 @@ async def show_commands(settings: Settings, name: str, cli: Cli, *, also: str = 
     _hints(setup, settings)
 
 
-async def apply(settings: Settings, name: str, token: GivenToken, *, yes: bool, also: str = "") -> None:
+async def apply(settings: Settings, name: str, told: Told, token: GivenToken, *, yes: bool, also: str = "") -> None:
     """Show what differs, ask, and change it. Raises what Session.call does, and FailedPrecondition."""
+    target = setup_target(settings, name, sign_in_target(settings, name, told), also)
     session = vault_session(settings, os.environ, SystemClock(), sign_in=token)
     if session is None:
         raise FailedPrecondition("no Vault is configured", mend="set vault.addresses; see docs/vault.md")
     try:
-        await _apply(settings, setup_target(settings, name, also), session, yes=yes)
+        await _apply(settings, target, session, yes=yes)
     finally:
         await session.close()
 
@@ -119,7 +125,5 @@ def _hints(setup: Setup, settings: Settings) -> None:
         lines.append(f'[signer]  vault_issuer = "{setup.leaf_issuer or "what was printed"}"')
     if lines:
         typer.echo("\nPin it in the configuration, so that no other is ever used:\n" + "\n".join(lines), err=True)
-    if settings.vault.auth.method != "approle":
-        typer.echo(
-            f"\nvault.auth.method is {settings.vault.auth.method}: give what signs in there the policy.", err=True
-        )
+    if settings.vault.auth.method == "token":
+        typer.echo("\nvault.auth.method is token: make one that has the policy, and can be renewed.", err=True)

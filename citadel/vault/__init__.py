@@ -31,7 +31,15 @@ from citadel.vault.role import LeafProfile, RoleDifference, role_differences
 from citadel.vault.root import VaultRoot
 from citadel.vault.root_watch import RootWatch
 from citadel.vault.session import Session
-from citadel.vault.setup import LeafTarget, Setup, Step, Target
+from citadel.vault.setup import LeafTarget, Setup, Target
+from citadel.vault.setup_sign_in import (
+    AppRoleTarget,
+    CertificateTarget,
+    JwtTarget,
+    KubernetesTarget,
+    SignInTarget,
+)
+from citadel.vault.setup_steps import Step
 from citadel.vault.standing import ServerState, SessionStatus, VaultMeter
 from citadel.vault.transit import TransitKek
 from citadel.vault.transit_signer import TransitKeys, TransitSigner
@@ -40,12 +48,16 @@ from citadel.vault.watch import Standing, VaultWatch
 __all__ = [
     "SERVICE_ACCOUNT_TOKEN",
     "AppRoleSignIn",
+    "AppRoleTarget",
     "CertificateSignIn",
+    "CertificateTarget",
     "Finding",
     "FindingKind",
     "GivenToken",
     "IssuerReference",
     "JwtSignIn",
+    "JwtTarget",
+    "KubernetesTarget",
     "LeafProfile",
     "LeafTarget",
     "Need",
@@ -59,6 +71,7 @@ __all__ = [
     "SessionStatus",
     "Setup",
     "SignIn",
+    "SignInTarget",
     "Standing",
     "Step",
     "Target",

@@ -47,7 +47,8 @@ class VaultLeafIssuer:
         if not root_faults(own):
             raise FailedPrecondition(
                 f"{where}, {name_of(own)}, is a root; workloads' certificates are signed by a CA under it",
-                mend="have it sign an intermediate in a mount of its own, and pin that: citadel vault setup --print",
+                mend="let citadel vault setup --apply make an issuing CA under it, and pin that (signer.vault_issuer); "
+                "it may be in the root's own mount (signer.vault_mount)",
             )
         found = order_chain(own, above, [parse(root.certificate.der)])
         if found is None:

@@ -7,11 +7,9 @@ that finds all as it must be changes nothing, so a setup may be run again at any
 from __future__ import annotations
 
 import difflib
-import json
-import shlex
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from citadel.ca.chain import root_faults
@@ -21,8 +19,10 @@ from citadel.vault.pki import PkiMount
 from citadel.vault.policy import Need, hcl
 from citadel.vault.role import LeafProfile
 from citadel.vault.session import Session
+from citadel.vault.setup_sign_in import AppRoleTarget, SignInTarget
+from citadel.vault.setup_steps import Bench, Step, words
 
-ISSUER, LEAF_ISSUER = "ROOT_ISSUER", "LEAF_ISSUER"  # stand for ids that only Vault knows
+ISSUER, LEAF_ISSUER = "$ROOT_ISSUER", "$LEAF_ISSUER"  # variables of the shell: stand for ids that only Vault knows
 _LEAF_ISSUER_YEARS = timedelta(days=365)
 
 
@@ -38,8 +38,8 @@ class LeafTarget:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the configuration asks of Vault. Mounts are "" where nothing is asked. `role_id`: sign-in by AppRole, at
-    `auth_mount`; "": by something else, which is not set up here. `needs`: the policy, for the issuers' ids."""
+    """What the configuration asks of Vault. Mounts are "" where nothing is asked. `sign_in` None: by a token, which is
+    not made here. `needs`: the policy, for the issuers' ids."""
 
     trust_domain: TrustDomain
     root_ttl: timedelta
@@ -50,20 +50,8 @@ class Target:
     signer_mount: str = ""
     kek_mount: str = ""
     kek_name: str = ""
-    auth_mount: str = ""
-    role_id: str = ""
-    name: str = "citadel"  # of policy and role
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """`differs`: lines of a diff; none if all is as it must be. `commands`: the same by Vault's command line, `{cli}`
-    in the place of its name. `do` changes it."""
-
-    title: str
-    differs: tuple[str, ...]
-    commands: tuple[str, ...]
-    do: Callable[[], Awaitable[None]] | None = field(default=None, repr=False)
+    sign_in: SignInTarget | None = None
+    name: str = "citadel"  # of the policy
 
 
 class Setup:
@@ -73,6 +61,7 @@ class Setup:
     def __init__(self, target: Target, session: Session | None) -> None:
         self._target = target
         self._session = session
+        self._bench = Bench(session)
         self.issuer = target.root_issuer
         self.leaf_issuer = target.leaf.issuer if target.leaf else ""
 
@@ -81,45 +70,29 @@ class Setup:
         target = self._target
         lease = f"{int(target.root_ttl.total_seconds() // 3600)}h"
         if target.root_mount:
-            yield await self._engine(target.root_mount, "pki", lease)
+            yield await self._bench.mounted("pki", target.root_mount, sign_in=False, lease=lease)
             yield await self._root(target.root_mount)
         if target.leaf:
-            yield await self._engine(target.leaf.mount, "pki", f"{int(_LEAF_ISSUER_YEARS.total_seconds() // 3600)}h")
+            year = f"{int(_LEAF_ISSUER_YEARS.total_seconds() // 3600)}h"
+            if target.leaf.mount != target.root_mount:
+                yield await self._bench.mounted("pki", target.leaf.mount, sign_in=False, lease=year)
             yield await self._leaf_issuer(target.leaf)
             yield await self._role(target.leaf)
         for mount in dict.fromkeys(one for one in (target.signer_mount, target.kek_mount) if one):
-            yield await self._engine(mount, "transit", "")
+            yield await self._bench.mounted("transit", mount, sign_in=False)
         if target.kek_name:
-            yield await self._written(
+            yield await self._bench.written(
                 f"key-encryption key {target.kek_name} at {target.kek_mount}",
                 f"{target.kek_mount}/keys/{target.kek_name}",
                 {"type": "aes256-gcm96"},
                 "-f",
             )
         yield await self._policy()
-        if target.role_id:
-            async for step in self._approle():
+        if target.sign_in is not None:
+            async for step in target.sign_in.steps(self._bench, target.name):
                 yield step
 
     # --- one kind of thing each
-
-    async def _engine(self, mount: str, kind: str, lease: str) -> Step:
-        found = await self._read(f"sys/mounts/{mount}")
-        tune = f" -max-lease-ttl={lease}" if lease else ""
-        body: dict[str, object] = {"type": kind, **({"config": {"max_lease_ttl": lease}} if lease else {})}
-        if found is not None and found.get("type") != kind:
-            raise FailedPrecondition(
-                f"at {mount} Vault has an engine of type {found.get('type')}, not {kind}",
-                mend="name another mount in the configuration",
-            )
-        return Step(
-            f"{kind} engine at {mount}",
-            ()
-            if found is not None
-            else (f"+ {kind} engine at {mount}" + (f", max_lease_ttl {lease}" if lease else ""),),
-            (f"{{cli}} secrets enable -path={mount}{tune} {kind}",),
-            lambda: self._write(f"sys/mounts/{mount}", body),
-        )
 
     async def _root(self, mount: str) -> Step:
         ttl = f"{int(self._target.root_ttl.total_seconds() // 3600)}h"
@@ -140,19 +113,19 @@ class Setup:
             self.issuer = next(iter(roots), "")
 
         async def make() -> None:
-            reply = await self._call("post", f"{mount}/root/generate/internal", body)
+            reply = await self._bench.call("post", f"{mount}/root/generate/internal", body)
             self.issuer = str(reply["issuer_id"])
 
         return Step(
             f"root at {mount}",
             () if self.issuer else (f"+ root CN={body['common_name']}, P-256, {ttl}",),
-            (f"{{cli}} write -field=issuer_id {mount}/root/generate/internal {_words(body)}", f"# prints {ISSUER}"),
+            (f"{ISSUER[1:]}=$({{cli}} write -field=issuer_id {mount}/root/generate/internal {words(body)})",),
             make,
         )
 
     async def _leaf_issuer(self, leaf: LeafTarget) -> Step:
         if self._session is not None and not self.leaf_issuer:
-            found = await self._issuers(leaf.mount, roots=False)
+            found = [one for one in await self._issuers(leaf.mount, roots=False) if one != self.issuer]
             if len(found) > 1:
                 raise FailedPrecondition(
                     f"the PKI mount {leaf.mount} has {len(found)} issuing CAs, and none is pinned",
@@ -172,16 +145,19 @@ class Setup:
         }
 
         async def make() -> None:
-            made = await self._call(
+            made = await self._bench.call(
                 "post", f"{leaf.mount}/intermediate/generate/internal", {"common_name": name, "key_type": "ec"}
             )
             path = f"{root_mount}/issuer/{self.issuer}/sign-intermediate"
-            granted = await self._call("post", path, {**signed, "csr": made["csr"], "format": "pem"})
+            granted = await self._bench.call("post", path, {**signed, "csr": made["csr"], "format": "pem"})
             above = granted.get("ca_chain")
             line = [granted["certificate"], *(above if isinstance(above, list) else [])]
             chain = "\n".join(dict.fromkeys(map(str, line)))
-            await self._call("post", f"{leaf.mount}/intermediate/set-signed", {"certificate": chain})
-            self.leaf_issuer = next(iter(await self._issuers(leaf.mount, roots=False)), "")
+            done = await self._bench.call("post", f"{leaf.mount}/intermediate/set-signed", {"certificate": chain})
+            imported = done.get("imported_issuers")
+            known = imported if isinstance(imported, list) else []
+            found = await self._issuers(leaf.mount, roots=False)
+            self.leaf_issuer = next((one for one in found if one in known and one != self.issuer), "")
 
         issuer = self.issuer or ISSUER
         return Step(
@@ -189,80 +165,58 @@ class Setup:
             () if self.leaf_issuer else (f"+ issuing CA CN={name} under the root, P-256, {signed['ttl']}",),
             (
                 f"{{cli}} write -field=csr {leaf.mount}/intermediate/generate/internal "
-                f"{_words({'common_name': name, 'key_type': 'ec'})} > issuing.csr",
+                f"{words({'common_name': name, 'key_type': 'ec'})} > issuing.csr",
                 f"{{cli}} write -format=json {root_mount}/issuer/{issuer}/sign-intermediate csr=@issuing.csr "
-                f"{_words(signed)} | jq -r '.data | .certificate, .ca_chain[]' > issuing.pem",
-                f"{{cli}} write {leaf.mount}/intermediate/set-signed certificate=@issuing.pem",
-                f"# prints {LEAF_ISSUER} among imported_issuers",
+                f"{words(signed)} > issuing.json",
+                # All certificates of the answer; which of them has a key there, only Vault knows.
+                r"""grep -o -e '-----BEGIN[^"]*' issuing.json | sed 's/\\n/\n/g' > issuing.pem""",
+                f"{LEAF_ISSUER[1:]}=$({{cli}} write -format=json {leaf.mount}/intermediate/set-signed "
+                r"""certificate=@issuing.pem | grep -o '"[0-9a-f-]\{36\}": "[0-9a-f-]\{36\}"' | cut -d'"' -f2 """
+                f'| grep -v "{issuer}")',
+                "rm issuing.csr issuing.json issuing.pem",
             ),
             make,
         )
 
     async def _role(self, leaf: LeafTarget) -> Step:
-        return await self._written(
+        return await self._bench.written(
             f"role {leaf.role} at {leaf.mount}", f"{leaf.mount}/roles/{leaf.role}", leaf.profile.role()
         )
 
     async def _policy(self) -> Step:
         wanted = hcl(self._target.needs(self.issuer or ISSUER, self.leaf_issuer or LEAF_ISSUER))
         path = f"sys/policies/acl/{self._target.name}"
-        found = await self._read(path)
+        found = await self._bench.read(path)
         before = str(found.get("policy", "")) if found else ""
         lines = difflib.unified_diff(before.splitlines(), wanted.splitlines(), lineterm="", n=1)
         differs = tuple(line for line in lines if not line.startswith(("---", "+++", "@@")))
         return Step(
             f"policy {self._target.name}",
-            () if before == wanted else differs or ("~ white space",),
-            (f"{{cli}} policy write {self._target.name} - <<'HCL'\n{wanted}HCL",),
+            () if before.strip() == wanted.strip() else differs or ("~ white space",),
+            (f"{{cli}} policy write {self._target.name} - <<HCL\n{wanted}HCL",),
             lambda: self._write_policy(path),
         )
 
     async def _write_policy(self, path: str) -> None:
         """As the ids are when it is written, after the steps before."""
         policy = hcl(self._target.needs(self.issuer or ISSUER, self.leaf_issuer or LEAF_ISSUER))
-        await self._write(path, {"policy": policy})
-
-    async def _approle(self) -> AsyncIterator[Step]:
-        target = self._target
-        found = await self._read(f"sys/auth/{target.auth_mount}")
-        if found is not None and found.get("type") != "approle":
-            raise FailedPrecondition(
-                f"auth/{target.auth_mount} is of type {found.get('type')}", mend="name another one (vault.auth.mount)"
-            )
-        yield Step(
-            f"sign-in by AppRole at auth/{target.auth_mount}",
-            () if found is not None else (f"+ auth/{target.auth_mount}",),
-            (f"{{cli}} auth enable -path={target.auth_mount} approle",),
-            lambda: self._write(f"sys/auth/{target.auth_mount}", {"type": "approle"}),
-        )
-        role = f"auth/{target.auth_mount}/role/{target.name}"
-        settings = {"token_policies": [target.name], "token_ttl": "1h", "token_max_ttl": "24h"}
-        yield await self._written(f"AppRole {target.name}", role, settings)
-        yield await self._written(f"id of the AppRole {target.name}", f"{role}/role-id", {"role_id": target.role_id})
+        await self._bench.write(path, {"policy": policy})
 
     async def secret_id(self) -> str:
         """A secret id for the AppRole. To be kept like a password."""
-        role = f"auth/{self._target.auth_mount}/role/{self._target.name}"
-        return str((await self._call("post", f"{role}/secret-id", {}))["secret_id"])
+        return str((await self._bench.call("post", self._secret_ids, {}))["secret_id"])
 
     @property
     def secret_id_command(self) -> str:
-        return f"{{cli}} write -f -field=secret_id auth/{self._target.auth_mount}/role/{self._target.name}/secret-id"
+        return f"{{cli}} write -f -field=secret_id {self._secret_ids}"
+
+    @property
+    def _secret_ids(self) -> str:
+        role = self._target.sign_in
+        assert isinstance(role, AppRoleTarget)  # whoever asks has looked
+        return f"auth/{role.mount}/role/{role.role}/secret-id"
 
     # --- what they share
-
-    async def _written(self, title: str, path: str, body: Mapping[str, object], flag: str = "") -> Step:
-        """Something that is written as it is, and read back."""
-        found = await self._read(path)
-        differs = []
-        for name, value in sorted(body.items()):
-            if found is None or not _same(found.get(name), value):
-                before = "" if found is None else f"{_shown(found.get(name))} -> "
-                differs.append(f"{'+' if found is None else '~'} {name} = {before}{_shown(value)}")
-        nested = any(isinstance(value, list) for value in body.values())
-        words = f"- <<'JSON'\n{json.dumps(body, indent=1)}\nJSON" if nested else _words(body)
-        command = " ".join(filter(None, ["{cli} write", flag, path, words]))
-        return Step(title, tuple(differs), (command,), lambda: self._write(path, body))
 
     async def _issuers(self, mount: str, *, roots: bool) -> list[str]:
         assert self._session is not None
@@ -273,44 +227,6 @@ class Setup:
                 if (not root_faults(own)) is roots:
                     found.append(one.id)
         return found
-
-    async def _read(self, path: str) -> Mapping[str, object] | None:
-        """None if there is nothing: for a mount that is not there Vault says 400."""
-        if self._session is None:
-            return None
-        try:
-            return (await self._session.call("get", path)).data
-        except NotFound:
-            return None
-        except FailedPrecondition as error:
-            if "engine" in error.message and ("No secret" in error.message or "No auth" in error.message):
-                return None
-            raise
-
-    async def _write(self, path: str, body: Mapping[str, object]) -> None:
-        await self._call("post", path, body)
-
-    async def _call(self, method: str, path: str, body: Mapping[str, object]) -> Mapping[str, object]:
-        assert self._session is not None
-        return (await self._session.call(method, path, body, repeat=False)).data
-
-
-def _same(found: object, wanted: object) -> bool:
-    """Vault gives durations back in seconds."""
-    if isinstance(wanted, str) and isinstance(found, int) and not isinstance(found, bool):
-        units = {"s": 1, "m": 60, "h": 3600}
-        return wanted[-1:] in units and found == float(wanted[:-1]) * units[wanted[-1]]
-    return found == wanted
-
-
-def _words(body: Mapping[str, object]) -> str:
-    return " ".join(f"{name}={shlex.quote(_shown(value))}" for name, value in body.items())
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 __all__ = ["ISSUER", "LEAF_ISSUER", "LeafTarget", "Setup", "Step", "Target"]

@@ -299,7 +299,7 @@ secret_id_file = "file:{secret}"
     assert "bao policy write citadel " in printed
     refused = up.run("vault", "setup", "--apply", check=False)
     assert (refused.returncode, secret.exists()) == (2, False)
-    assert "+ auth/auth-" in refused.stdout  # the diff is shown before it asks
+    assert "+ approle at auth/auth-" in refused.stdout  # the diff is shown before it asks
     done = up.run("vault", "setup", "--apply", "--yes", "--name", f"citadel-{own}")
     for line in done.stderr.splitlines():  # what to pin
         if line.startswith("["):

@@ -25,9 +25,17 @@ class SignIns:
 
     def answer(self, method: str, mount: str, rest: list[str], body: dict[str, Any]) -> dict[str, Any] | None:
         match method, rest:
+            case "GET", ["config"]:
+                if mount not in self._settings:
+                    raise Refused(404)
+                return self._settings[mount]
             case _, ["config"]:
                 self._settings[mount] = body
                 return None
+            case "GET", ["certs", name]:
+                if f"{mount}/{name}" not in self._roles:
+                    raise Refused(404)
+                return role_facts(self._roles[f"{mount}/{name}"])
             case _, ["certs", name]:
                 self._roles[f"{mount}/{name}"] = {"name": name, **body}
                 return None
