@@ -8,11 +8,15 @@ import os
 import re
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -29,6 +33,7 @@ from citadel.client import AuthorizationClient, HttpRequest, Request
 from citadel.spiffe import SpiffeId
 from tests.support.certificates import Ca
 from tests.support.envoys import wait_for
+from tests.support.tokens import ISSUER, key_set, public_jwk, token
 from tests.support.up import Up, me, running
 
 PEP = "spiffe://example.org/ns/edge/sa/gateway"
@@ -89,6 +94,35 @@ def minted(up: Up, uri: str, folder: Path) -> tuple[Path, Path]:
     return files
 
 
+@contextmanager
+def issuer(certificate: Path, key: Path) -> Iterator[str]:
+    """Where an issuer's keys are."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = key_set(public_jwk("ES256")).encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name)
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield f"https://localhost:{server.server_port}/keys"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     folder = tmp_path_factory.mktemp("s")
@@ -97,25 +131,34 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     ca = Ca("ours")
     certificate, key = ca.issue(folder / "tls")
     port = free_port()
-    settings = f"""
+    trusted = folder / "ca.pem"
+    trusted.write_bytes(ca.certificate.public_bytes(Encoding.PEM))
+    with issuer(certificate, key) as keys:
+        settings = f"""
 [authorization]
 policies = "{folder}/policies.yaml"
+[authorization.keys]
+refused_networks = []
 [authorization.authzen]
 socket = "{folder}/authzen.sock"
 address = "127.0.0.1:{port}"
 tls_cert = "{certificate}"
 tls_key = "{key}"
-allow = ["uid:{os.geteuid()}", "{PEP}"]
+allow = ["uid:{os.geteuid()}", "{PEP}", "sub:gateway"]
+bearer_issuer = "{ISSUER}"
+bearer_audience = "https://pdp.example"
+bearer_jwks_url = "{keys}"
 claims_from = ["uid:{os.geteuid()}"]
 workload = "spiffe://example.org{CART}"
 entities = "{folder}/entities.yaml"
 """
-    metrics = f"127.0.0.1:{free_port()}"
-    with running(folder / "d", settings, {"CITADEL_HTTP__ADDRESS": metrics}) as up:
-        up.register(CART, me(), "--label", "app=cart")
-        found = Shop(up, folder, f"https://localhost:{port}", f"http://{metrics}/metrics", ca.der)
-        wait_for("policies", found.version)
-        yield found
+        metrics = f"127.0.0.1:{free_port()}"
+        env = {"CITADEL_HTTP__ADDRESS": metrics, "SSL_CERT_FILE": str(trusted)}
+        with running(folder / "d", settings, env) as up:
+            up.register(CART, me(), "--label", "app=cart")
+            found = Shop(up, folder, f"https://localhost:{port}", f"http://{metrics}/metrics", ca.der)
+            wait_for("policies", found.version)
+            yield found
 
 
 def question(subject: str, action: str = "GET", resource: str = "cart/7", **claims: str) -> dict[str, object]:
@@ -156,6 +199,20 @@ def test_authzen_by_mtls_with_certificates_that_citadel_issued(shop: Shop) -> No
     refused = ask("spiffe://example.org/ns/edge/sa/other", question("ann"))
     assert refused.status_code == 403
     assert "sa/other may not ask here" in refused.json()
+
+
+def test_authzen_by_access_tokens_of_an_issuer(shop: Shop) -> None:
+    def ask(**claims: object) -> httpx.Response:
+        told: dict[str, Any] = {"sub": "gateway", "aud": "https://pdp.example", "exp": time.time() + 300, **claims}
+        text = token(**told)
+        headers = {"Authorization": f"Bearer {text}"}
+        with httpx.Client(verify=ssl.create_default_context(cadata=shop.ca), base_url=shop.url) as client:
+            return client.post("/access/v1/evaluation", json=question("ann"), headers=headers)
+
+    assert ask().json() == {"decision": True}
+    assert ask(sub="other").status_code == 403
+    late = ask(exp=time.time() - 300)
+    assert (late.status_code, late.headers["www-authenticate"]) == (401, f'Bearer realm="{ISSUER}"')
 
 
 def test_search_finds_who_may(shop: Shop) -> None:

@@ -9,6 +9,7 @@ from citadel.config.values import (
     Callers,
     FileMode,
     OptionalGroup,
+    OptionalHttpsDocument,
     OptionalHttpsUrl,
     OptionalListen,
     OptionalPath,
@@ -42,13 +43,15 @@ class AuthzenSettings(Section):
         "Nobody else.",
         reload=True,
     )
-    bearer_issuer: OptionalHttpsUrl = setting(
+    bearer_issuer: OptionalHttpsDocument = setting(
         "",
         "Issuer of access tokens (JWT) that callers may bring as `Authorization: Bearer`; then clients at the address "
         "need no certificate. Empty: none are taken.",
     )
     bearer_audience: str = setting("", "What must be in their `aud`. Empty: `url`.")
-    bearer_jwks_url: OptionalHttpsUrl = setting("", "Where the issuer's keys are. Empty: OpenID discovery says so.")
+    bearer_jwks_url: OptionalHttpsDocument = setting(
+        "", "Where the issuer's keys are. Empty: OpenID discovery says so."
+    )
     claims_from: Callers = setting(
         [],
         "Whose `subject.properties` count as claims, in the same form; for others only the directory's.",

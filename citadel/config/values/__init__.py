@@ -5,7 +5,15 @@ from citadel.config.values.headers import ClaimNames, HeaderLines, HeaderNames
 from citadel.config.values.hooks import Command, Steps, WebhookUrl
 from citadel.config.values.identities import NodeName, OptionalSpiffeId, SpiffeIds, TrustDomainName, TrustDomainNames
 from citadel.config.values.keys import Kek, KeyTypeName
-from citadel.config.values.network import HostNames, ListenAddress, Networks, OptionalHttpsUrl, OptionalListen, Urls
+from citadel.config.values.network import (
+    HostNames,
+    ListenAddress,
+    Networks,
+    OptionalHttpsDocument,
+    OptionalHttpsUrl,
+    OptionalListen,
+    Urls,
+)
 from citadel.config.values.paths import (
     DATA_DIR,
     MAX_SOCKET_PATH,
@@ -41,6 +49,7 @@ __all__ = [
     "Networks",
     "NodeName",
     "OptionalGroup",
+    "OptionalHttpsDocument",
     "OptionalHttpsUrl",
     "OptionalListen",
     "OptionalPath",

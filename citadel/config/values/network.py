@@ -94,6 +94,22 @@ def _optional_https_url(value: Any) -> str:
     return url
 
 
+def _optional_https_document(value: Any) -> str:
+    """`https://host/path`, as it is written: an issuer is told from others by every character of it."""
+    if value == "":
+        return ""
+    parts = None
+    if isinstance(value, str) and re.fullmatch(r"[!-~]+", value):
+        with suppress(ValueError):
+            parts = urlsplit(value)
+            _ = parts.port
+    if parts is None or parts.scheme != "https" or not parts.hostname:
+        raise ValueError(f"{value!r} is not an address such as https://idp.example.org/realms/shop")
+    if "@" in parts.netloc or parts.fragment:
+        raise ValueError(f"{parts.hostname!r}: such an address has no password and no fragment")
+    return str(value)
+
+
 Networks = Annotated[
     tuple[Network, ...],
     PlainValidator(several(_network, "networks", ipaddress.IPv4Network, ipaddress.IPv6Network)),
@@ -102,6 +118,7 @@ Networks = Annotated[
 HostNames = Annotated[
     tuple[str, ...], PlainValidator(several(_host_name, "host names")), PlainSerializer(write_texts, return_type=list)
 ]
+OptionalHttpsDocument = Annotated[str, PlainValidator(_optional_https_document)]
 OptionalHttpsUrl = Annotated[str, PlainValidator(_optional_https_url)]
 OptionalListen = Annotated[
     ListenAddress | None, PlainValidator(from_text(_optional_listen, ListenAddress, type(None))), AS_TEXT
