@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from citadel.vault import Need, hcl, pki_needs, session_needs
+from citadel.vault import AppRoleSignIn, hcl, pki_needs, session_needs
 from tests.interop.test_rotation import ROTATION_SECONDS, SETTINGS
 from tests.support import desk
 from tests.support.certificates import Ca
@@ -35,12 +35,12 @@ def vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Vault]:
         yield one
 
 
-def configured(vault: Vault, mount: str, needs: list[Need], root: str) -> str:
-    approle = vault.approle(hcl([*session_needs(), *needs]), token_ttl="1h")
+def configured(vault: Vault, mount: str, issuer: str, approle: AppRoleSignIn, kind: str = "disk") -> str:
     return f"""
 {SETTINGS}
 [root]
-{root}
+kind = "{kind}"
+vault_issuer = "{issuer}"
 vault_mount = "{mount}"
 [vault]
 addresses = ["{vault.address}"]
@@ -55,6 +55,11 @@ secret_id_file = "file:{approle.secret_id.path}"
 """
 
 
+def permitted(mount: str, *issuers: str) -> str:
+    needs = [*session_needs(), *(need for issuer in issuers for need in pki_needs(mount, issuer))]
+    return hcl(list(dict.fromkeys(needs)))
+
+
 def told(what: str, load: Load) -> None:
     """The figures of a run are what it is run for."""
     print(f"{what}: {load.ok} requests answered, {sum(tally.failed for tally in load.tallies.values())} failed")
@@ -63,7 +68,8 @@ def told(what: str, load: Load) -> None:
 def test_from_disk_to_vault_and_an_outage_of_more_than_three_lifetimes_lose_nothing(vault: Vault) -> None:
     mount = vault.mount("pki")
     issuer = vault.new_root(mount)
-    with mesh(configured(vault, mount, pki_needs(mount, issuer), f'vault_issuer = "{issuer}"')) as made:
+    approle = vault.approle(permitted(mount, issuer), token_ttl="1h")
+    with mesh(configured(vault, mount, issuer, approle)) as made:
         pair = made.pair("web", ttl="8s")
         with Load(pair.listeners, per_second=15) as load:
             load.wait_for(5)
@@ -80,5 +86,27 @@ def test_from_disk_to_vault_and_an_outage_of_more_than_three_lifetimes_lose_noth
             renewed(pair.both)
             load.wait_for(10)
             told("from disk to Vault, and sealed", load)
+            assert load.failed == {}
+            assert pair.failures() == before
+
+
+def test_vaults_own_root_is_rotated_and_nothing_is_lost(vault: Vault) -> None:
+    mount = vault.mount("pki")
+    old = vault.new_root(mount)
+    approle = vault.approle(permitted(mount, old), token_ttl="1h")
+    with mesh(configured(vault, mount, old, approle, "vault")) as made:
+        pair = made.pair("web", ttl="40s")
+        with Load(pair.listeners, per_second=15) as load:
+            load.wait_for(5)
+            before = pair.failures()
+            new = vault.new_root(mount, "next")
+            vault.call("PUT", f"sys/policies/acl/{approle.mount}", {"policy": permitted(mount, old, new)})
+            made.up.run("root", "rotate", "--to", "vault", new, "--reason", "the old one is retired", "--detach")
+            wait_for("the rotation's end", lambda: not desk.rotations(made.up), ROTATION_SECONDS * 3)
+            roots = {one["subject"]: one["state"] for one in desk.authorities(made.up) if one["kind"] == "root"}
+            assert roots["CN=next root"] == "active"
+            renewed(pair.both)
+            load.wait_for(10)
+            told("Vault's own root is rotated", load)
             assert load.failed == {}
             assert pair.failures() == before
