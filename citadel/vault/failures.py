@@ -22,12 +22,14 @@ NO_NAMESPACE = "namespace not found"
 
 
 class TryAgain(Exception):
-    """Another address, or the same one a moment later, may do it. `undone`: the call was surely not carried out."""
+    """Another address, or the same one a moment later, may do it. `undone`: the call was surely not carried out.
+    `hung`: it took the call, and all the time that there was."""
 
-    def __init__(self, error: CitadelError, *, undone: bool) -> None:
+    def __init__(self, error: CitadelError, *, undone: bool, hung: bool = False) -> None:
         super().__init__(error.message)
         self.error = error
         self.undone = undone
+        self.hung = hung
 
 
 def of_status(status: int, errors: Iterable[str], address: str, path: str) -> CitadelError | TryAgain:
@@ -93,7 +95,7 @@ def of_transport(error: NotConnected | OSError | HTTPException, address: str, pa
                 _unavailable(f"{where} cannot be reached: {shown(why.strerror or str(why))}", mend), undone=True
             )
         case TimeoutError():
-            return TryAgain(_unavailable(f"{where} did not answer {path} in time"), undone=False)
+            return TryAgain(_unavailable(f"{where} did not answer {path} in time"), undone=False, hung=True)
         case ssl.SSLError() if "ALERT" in str(error):
             return TryAgain(_unavailable(f"{where}: {_tls(str(error))[0]}", _tls(str(error))[1]), undone=True)
         case OSError() | IncompleteRead():

@@ -310,8 +310,6 @@ class Session:
 
     async def _send(self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool) -> Reply:
         began = self._clock.monotonic()
-        if self._away is not None and began < self._away_until:
-            raise Unavailable(self._away.message, mend=self._away.mend, retry_after=LATER)
         try:
             try:
                 reply = await self._round(method, path, body, token, repeat)
@@ -320,7 +318,7 @@ class Session:
                 reply = await self._more_rounds(method, path, body, token, repeat)
         except TryAgain as caught:
             self._note(caught.error)
-            self._away, self._away_until = caught.error, self._clock.monotonic() + _PAUSE
+            self._leave_alone(caught.error)
             self._meter.vault_call("unavailable", self._clock.monotonic() - began)
             raise caught.error from None
         except CitadelError as error:
@@ -346,18 +344,22 @@ class Session:
     async def _round(
         self, method: str, path: str, body: Mapping[str, object] | None, token: str, repeat: bool
     ) -> Reply:
-        """Each address once, from the one that answered last."""
-        last: TryAgain | None = None
+        """Each address once, from the one that answered last, as it is when there is room for the call."""
+        first, last = None, None
         for step in range(len(self._access.addresses)):
-            index = (self._active + step) % len(self._access.addresses)
             try:
                 async with self._room:
+                    self._refuse_if_left_alone()
+                    first = self._active if first is None else first
+                    index = (first + step) % len(self._access.addresses)
                     reply = await asyncio.get_running_loop().run_in_executor(
                         self._threads, self._transport.send, self._access.addresses[index], method, path, body, token
                     )
             except TryAgain as caught:
                 if not caught.undone and not repeat:
                     self._note(caught.error)
+                    if caught.hung:
+                        self._turn_from(index, caught.error)
                     raise AnswerLost(caught.error.message, mend=caught.error.mend, retry_after=LATER) from None
                 last = caught
                 continue
@@ -365,6 +367,20 @@ class Session:
             return reply
         assert last is not None  # there is at least one address
         raise last
+
+    def _turn_from(self, index: int, error: CitadelError) -> None:
+        """This address takes calls and does not answer: who comes next does not wait for it as long."""
+        if len(self._access.addresses) > 1:
+            self._active = (index + 1) % len(self._access.addresses)
+        else:
+            self._leave_alone(error)
+
+    def _leave_alone(self, error: CitadelError) -> None:
+        self._away, self._away_until = error, self._clock.monotonic() + _PAUSE
+
+    def _refuse_if_left_alone(self) -> None:
+        if self._away is not None and self._clock.monotonic() < self._away_until:
+            raise Unavailable(self._away.message, mend=self._away.mend, retry_after=LATER)
 
     def _note(self, error: CitadelError | None) -> None:
         fault = error.sentence() if error else ""

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from citadel.clock import SystemClock
-from citadel.errors import CitadelError, NotFound, PermissionDenied, Unauthenticated, Unavailable
+from citadel.errors import AnswerLost, CitadelError, NotFound, PermissionDenied, Unauthenticated, Unavailable
 from citadel.vault import AppRoleSignIn, CertificateSignIn, JwtSignIn, Session, TokenSignIn, VaultAccess
 from tests.support.certificates import Ca
 from tests.support.vault import KINDS, Vault, running, running_tls
@@ -114,6 +114,42 @@ async def test_one_that_hangs_is_told_and_comes_back_by_itself(vault: Vault) -> 
     await _answered(session)
     assert session.status().fault == ""
     await session.close()
+
+
+async def test_who_asks_one_that_hangs_waits_for_one_time_limit_however_many_ask(vault: Vault) -> None:
+    session = vault.session(timeout=timedelta(seconds=0.5), threads=2)
+    await session.call("get", "auth/token/lookup-self")
+    vault.pause()
+    began = time.monotonic()
+    try:
+        asked = (session.call("post", "sys/capabilities-self", {"paths": ["x"]}, repeat=False) for _ in range(30))
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+    finally:
+        vault.resume()
+    assert time.monotonic() - began < 3  # one after the other they would take eight
+    assert {type(one) for one in answers} == {AnswerLost, Unavailable}
+    assert sum(isinstance(one, AnswerLost) for one in answers) <= 4  # of the others it is known that nothing was done
+    await _answered(session)
+    await session.close()
+
+
+async def test_what_is_asked_for_once_goes_to_the_next_address_after_one_that_hangs(
+    vault: Vault, tmp_path: Path
+) -> None:
+    with running("double", tmp_path) as hung:
+        assert hung.double is not None
+        access = VaultAccess((hung.address, vault.address), vault.as_root(), timeout=timedelta(seconds=0.5))
+        session = Session(access, SystemClock())
+        hung.double.faults = {"auth": lambda _: (472, {"errors": []})}  # it stands by, and then it hangs
+        await session.call("get", "auth/token/lookup-self")
+        session._active = 0
+        hung.pause()
+        with pytest.raises(AnswerLost):
+            await session.call("post", "sys/capabilities-self", {"paths": ["x"]}, repeat=False)
+        await session.call("post", "sys/capabilities-self", {"paths": ["x"]}, repeat=False)
+        assert session.status().address == vault.address
+        hung.resume()
+        await session.close()
 
 
 # --- ways of signing in
