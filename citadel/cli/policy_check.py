@@ -15,7 +15,7 @@ from citadel.authz.asking import Lines
 from citadel.cli.client import connect
 from citadel.cli.exits import Exit
 from citadel.cli.options import ConfigOption, SocketOption, examples
-from citadel.cli.policy_live import LiveLines, show_explained
+from citadel.cli.policy_live import LiveLines, running, show_explained
 from citadel.cli.policy_log import ExplainFormat, show_decision, show_lines
 from citadel.cli.policy_options import (
     ClaimsOption,
@@ -110,7 +110,7 @@ def check(
         else:
             only_with_files(mesh_file, trust_domain, provider)
             registered = of_whom(workload, namespace, label)
-            door = LiveLines(stack.enter_context(connect(config, socket)), registered)
+            door = LiveLines(stack.enter_context(running(config, socket)), registered)
         if one is not None:
             sys.stdout.write(door.decided(one))
         elif lines is not None:
@@ -169,7 +169,7 @@ def explain(
     if not file:
         only_with_files(mesh_file, trust_domain, provider)
         registered = of_whom(workload, namespace, label)
-        with connect(config, socket) as client:
+        with running(config, socket) as client:
             show_explained(client, one, registered, form)
         return
     only_in_force(workload)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from citadel.api.authorization.messages import message_of
@@ -12,13 +14,24 @@ from citadel.api.proto.citadel.v1 import admin_pb2 as admin
 from citadel.api.proto.citadel.v1 import authorization_pb2 as pb
 from citadel.authz.asking import DECISION_SCHEMA, Asked, whole_lines
 from citadel.authz.decision import Outcome, Reason
-from citadel.cli.client import Client
+from citadel.cli.client import Client, connect
 from citadel.cli.policy_log import ExplainFormat, show_lines
 from citadel.cli.run import printable
-from citadel.errors import InvalidInput
+from citadel.errors import InvalidInput, Unavailable
 
 _MOST_QUESTIONS = 1_000
 _MOST_BYTES = 8 << 20  # the admin socket takes 32 MiB
+
+
+@contextmanager
+def running(config: Path | None, socket: Path | None) -> Iterator[Client]:
+    """As client.connect, for who may have forgotten to say which files are meant."""
+    with ExitStack() as stack:
+        try:
+            client = stack.enter_context(connect(config, socket))
+        except Unavailable as error:
+            raise Unavailable(error.message, mend=f"{error.mend}; or say which files are asked, with -f") from None
+        yield client
 
 
 @dataclass

@@ -218,3 +218,4 @@ def test_without_files_and_without_a_citadel_there_is_no_answer(citadel: Command
         ended = citadel("policy", command, "--socket", tmp_path / "nobody")
         assert ended.out == ""
         assert "no Citadel listens at" in ended.err
+        assert "or say which files are asked, with -f" in ended.err
