@@ -91,6 +91,9 @@ def _authzen(folder: Path) -> dict[str, Any]:
         "client_ca": str(certificate),
         "allow": ["uid:0"],
         "entities": str(folder / "entities.yaml"),
+        "bearer_issuer": "https://issuer.test",
+        "bearer_audience": "citadel",
+        "bearer_jwks_url": "https://issuer.test/keys",
     }
 
 
