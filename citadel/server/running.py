@@ -51,65 +51,24 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
     """Server and node, running inside the context. Raises CitadelErrors; what was begun is ended."""
     refuse_weak(guarded_folders(settings))
     async with AsyncExitStack() as stack:
-        url = database_url(settings, os.environ).get_secret_value()
-        metrics = Metrics(__version__)
-        vault = vault_session(settings, os.environ, clock, meter=metrics)
-        if vault is not None:
-            stack.push_async_callback(vault.close)
-        keks = await _keks(settings, vault)
-        keks.load()  # before anything is opened: what is wrong with it is told at once
+        server = await _started(settings, clock, stack)
         private = private_folder(settings.sockets.workload.path.parent / ".private")
-        store = await stack.enter_async_context(
-            Store.open(
-                url,
-                writer=settings.audit.writer,
-                pool_size=settings.store.pool_size,
-                timeout=settings.store.timeout,
-                meter=metrics,
-            )
-        )
-        await stack.enter_async_context(store.alone())
-        server = Server(settings, store, keks, clock, metrics, vault)
-        await server.start()
-        stack.push_async_callback(server.high_water.last)
-        stack.push_async_callback(_last_checkpoint, server.notary)
-        works: dict[str, Callable[[], Awaitable[None]]] = {
-            "authorities": server.follow_authorities,
-            "directory": server.directory.run,
-            "audit": server.notary.follow,
-            "rotation": server.rotation_runner.run,
-            "high water": server.high_water.run,
-        }
-        if vault is not None:
-            works["late start"] = server.late.run
-            works["vault"] = vault.run
-            if server.vault_watch is not None:
-                works["vault findings"] = partial(server.vault_watch.run, settings.vault.check)
-            works["vault watch"] = partial(vault.watch, settings.vault.check)
         point = server.point = await stack.enter_async_context(
             decision_point(
                 settings,
                 clock,
                 server.policy_set,
-                meter=metrics,
+                meter=server.metrics,
                 observer=server.decision_log,
                 health=server.health,
                 switches=None if server.policies is None else server.policies.switches,
             )
         )
-        works["decisions"] = point.run
-        ext_authz = ext_authz_port(server, point)
-        works |= ext_authz.works() if ext_authz is not None else {}
-        works["decision log"] = server.decision_log.run
-        if server.policies is not None:
-            works["policies"] = server.policies.run
-        if (folder := server.entry_folder()) is not None:
-            works["entry folder"] = folder.watch
         mesh = MeshView(server)
-        works["mesh view"] = mesh.follow
-        authzen = authzen_port(server, point, mesh)
-        if authzen is not None:
-            works |= authzen.works()
+        ext_authz, authzen = ext_authz_port(server, point), authzen_port(server, point, mesh)
+        works = _works(server) | {"decisions": point.run, "mesh view": mesh.follow}
+        for port in (ext_authz, authzen):
+            works |= port.works() if port is not None else {}
         for name, work in works.items():
             task = asyncio.create_task(server.supervisor.keep(name, work), name=name)
             stack.push_async_callback(_cancelled, task)
@@ -130,6 +89,56 @@ async def up(settings: Settings, clock: Clock) -> AsyncIterator[Server]:
         # The last: who reaches it finds all of us.
         await stack.enter_async_context(admin_socket(server, private, point, mesh))
         yield server
+
+
+async def _started(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Server:
+    """A server that has its keys and its store to itself, and has started; `stack` ends it."""
+    url = database_url(settings, os.environ).get_secret_value()
+    metrics = Metrics(__version__)
+    vault = vault_session(settings, os.environ, clock, meter=metrics)
+    if vault is not None:
+        stack.push_async_callback(vault.close)
+    keks = await _keks(settings, vault)
+    keks.load()  # before anything is opened: what is wrong with it is told at once
+    store = await stack.enter_async_context(
+        Store.open(
+            url,
+            writer=settings.audit.writer,
+            pool_size=settings.store.pool_size,
+            timeout=settings.store.timeout,
+            meter=metrics,
+        )
+    )
+    await stack.enter_async_context(store.alone())
+    server = Server(settings, store, keks, clock, metrics, vault)
+    await server.start()
+    stack.push_async_callback(server.high_water.last)
+    stack.push_async_callback(_last_checkpoint, server.notary)
+    return server
+
+
+def _works(server: Server) -> dict[str, Callable[[], Awaitable[None]]]:
+    """What a server does as long as it runs, by name."""
+    works: dict[str, Callable[[], Awaitable[None]]] = {
+        "authorities": server.follow_authorities,
+        "directory": server.directory.run,
+        "audit": server.notary.follow,
+        "rotation": server.rotation_runner.run,
+        "high water": server.high_water.run,
+        "decision log": server.decision_log.run,
+    }
+    if server.vault is not None:
+        check = server.settings.vault.check
+        works["late start"] = server.late.run
+        works["vault"] = server.vault.run
+        works["vault watch"] = partial(server.vault.watch, check)
+        if server.vault_watch is not None:
+            works["vault findings"] = partial(server.vault_watch.run, check)
+    if server.policies is not None:
+        works["policies"] = server.policies.run
+    if (folder := server.entry_folder()) is not None:
+        works["entry folder"] = folder.watch
+    return works
 
 
 def authzen_port(server: Server, point: DecisionPoint, mesh: MeshView) -> AuthzenPort | None:
