@@ -192,9 +192,8 @@ async def _examined(settings: Settings, session: Session, also: str) -> tuple[li
             leaf_issuer, line = await _leaf_issuer(settings, session, clock)
             found += line
         needs = [*session_needs(), *vault_needs(settings, issuer, leaf_issuer, also)]
-        transit = [settings.signer.vault_mount] if settings.signer.kind == "vault-transit" else []
-        permissions = await examine(session, [*needs, *beyond(mounts, transit)])
-        found += [_shown(one) for one in permissions if one.path not in _forbidden(needs, permissions) or not one.ok]
+        if "root" not in session.status().policies:
+            found += await _permitted(settings, session, needs, mounts)
         if isinstance(kek := settings.keys.kek, TransitKey):
             found.append(await _kek(session, kek))
         if settings.root.kind == "vault":
@@ -202,6 +201,14 @@ async def _examined(settings: Settings, session: Session, also: str) -> tuple[li
         return found, needs
     finally:
         await session.close()
+
+
+async def _permitted(settings: Settings, session: Session, needs: list[Need], mounts: list[str]) -> list[Document]:
+    transit = [settings.signer.vault_mount] if settings.signer.kind == "vault-transit" else []
+    kek = settings.keys.kek
+    keks = [(kek.mount, kek.name)] if isinstance(kek, TransitKey) else []
+    permissions = await examine(session, [*needs, *beyond(mounts, transit, keks)])
+    return [_shown(one) for one in permissions if one.path not in _forbidden(needs, permissions) or not one.ok]
 
 
 def _forbidden(needs: list[Need], permissions: list[Permission]) -> set[str]:
@@ -212,8 +219,10 @@ def _signed_in(session: Session) -> Document:
     standing = session.status()
     until = standing.until.isoformat() if standing.until else "for ever"
     text = f"as {standing.signed_in_as}, policies {', '.join(standing.policies)}, until {until}"
-    root = "root" in standing.policies
-    return _finding("warn" if root else "ok", f"signed in at {standing.address}", text)
+    if "root" in standing.policies:
+        text += "; that token may do everything in Vault, so no permission was checked: use one with the policy below"
+        return _finding("warn", f"signed in at {standing.address}", text)
+    return _finding("ok", f"signed in at {standing.address}", text)
 
 
 async def _issuer(settings: Settings, session: Session) -> tuple[str, list[Document]]:

@@ -115,16 +115,19 @@ def leaf_issuer_needs(mount: str, issuer: str, role: str) -> list[Need]:
     ]
 
 
-def beyond(mounts: Iterable[str], transit: Iterable[str] = ()) -> list[Need]:
-    """Where we must be permitted nothing: who may do this is trusted by the whole mesh."""
-    paths = [f"sys/policies/acl/{_PROBE}", f"sys/mounts/{_PROBE}", f"sys/auth/{_PROBE}"]
-    for mount in transit:
-        below = ("config", "rotate", "trim", "import_version")
-        paths += [f"{mount}/keys/{_PROBE}/{rest}" for rest in below]
-        paths += [f"{mount}/export/signing-key/{_PROBE}", f"{mount}/backup/{_PROBE}", f"{mount}/restore/{_PROBE}"]
-    for mount in mounts:
-        paths += [f"{mount}/{rest}" for rest in ("config/issuers", "root/generate/internal", "sign-verbatim")]
-        paths += [f"{mount}/root/sign-intermediate", f"{mount}/roles/{_PROBE}", f"{mount}/issuer/{_PROBE}"]
+def beyond(mounts: Iterable[str], transit: Iterable[str] = (), keks: Iterable[tuple[str, str]] = ()) -> list[Need]:
+    """Where we must be permitted nothing: who may do this is trusted by the whole mesh. `mounts` of the PKI engine,
+    `transit` those of the issuing CAs' keys, `keks` mount and name of key-encryption keys."""
+    paths = [f"sys/policies/acl/{_PROBE}", f"sys/mounts/{_PROBE}", f"sys/auth/{_PROBE}", "auth/token/create"]
+    for mount, key in [*((one, _PROBE) for one in transit), *keks]:
+        paths += [f"{mount}/keys/{key}/{rest}" for rest in ("config", "rotate", "trim", "import_version")]
+        paths += [f"{mount}/export/{kind}/{key}" for kind in ("signing-key", "encryption-key")]
+        paths += [f"{mount}/backup/{key}", f"{mount}/restore/{key}"]
+    for mount in dict.fromkeys(mounts):
+        paths += [f"{mount}/{rest}" for rest in ("config/issuers", "issuers/import/bundle", "root/replace")]
+        paths += [f"{mount}/{rest}" for rest in ("root/generate/internal", "root/sign-intermediate", "sign-verbatim")]
+        paths += [f"{mount}/{rest}/{_PROBE}" for rest in ("roles", "issuer", "sign", "issue")]
+        paths += [f"{mount}/issuer/{_PROBE}/{rest}" for rest in ("sign-intermediate", "sign-verbatim", "revoke")]
     return [Need(path, frozenset(), "nothing here is ours to do") for path in paths]
 
 
