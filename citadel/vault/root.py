@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ _SKEW = timedelta(seconds=60)  # by how much Vault's clock may be ahead
 _MARGIN = timedelta(seconds=5)
 # Warnings of what we ask for, or do not need.
 _EXPECTED = ("Max path length of the signed certificate is zero", "authority information access (AIA)")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # a name is not pinned: Vault says whose it is
 _SHORTEST_SHARE = 10  # of the lifetime asked for: less is too soon before the end
 log = structlog.get_logger("citadel.vault")
 
@@ -199,7 +201,7 @@ class VaultRoot:
                 f"{self._where(reference)} cannot sign an issuing CA: " + "; ".join(faults),
                 mend="pin another issuer (root.vault_issuer), or mend this one in Vault",
             )
-        return _Line(found_here.id or reference, tuple(certificates))
+        return _Line(reference if _ID.fullmatch(reference) else found_here.id or reference, tuple(certificates))
 
     def _own(self, reference: str) -> str:
         """The issuer of a reference into our mount; "" if it is none."""
@@ -248,7 +250,8 @@ class VaultRoot:
         made = signed.certificate
         faults = [
             *_not_as_asked(made, public_key, subject, self._trust_domain),
-            *ca_faults(made, below=0, trust_domain=self._trust_domain, now=now + _SKEW),
+            # It was asked for from a minute ago on: one that begins later, clients would refuse until then.
+            *ca_faults(made, below=0, trust_domain=self._trust_domain, now=now),
             *link_faults(made, line.certificates[0]),
         ]
         if made.not_valid_after_utc > line.ends:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,6 +35,9 @@ _BETWEEN_LOGINS = 5.0  # seconds: a 403 does not make a flood of logins
 _SOONEST, _LONGEST_WAIT = 1.0, 60.0
 _PAUSE = 2.0  # seconds: after a call that no address answered, the next ones do not wait for the same
 _HEALTH = "sys/health?standbyok=true&perfstandbyok=true&sealedcode=200&uninitcode=200"
+_TOKEN = re.compile(r"[!-~]{1,8192}")  # it goes into a header
+_LONGEST_LIFE = 100 * 365 * 86400.0  # seconds
+_MOST_POLICIES = 64
 _IDLE = 300.0  # seconds: how often a token without an end is looked at
 log = structlog.get_logger("citadel.vault")
 
@@ -257,8 +261,7 @@ class Session:
     async def _look_up(self, token: str) -> Held:
         """Of a token from a file Vault says only here how long it lives."""
         data = (await self._send("get", "auth/token/lookup-self", None, token, True)).data
-        ttl = _seconds(data.get("ttl"))
-        policies = data.get("policies")
+        ttl = self._life(data.get("ttl"), "auth/token/lookup-self")
         return Held(
             token,
             ttl,
@@ -266,15 +269,15 @@ class Session:
             self._clock.monotonic(),
             self._clock.now(),
             shown(str(data.get("display_name") or "token")),
-            tuple(map(str, policies)) if isinstance(policies, list) else (),
+            _policies(data.get("policies")),
             ttl,
         )
 
     def _read_auth(self, auth: Mapping[str, Any], path: str, full: float | None) -> Held:
-        token, policies = auth.get("client_token"), auth.get("policies")
-        if not isinstance(token, str) or not token:
+        token = auth.get("client_token")
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
             raise garbage(self._access.addresses[self._active], path, "there is no token in it").error
-        ttl = _seconds(auth.get("lease_duration"))
+        ttl = self._life(auth.get("lease_duration"), path)
         metadata = auth.get("metadata")
         role = (
             next((str(metadata[k]) for k in ("role_name", "role", "cert_name") if k in metadata), "")
@@ -288,9 +291,15 @@ class Session:
             self._clock.monotonic(),
             self._clock.now(),
             shown(role or str(self._access.sign_in)),
-            tuple(map(str, policies)) if isinstance(policies, list) else (),
+            _policies(auth.get("policies")),
             ttl if full is None else full,
         )
+
+    def _life(self, value: object, path: str) -> float:
+        try:
+            return _seconds(value)
+        except ValueError as error:
+            raise garbage(self._access.addresses[self._active], path, str(error)).error from None
 
     def _until_due(self) -> float:
         """Seconds until the token is to be renewed: two thirds of its life, less up to a tenth of that."""
@@ -402,7 +411,16 @@ def _mend(sign_in: object) -> str:
 
 
 def _seconds(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and value > 0 else 0.0
+    """How long a token lives; 0: for ever. Raises ValueError: a life that cannot be read is none."""
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LONGEST_LIFE:
+        raise ValueError(f"a token's life of {shown(str(value))[:40]}")
+    return float(value)
+
+
+def _policies(value: object) -> tuple[str, ...]:
+    return tuple(shown(str(one)) for one in value[:_MOST_POLICIES]) if isinstance(value, list) else ()
 
 
 def _iso(moment: datetime | None) -> str:

@@ -13,6 +13,7 @@ from citadel.vault.transport import Reply
 
 #: Sends one call: method, path, body, token, whether it may be repeated.
 Send = Callable[[str, str, Mapping[str, object] | None, str, bool], Awaitable[Reply]]
+_SECRET = re.compile(r"[!-~]{1,8192}")
 _TOKENS = re.compile(r"auth/token/create(-orphan|/[^/]+)?")
 
 
@@ -48,7 +49,7 @@ class Wrapping:
                 "somebody else did, and has the secret: revoke it",
             ) from None
         secret = reply.auth.get("client_token") if what == "token" else reply.data.get("secret_id")
-        if not isinstance(secret, str) or not secret:
+        if not isinstance(secret, str) or not _SECRET.fullmatch(secret):
             raise Unauthenticated(f"the wrapping in the file holds no {what}", mend="wrap a new one into the file")
         self._opened, self._secret = wrapping, secret
         return secret

@@ -53,8 +53,11 @@ class SignIns:
             role = next((r for r in self._roles.values() if r.get("role_id") == body.get("role_id")), None)
             if role is None:
                 raise Refused(400, "invalid role or secret ID")
-            if self._secret_ids.get(str(body.get("secret_id"))) != role["name"]:
+            secret = str(body.get("secret_id"))
+            if self._secret_ids.get(secret) != role["name"]:
                 raise Refused(400, "invalid role or secret ID")
+            if int(role.get("secret_id_num_uses") or 0) == 1:
+                del self._secret_ids[secret]
             return self._tokens.new(role["token_policies"], "approle", role)
         if kind == "cert":
             return self._login_by_certificate(mount, body, peer)
@@ -93,6 +96,9 @@ class SignIns:
             return {"role_id": role["role_id"]}
         if method == "GET" and not rest:
             return role_facts(role)
+        if rest == ["secret-id", "destroy"]:
+            self._secret_ids.pop(body["secret_id"], None)
+            return None
         if rest == ["secret-id"]:
             made = str(uuid.uuid4())
             self._secret_ids[made] = name

@@ -70,7 +70,7 @@ class Tokens:
         ttl = duration(role.get("token_ttl") or role.get("ttl") or "768h").total_seconds()
         most = duration(role.get("token_max_ttl") or role.get("explicit_max_ttl") or "768h").total_seconds()
         ttl = min(ttl, most)
-        held = Token(sorted({"default", *wanted} - {""}), name, ttl, most, role.get("renewable", True) is not False)
+        held = Token(sorted({"default", *wanted} - {""}), name, ttl, most, _renews(role))
         if "root" in wanted:
             held.policies = ["root"]
         held.ends = held.born + ttl
@@ -121,6 +121,10 @@ class Tokens:
                 if re.fullmatch(written, path) and exact > best[0]:
                     best = (exact, capabilities)
         return sorted(best[1])
+
+
+def _renews(role: dict[str, Any]) -> bool:
+    return role.get("renewable", True) is not False and role.get("token_type") != "batch"
 
 
 def _policy(text: str) -> dict[str, list[str]]:
