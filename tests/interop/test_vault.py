@@ -274,6 +274,7 @@ def x25519(folder: Path) -> Path:
 
 def test_setup_gives_a_vault_all_that_is_needed_and_nothing_more(vault: Vault, tmp_path: Path) -> None:
     own = secrets.token_hex(4)
+    vault = vault.in_namespace(f"team-{own}")
     secret = tmp_path / "secret-id"
     up = ups.Up(
         tmp_path / "c",
@@ -285,6 +286,7 @@ vault_mount = "m2-{own}"
 vault_role = "citadel"
 [vault]
 addresses = ["{vault.address}"]
+namespace = "{vault.namespace}"
 timeout = "2s"
 [vault.auth]
 method = "approle"
