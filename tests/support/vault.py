@@ -1,4 +1,4 @@
-"""Vaults for tests: the contract double, and a real OpenBao when `bao` is on PATH; set up by the same calls."""
+"""Vaults for tests: the contract double, and a real one when `bao` or `vault` is on PATH; set up by the same calls."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -27,6 +26,7 @@ from citadel.clock import SystemClock
 from citadel.vault import AppRoleSignIn, LeafProfile, SecretFile, Session, SignIn, TokenSignIn, VaultAccess
 from tests.support.certificates import Ca
 from tests.support.vault_double import VaultDouble
+from tests.support.waiting import free_port
 
 KINDS = ("double", "bao")
 
@@ -47,16 +47,15 @@ class Vault:
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None, *, wrap: str = "") -> dict[str, Any]:
         """As the operator, outside of hvac."""
-        headers = {"X-Vault-Token": self.root_token, "X-Vault-Request": "true"}
-        headers |= {"X-Vault-Wrap-TTL": wrap} if wrap else {}
-        headers |= {"X-Vault-Namespace": self.namespace} if self.namespace else {}
-        headers |= {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
-        verify = ssl.create_default_context(cafile=str(self.ca)) if self.ca else True
-        answer = httpx.request(
-            method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20, verify=verify
-        )
+        answer = self._ask(method, path, body, {"X-Vault-Wrap-TTL": wrap} if wrap else {})
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return dict(answer.json()) if answer.content else {}
+
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]) -> httpx.Response:
+        headers = {"X-Vault-Token": self.root_token, "X-Vault-Request": "true", **headers}
+        headers |= {"X-Vault-Namespace": self.namespace} if self.namespace else {}
+        verify = ssl.create_default_context(cafile=str(self.ca)) if self.ca else True
+        return httpx.request(method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20, verify=verify)
 
     def mount(self, kind: str, max_lease_ttl: str = "87600h") -> str:
         name = f"{kind}-{secrets.token_hex(4)}"
@@ -86,8 +85,9 @@ class Vault:
         return mount, next(one for one, data in infos if data["certificate"].strip() == signed["certificate"].strip())
 
     def in_namespace(self, name: str) -> Vault:
-        """The same one, as it is in a namespace, which is made."""
-        self.call("POST", f"sys/namespaces/{name}", {})
+        """The same one, as it is in a namespace, which is made. Skips if it has none, as Vault's free edition."""
+        if self._ask("POST", f"sys/namespaces/{name}", {}, {}).status_code == 404:
+            pytest.skip("this Vault has no namespaces")
         return replace(self, namespace=name)
 
     def kill(self) -> None:
@@ -104,7 +104,7 @@ class Vault:
         if self.double is not None:
             self.double.start_again()
         else:
-            self.process = _process(self.command, self.folder)
+            self.process = process_of(self.command, self.folder)
             _wait(self, self.process, 503)
 
     def seal(self) -> None:
@@ -178,10 +178,7 @@ def running(kind: str, folder: Path) -> Iterator[Vault]:
         with VaultDouble() as double:
             yield Vault(double.address, double.root_token, folder, double)
         return
-    bao = shutil.which("bao")
-    if bao is None:
-        pytest.skip("there is no `bao` on PATH: only the contract double was tested")
-    shared = _shared(bao)
+    shared = _shared(program("only the contract double was tested"))
     yield Vault(shared.address, shared.root_token, folder, process=shared.process)
     shared.resume()
 
@@ -198,10 +195,15 @@ def running_tls(kind: str, folder: Path, clients: bytes) -> Iterator[Vault]:
         with VaultDouble((certificate, key)) as double:
             yield Vault(double.address, double.root_token, folder, double, ca=ca_file)
         return
-    bao = shutil.which("bao")
-    if bao is None:
-        pytest.skip("there is no `bao` on PATH: only the contract double was tested")
-    yield from _sealable(bao, folder, certificate, key, ca_file)
+    yield from _sealable(program("only the contract double was tested"), folder, certificate, key, ca_file)
+
+
+def program(instead: str) -> str:
+    """`bao`, else `vault`; skips if neither is on PATH, saying what comes of that."""
+    found = shutil.which("bao") or shutil.which("vault")
+    if found is None:
+        pytest.skip(f"there is no `bao` or `vault` on PATH: {instead}")
+    return found
 
 
 def _sealable(bao: str, folder: Path, certificate: Path, key: Path, ca: Path) -> Iterator[Vault]:
@@ -210,6 +212,7 @@ def _sealable(bao: str, folder: Path, certificate: Path, key: Path, ca: Path) ->
     config = folder / "bao.hcl"
     config.write_text(
         f"""
+disable_mlock = true
 listener "tcp" {{
   address = "127.0.0.1:{port}"
   tls_cert_file = "{certificate}"
@@ -221,7 +224,7 @@ storage "file" {{
 """
     )
     command = (bao, "server", f"-config={config}")
-    process = _process(command, folder)
+    process = process_of(command, folder)
     vault = Vault(f"https://localhost:{port}", "", folder, process=process, ca=ca, command=command)
     try:
         _wait(vault, process, 501)
@@ -242,12 +245,6 @@ def _states(pid: int) -> set[str]:
     return {(one / "stat").read_text().rpartition(") ")[2][0] for one in threads}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @functools.cache
 def _shared(bao: str) -> Vault:
     """One for all tests of this process: each makes mounts and roles of its own."""
@@ -263,7 +260,7 @@ def _real(bao: str, folder: Path) -> Iterator[Vault]:
     token = secrets.token_hex(16)
     command = [bao, "server", "-dev", f"-dev-listen-address=127.0.0.1:{port}", f"-dev-root-token-id={token}"]
     command.append("-dev-no-store-token")
-    process = _process(command, folder)
+    process = process_of(command, folder)
     try:
         vault = Vault(f"http://127.0.0.1:{port}", token, folder, process=process)
         _wait(vault, process)
@@ -274,7 +271,7 @@ def _real(bao: str, folder: Path) -> Iterator[Vault]:
         process.wait(10)
 
 
-def _process(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+def process_of(command: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
     with (folder / "bao.log").open("ab") as out:
         return subprocess.Popen(command, stdout=out, stderr=out, env=environment)

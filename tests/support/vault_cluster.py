@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import subprocess
 import time
@@ -13,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import pytest
 
-from tests.support.vault import Vault, free_port
+from tests.support.vault import Vault, process_of, program
+from tests.support.waiting import free_ports
 
 _SECONDS = 40.0
 
@@ -27,6 +25,7 @@ class Node:
     name: str
     api: str
     folder: Path
+    command: tuple[str, ...]
     process: subprocess.Popen[bytes]
     unseal_key: str = ""
 
@@ -42,7 +41,7 @@ class Node:
         self.process.wait(10)
 
     def start(self) -> None:
-        self.process = _process(self.folder)
+        self.process = process_of(self.command, self.folder)
 
     def unseal(self) -> None:
         _until(lambda: self.health() == 503, f"{self.name} waits to be unsealed", self.folder)
@@ -71,13 +70,12 @@ class Cluster:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Cluster]:
-    """Skips if there is no `bao`."""
-    if shutil.which("bao") is None:
-        pytest.skip("there is no `bao` on PATH: a cluster of OpenBao was not tested")
+    """Skips if there is no `bao` or `vault`."""
+    bao = program("a cluster was not tested")
     nodes: list[Node] = []
     try:
         for number in range(3):
-            nodes.append(_node(folder / f"n{number}", nodes))
+            nodes.append(_node(bao, folder / f"n{number}", nodes))
         first = nodes[0]
         _until(lambda: first.health() == 501, "the first node is there", first.folder)
         made = httpx.put(
@@ -100,13 +98,14 @@ def cluster(folder: Path) -> Iterator[Cluster]:
             node.process.wait(10)
 
 
-def _node(folder: Path, others: list[Node]) -> Node:
+def _node(bao: str, folder: Path, others: list[Node]) -> Node:
     folder.mkdir()
     (folder / "raft").mkdir()
-    api, own = free_port(), free_port()
+    api, own = free_ports(2)
     joins = "".join(f'  retry_join {{ leader_api_addr = "{one.api}" }}\n' for one in others)
     (folder / "bao.hcl").write_text(
         f"""
+disable_mlock = true
 api_addr = "http://127.0.0.1:{api}"
 cluster_addr = "http://127.0.0.1:{own}"
 listener "tcp" {{
@@ -121,14 +120,8 @@ storage "raft" {{
 {joins}}}
 """
     )
-    return Node(folder.name, f"http://127.0.0.1:{api}", folder, _process(folder))
-
-
-def _process(folder: Path) -> subprocess.Popen[bytes]:
-    environment = {"HOME": str(folder), "PATH": os.environ["PATH"]}
-    with (folder / "bao.log").open("ab") as out:
-        command = ["bao", "server", f"-config={folder / 'bao.hcl'}"]
-        return subprocess.Popen(command, stdout=out, stderr=out, env=environment)
+    command = (bao, "server", f"-config={folder / 'bao.hcl'}")
+    return Node(folder.name, f"http://127.0.0.1:{api}", folder, command, process_of(command, folder))
 
 
 def _voters(operator: Vault) -> int:
