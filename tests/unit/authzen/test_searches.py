@@ -71,6 +71,18 @@ async def test_pages_come_to_the_whole(limit: int, sizes: list[int]) -> None:
         assert all(len(page["results"]) == page["page"]["count"] <= limit for page in found)
 
 
+async def test_an_entity_about_which_no_question_makes_sense_is_no_result_and_hides_no_other() -> None:
+    odd = {"workload": "no SPIFFE ID"}
+    directory = EntityDirectory([Entity("account", "1", odd), Entity("account", "2"), Entity("odd", "1", odd)])
+    asked = {"subject": ALICE, "action": {"name": "can_read"}, "resource": {"type": "account"}}
+    async with World(entities=directory).client() as client:
+        assert (await client.post(RESOURCE, json=asked)).json()["results"] == accounts("2")
+        answer = await client.post(RESOURCE, json=asked | {"resource": {"type": "odd"}})
+        assert (answer.status_code, "properties.workload" in answer.json()) == (400, True)
+        wrong = {"type": "workload", "id": "spiffe://example.org//"}
+        assert (await client.post(RESOURCE, json=asked | {"subject": wrong})).status_code == 400
+
+
 async def test_a_page_goes_through_so_many_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(door, "MOST_LOOKED_AT", 3)
     names = [f"{number:02}" for number in range(10)]

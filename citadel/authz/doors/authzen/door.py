@@ -177,12 +177,20 @@ class AuthzenDoor:
             raise Unavailable("there is no good set of policies yet")
         found: list[str] = []
         last = place.after
+        senseless: InvalidInput | None = None
+        makes_sense = False
         async for number, name, question in _in_turns(questions(place.after)):
             if len(found) == place.limit or number == MOST_LOOKED_AT:
                 return found, PageAnswer(next_token=place.token(last or ""), count=len(found))
-            if (await self._decided(question, asker, SEARCH)).decision.allowed:
-                found.append(name)
+            try:
+                if (await self._decided(question, asker, SEARCH)).decision.allowed:
+                    found.append(name)
+                makes_sense = True
+            except InvalidInput as error:  # of this entity alone, perhaps: then it is no result
+                senseless = senseless or error
             last = name
+        if senseless is not None and not makes_sense:
+            raise senseless
         return found, PageAnswer(next_token="", count=len(found)) if search.page else None
 
     def _entities(self) -> EntityDirectory:
