@@ -21,8 +21,8 @@ _OUTAGE_SECONDS = 60.0
 
 
 def plans(client: Client, *, all_of_them: bool = False) -> list[Document]:
-    answer = client.call(client.rotation.ListRotations, pb.ListRotationsRequest(all=all_of_them))
-    return root_view.documents(answer.plans)
+    answer = client.call(client.rotation.ListRotations, pb.ListRotationsRequest(all=True))
+    return [one for one in root_view.documents(answer.plans) if all_of_them or root_view.is_open(one)]
 
 
 def planned_next(client: Client, now: datetime) -> str:

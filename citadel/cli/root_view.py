@@ -54,10 +54,14 @@ def document(plan: pb.RotationPlan) -> Document:
 
 
 def documents(plans: Sequence[pb.RotationPlan]) -> list[Document]:
-    """All plans, oldest first; each says what goes back from where it stands beside the others."""
+    """All plans, oldest first, with those that are over; each says what goes back from where it stands beside the
+    others."""
     found = [document(plan) for plan in plans]
+    gone = {one["outgoing"] for one in found if one["phase"] == "done"}
     for place, one in enumerate(found):
-        newer = [other for other in found[place + 1 :] if _is_open(other)]
+        if one["incoming"] in gone:  # what came after it has taken its place: nothing leads back from there
+            one["back"] = ""
+        newer = [other for other in found[place + 1 :] if is_open(other)]
         if one["back"] and newer:
             undone = [other for other in reversed(newer) if other["back"] and not other["rolled_back"]]
             one["back"] = ", then ".join(map(_named, [*undone, one]))
@@ -71,7 +75,7 @@ def _named(one: Document) -> str:
 
 def pages(plans: Sequence[Document], now: datetime) -> Iterator[list[str]]:
     """Plans for people. If several are under way, first how they follow each other."""
-    under_way = [one for one in plans if _is_open(one)]
+    under_way = [one for one in plans if is_open(one)]
     if len(under_way) > 1:
         roots = [under_way[0]["outgoing"], *(one["incoming"] for one in under_way)]
         way = " -> ".join(root[:8] for root in roots)
@@ -87,7 +91,7 @@ def outlook(one: Document) -> str:
     return f"{takes}Ctrl-C stops only the showing, and --detach shows nothing: it goes on by itself"
 
 
-def _is_open(one: Document) -> bool:
+def is_open(one: Document) -> bool:
     return one["phase"] not in ("done", "abandoned")
 
 

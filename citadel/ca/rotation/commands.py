@@ -165,6 +165,13 @@ def rollback(world: World, wish: Wish, *, to: Skid | None = None) -> Step:
                 mend=f"one of these can sign again: {', '.join(p.outgoing.hex[:8] for p in retiring)}",
             )
         retiring = [p for p in retiring if p.outgoing == to]
+    if not retiring and active is not None and (left := world.open_plans()):
+        roots = ", ".join(p.outgoing.hex[:8] for p in left)
+        raise FailedPrecondition(
+            f"nothing leads back from root {active.skid}, which signs: the one before it is removed, and from {roots}, on "
+            "its way out still, another root had taken over",
+            mend="rotate to a new root: citadel root rotate",
+        )
     if not retiring:
         raise FailedPrecondition(
             "no rotation is under way; a root that was removed cannot come back, since clients have forgotten it",

@@ -163,6 +163,22 @@ def test_of_several_rotations_each_step_says_which_one_it_took_and_what_goes_on_
     mesh.check()
 
 
+def test_where_nothing_leads_back_although_one_is_under_way_that_is_said(mesh: Mesh) -> None:
+    """r0 -> r1, taken back, and r0 -> r2, done: r1 is on its way out still."""
+    prepare(mesh)
+    settle(mesh)
+    activate(mesh)
+    mesh.carry_out(commands.rollback(mesh.world(), OPERATOR))
+    prepare(mesh)
+    settle(mesh)
+    activate(mesh)
+    mesh.carry_out(commands.remove(mesh.world(), POLICY, R0, FORCE))
+    assert states(mesh) == {"r0": A.REMOVED, "r1": A.RETIRING, "r2": A.ACTIVE}
+    for to in (None, R1):
+        with pytest.raises(FailedPrecondition, match="nothing leads back from root r2, which signs: .* and from r1"):
+            commands.rollback(mesh.world(), OPERATOR, to=to)
+
+
 def test_after_removal_there_is_no_way_back(mesh: Mesh) -> None:
     prepare(mesh, auto=True)
     for _ in range(5):

@@ -56,6 +56,12 @@ def test_the_way_back_from_one_that_is_rolled_back_names_the_root() -> None:
     ]
 
 
+def test_no_way_back_is_shown_to_where_nothing_leads() -> None:
+    left = pb.RotationPlan(id="one", phase="retiring", outgoing="b" * 40, incoming="a" * 40, rolled_back=True)
+    done = pb.RotationPlan(id="two", phase="done", outgoing="a" * 40, incoming="c" * 40)
+    assert [one["back"] for one in documents([left, done])] == ["", ""]
+
+
 def test_before_a_rotation_is_watched_it_is_said_how_long_that_takes() -> None:
     assert outlook(document(pb.RotationPlan(phase="distributing", session_seconds=3600))) == (
         "it takes at least 1h from when the new root signs (rotation.session_life); "
