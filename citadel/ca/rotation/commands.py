@@ -168,8 +168,8 @@ def rollback(world: World, wish: Wish, *, to: Skid | None = None) -> Step:
     if not retiring and active is not None and (left := world.open_plans()):
         roots = ", ".join(p.outgoing.hex[:8] for p in left)
         raise FailedPrecondition(
-            f"nothing leads back from root {active.skid}, which signs: the one before it is removed, and from {roots}, on "
-            "its way out still, another root had taken over",
+            f"nothing leads back from root {active.skid}, which signs: the one before it is removed, and from {roots}, "
+            "on its way out still, another root had taken over",
             mend="rotate to a new root: citadel root rotate",
         )
     if not retiring:

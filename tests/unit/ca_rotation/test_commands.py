@@ -175,7 +175,7 @@ def test_where_nothing_leads_back_although_one_is_under_way_that_is_said(mesh: M
     mesh.carry_out(commands.remove(mesh.world(), POLICY, R0, FORCE))
     assert states(mesh) == {"r0": A.REMOVED, "r1": A.RETIRING, "r2": A.ACTIVE}
     for to in (None, R1):
-        with pytest.raises(FailedPrecondition, match="nothing leads back from root r2, which signs: .* and from r1"):
+        with pytest.raises(FailedPrecondition, match=r"nothing leads back from root r2, which signs: .* and from r1"):
             commands.rollback(mesh.world(), OPERATOR, to=to)
 
 
