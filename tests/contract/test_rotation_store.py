@@ -336,6 +336,15 @@ async def test_a_planned_rotation_waits_for_its_time_and_for_a_word_and_begins_o
         await first.planner.approve(OPERATOR)
 
 
+async def test_an_approval_says_when_it_begins_by_the_quiet_hours(sites: list[Site]) -> None:
+    site = sites[0]
+    quiet = QuietHours((QuietRange.parse("00:00-23:00"),))
+    site.planner._schedule = replace(site.planner._schedule, quiet=quiet)
+    assert "T23:00:00+00:00, when quiet hours end" in await site.planner.approve(OPERATOR, dry_run=True)
+    site.clock.advance(timedelta(days=3000))
+    assert "T23:00:00+00:00, when quiet hours end" in await site.planner.approve(OPERATOR, dry_run=True)
+
+
 async def test_a_word_counts_after_what_it_answers_though_the_clock_was_set_back(sites: list[Site]) -> None:
     site = sites[0]
     site.clock.advance(timedelta(days=3000))

@@ -109,10 +109,11 @@ class Planner:
                 mend="see: citadel root plan",
             )
         when = "begins now"
-        if found.waits is Waits.TIME:
-            when = f"begins at {found.at.isoformat(timespec='seconds')}"
-        elif (until := self._schedule.quiet_until(await self._rotations.world())) is not None:
-            when = f"begins at {until.isoformat(timespec='seconds')}, when the quiet hours end"
+        world = await self._rotations.world()
+        begins = self._schedule.begins_at(world, found.at)
+        if begins > world.now:
+            when = f"begins at {begins.isoformat(timespec='seconds')}"
+            when += ", when quiet hours end" if begins > found.at else ""
         sentence = f"the rotation away from root {found.root} {'would be' if dry_run else 'is'} approved, and {when}"
         if not dry_run:
             at = self._clock.now()

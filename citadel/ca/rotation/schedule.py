@@ -39,6 +39,12 @@ class Schedule:
         latest = max(certificate.not_after - 2 * self.issuing_ttl, certificate.not_before + life / 2)
         return min(certificate.not_before + life * self.root_at, latest)
 
+    def begins_at(self, world: World, due: datetime) -> datetime:
+        """When what is due then begins, outside of quiet hours if it can wait for that."""
+        lives = patience.in_force(world)
+        at = max(world.now, due)
+        return patience.opens(self.quiet, at, patience.begin_by(*lives, self.policy)) if lives else at
+
     def quiet_until(self, world: World) -> datetime | None:
         """Until when quiet hours hold up the beginning; None: they do not, or the root in force would not outlast
         them."""
