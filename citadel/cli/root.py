@@ -387,9 +387,11 @@ def _follow_newest(client: Client, step: pb.RotationStep, output: Format, *, wai
         print(printable(step.sentence), flush=True)
         if wait:
             print(root_view.outlook(plan), flush=True)
+    missed = ""
     if wait and plan["phase"] not in ("done", "abandoned"):
         try:
-            plan = follow(client, plan["id"], timeout=timeout, quiet=quiet)
+            began, plan = plan, follow(client, plan["id"], timeout=timeout, quiet=quiet)
+            missed = root_view.missed(began, plan)
         except KeyboardInterrupt:
             say("\nthe rotation goes on by itself; look at it with: citadel root status --watch")
             raise typer.Exit(Exit.INTERRUPTED) from None
@@ -397,3 +399,6 @@ def _follow_newest(client: Client, step: pb.RotationStep, output: Format, *, wai
         show_one(plan, [], output)
     elif not wait:
         print("it goes on by itself; look at it with: citadel root status --watch")
+    if missed:
+        say(printable(missed))
+        raise typer.Exit(Exit.FAILED)

@@ -91,6 +91,15 @@ def outlook(one: Document) -> str:
     return f"{takes}Ctrl-C stops only the showing, and --detach shows nothing: it goes on by itself"
 
 
+def missed(began: Document, ended: Document) -> str:
+    """Of a rotation that was followed: how it ended otherwise than it was begun; "" if it did not."""
+    if ended["phase"] == "abandoned":
+        return f"the rotation {ended['id']} was abandoned: root {began['outgoing']} signs as before"
+    if ended["rolled_back"] != began["rolled_back"]:
+        return f"the rotation {ended['id']} was taken back: root {ended['incoming']} signs"
+    return ""
+
+
 def is_open(one: Document) -> bool:
     return one["phase"] not in ("done", "abandoned")
 

@@ -28,11 +28,15 @@ _STEPS = {
     "issuing_tainted": ("ca.taint",),
     "offline": ("root.prepare",),
     "handed_in": (),
+    "held": ("root.hold",),
+    "cross_signed": (),
+    "adopted": ("root.adopt",),
 }
 POINTS = [
     ("whole", "rotation.root_made"),
     ("whole", "rotation.issuing_made"),
     ("issuing_tainted", "rotation.issuing_tainted"),
+    ("cross_signed", "rotation.cross_signed"),
     ("offline", "rotation.requested"),
     ("offline", "rotation.root_brought"),
     ("handed_in", "rotation.root_brought"),

@@ -51,6 +51,9 @@ _STEPS = {
     "issuing_tainted": {"ca.taint"},
     "offline": {"ca.request", "root.prepare"},
     "handed_in": {"root.prepare"},
+    "cross_signed": {"root.cross-sign"},
+    "held": {"root.hold"},
+    "adopted": {"root.adopt"},
 }
 
 
@@ -67,9 +70,9 @@ class Issuing(Drive):
 
 
 @asynccontextmanager
-async def begun(url: str) -> AsyncIterator[Drive]:
+async def begun(url: str, drill: str = "") -> AsyncIterator[Drive]:
     async with Store.open(url, writer="one") as store:
-        drive = Issuing(store, LocalKek(secrets.token_bytes(32)), ManualClock())
+        drive = Issuing(store, LocalKek(secrets.token_bytes(32)), ManualClock(), drill)
         await drive.authorities.ensure()
         await drive.acknowledge()
         yield drive
@@ -105,10 +108,10 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 async def test_at_each_statement_of_each_step(
     url: str, drill: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with begun(f"sqlite:///{tmp_path}/undisturbed/citadel.db") as drive:
+    async with begun(f"sqlite:///{tmp_path}/undisturbed/citadel.db", drill) as drive:
         await getattr(drive, drill)()
         undisturbed = await drive.found()
-    async with begun(url) as drive:
+    async with begun(url, drill) as drive:
         faults = Faults(drive.store, monkeypatch, lambda: state(drive.store), _STEPS[drill])
         for _ in range(_MOST):
             try:

@@ -30,6 +30,9 @@ assumed_after = "2s"
 emergency_gate = "3s"
 """
 ROTATION_SECONDS = 45.0
+_IN_THE_WAY = re.compile(
+    "cannot sign yet: .|is still needed: .|is being distributed|only a tainted root|nothing left to"
+)
 
 
 class Site:
@@ -157,12 +160,12 @@ def test_an_operator_in_a_hurry_breaks_nothing(settled: Site) -> None:
     with settled.undisturbed():
         for pause in (0, 3):
             settled.up.run("root", "prepare", "--replace")
-            time.sleep(pause)  # an operator's, not ours
-            settled.up.run("root", "activate", check=False)
-            time.sleep(pause)
-            settled.up.run("root", "taint", old, "--detach", "--yes", check=False)
-            time.sleep(pause)
-            settled.up.run("root", "revoke", old, check=False)
+            done = []
+            for step in (("activate",), ("taint", old, "--detach", "--yes"), ("revoke", old)):
+                time.sleep(pause)  # an operator's, not ours
+                done.append(settled.up.run("root", *step, check=False))
+            for one in done:  # each is done, or refused with what is in its way
+                assert one.returncode == 0 or (one.returncode == 7 and _IN_THE_WAY.search(one.stderr)), one
             settled.wait_for_the_end()
             old = settled.active()
 
@@ -319,7 +322,6 @@ def test_a_backup_that_is_restored_in_the_middle_of_a_rotation_loses_nothing(set
         settled.up.run(*restore, "--accept-older", "--yes")
         settled.up.start()
         assert (settled.active(), settled.plan()["phase"]) == (old, "distributing")
-        assert "clients are given until" in settled.refused("activate") or not settled.plan()["gate"]["open"]
         load.wait_for(5)
         wait_for("activation", lambda: settled.accepts("activate"), ROTATION_SECONDS)
         assert settled.active() == new

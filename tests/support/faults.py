@@ -64,7 +64,7 @@ class Faults:
     @asynccontextmanager
     async def _named(self, *events: AuditEvent, **more: Any) -> AsyncIterator[Transaction]:
         """As Ledger.writing, which lets one in at a time."""
-        if events:
+        if events and events[0].action in self._only:
             with self.none():
                 self.before = await self._look()
         async with self._writing(*events, **more) as transaction:

@@ -150,14 +150,28 @@ class Mesh:
                 raise Aborted(f"plan {plan.id} was changed")
         if step.bundle is not None:
             assert step.bundle.sequence == self.bundle.sequence + 1
+            assert step.bundle.roots, "an empty bundle"
             self.bundle = step.bundle
         to: dict[Skid, Move] = {m.skid: m for m in step.moves}
+        self._check_signers(step)
         self.authorities = (
             *(replace(a, state=to[a.skid].to) if a.skid in to else a for a in self.authorities),
             *(n.authority for n in step.new),
         )
         self.plans |= {p.id: p for p in step.plans}
         self.steps.append(step)
+
+    def _check_signers(self, step: Step) -> None:
+        """Nobody signs whom a live client that counts does not trust, by the truth and not by what is on record."""
+        signs = {m.skid for m in step.moves if m.to is AuthorityState.ACTIVE}
+        roots = {a.skid for a in self.authorities if a.kind is AuthorityKind.ROOT and a.skid in signs}
+        if self.forced or step.plans[0].left_behind:
+            return
+        excused = {e.client for p in self.plans.values() for e in p.excused}
+        counted = {c.name for c in self.world().expected(POLICY)} - excused
+        for client in self.clients.values():
+            if client.name in counted and client.sequence:
+                assert roots <= client.trusts, f"{client.name} does not trust {roots}"
 
     def tick(self, policy: RotationPolicy = POLICY) -> None:
         """Everything that is due."""

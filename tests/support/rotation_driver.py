@@ -14,6 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -26,11 +27,13 @@ from citadel.ca.kek import LocalKek
 from citadel.ca.keyring import Keyring
 from citadel.ca.keys import KeyType
 from citadel.ca.model import AuthorityKind, AuthorityState, Skid
+from citadel.ca.records import Records
 from citadel.ca.roots import DiskRoot, IssuingCas, RootMakers
-from citadel.ca.rotation import Phase, Plan
+from citadel.ca.rotation import Phase, Plan, RootKind
 from citadel.ca.rotation.brought import BroughtRoots, How
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.cross_signing import CrossSigner
+from citadel.ca.rotation.hooks import Checked, Checks, Question, Verdict
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.signers import SealedKeys
 from citadel.store import Store
@@ -50,28 +53,42 @@ HANDED_IN = make_ca("handed in", begins=-9999 * DAY, ends=9999 * DAY)
 _BEGUN, _DAY = 12.0, 24.0  # hours
 
 
+class _NoAtFirst:
+    """A hook that says no until that is written down."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def ask(self, question: Question) -> Verdict:
+        held = question.step != Checked.ACTIVATE or any(p.hold for p in await self._store.rotation.plans())
+        return Verdict(held, "" if held else "canary is red")
+
+
 class Drive:
     """What a drill does is one of its methods. Each goes on with whatever it finds."""
 
-    def __init__(self, store: Store, kek: LocalKek, clock: ManualClock) -> None:
+    def __init__(self, store: Store, kek: LocalKek, clock: ManualClock, drill: str = "") -> None:
         self.store, self.clock, self.domain = store, clock, DOMAIN
         self.ring = ring = Keyring(store.authorities, kek)
         week = timedelta(days=7)
         root = DiskRoot(store.authorities, ring, clock, DOMAIN, ttl=timedelta(days=3650), issuing_ttl=week)
         self.authorities = Authorities(store.authorities, ring, root, clock, DOMAIN, AuthorityPolicy(week, LEAF))
+        issuing = IssuingCas(root, SealedKeys(ring), KeyType.EC_P256, clock)
+        self.makers = RootMakers(root, issuing, store.authorities, clock, DOMAIN)
         cross = CrossSigner(store.authorities, ring, clock, DOMAIN)
+        plugged = drill == "adopted"
         self.rotations = Rotations(
             store.rotation,
             store.authorities,
             Holdings(store.clients, DOMAIN),
-            RootMakers(
-                root, IssuingCas(root, SealedKeys(ring), KeyType.EC_P256, clock), store.authorities, clock, DOMAIN
-            ),
+            self.makers,
             clock,
             DOMAIN,
-            POLICY,
+            replace(POLICY, plugged_by_itself=plugged),
             longest_leaf=LEAF,
             changed=self.authorities.refresh,
+            kind=RootKind.CACERTS if plugged else RootKind.DISK,
+            checks=Checks([_NoAtFirst(store)] if drill == "held" else (), clock, again=1.0),
             cross=cross,
         )
         self.brought = BroughtRoots(self.rotations, store.authorities, ring, clock, DOMAIN, KeyType.EC_P256, cross)
@@ -158,6 +175,38 @@ class Drive:
             self.clock.jump(-_BACK)
         await self._to_its_end()
 
+    async def held(self) -> None:
+        """A hook does not let it activate at first."""
+        await self._prepared()
+        await self._to_its_end()
+
+    async def cross_signed(self) -> None:
+        """The root in force certifies the new one."""
+        if not await self.store.rotation.plans():
+            await self.rotations.prepare(_OPERATOR, cross_sign=True)
+        await self._to_its_end()
+
+    async def adopted(self) -> None:
+        """Another root came into force without a rotation, as one does that was plugged in and trusted from the first:
+        the one before retires, and has no plan."""
+        records = Records(self.store.authorities, self.clock, DOMAIN, refresh_hint=300)
+        old = (await records.read()).active(AuthorityKind.ROOT)
+        assert old is not None
+        if len((await records.read()).roots(*AuthorityState)) == 1:
+            new = await self.makers.make(RootKind.DISK)
+            under = await self.makers.make_issuing(new)
+            await records.move(new, AuthorityState.DISTRIBUTING)
+            await records.publish()
+            trusted = (await records.read()).find(new.skid)
+            signer = (await records.read()).signer
+            assert trusted is not None
+            assert signer is not None
+            await records.move(trusted, AuthorityState.ACTIVE, retire=old.skid)
+            under_it = replace(under.authority, state=AuthorityState.ACTIVE)
+            await records.add(under_it, under.key, "ca.activate", retire=signer.skid)
+            await self.authorities.refresh()
+        await self._to_its_end()
+
     async def issuing_rotated(self) -> None:
         """Another issuing CA signs."""
         if self._issuing_count(await self.authorities.all()) == 1:
@@ -237,7 +286,7 @@ async def _live(database: str, kek: str, drill: str, hours: float) -> dict[str, 
     clock = ManualClock()
     clock.advance(timedelta(hours=hours))
     async with Store.open(f"sqlite:///{database}", writer="one") as store:
-        drive = Drive(store, LocalKek(bytes.fromhex(kek)), clock)
+        drive = Drive(store, LocalKek(bytes.fromhex(kek)), clock, drill)
         await drive.authorities.ensure()
         await getattr(drive, drill)()
         return await drive.found()

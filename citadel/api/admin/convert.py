@@ -142,13 +142,14 @@ def certificate_message(certificate: AuthorityCertificate) -> admin_pb2.Authorit
 
 
 def authority_message(authority: Authority, live: int) -> admin_pb2.Authority:
+    own = authority.own  # they come first: what another root signed for its key is not how long it is trusted
     return admin_pb2.Authority(
         skid=authority.skid.hex,
         kind=str(authority.kind),
         state=str(authority.state),
         key_source=str(authority.key_source),
         root_skid=authority.root_skid.hex,
-        certificates=[certificate_message(c) for c in authority.certificates],
+        certificates=[certificate_message(c) for c in sorted(authority.certificates, key=lambda c: c not in own)],
         created_at=seconds(authority.created_at),
         changed_at=seconds(authority.changed_at),
         live_leaves=live,

@@ -126,8 +126,10 @@ def revoke(world: World, policy: RotationPolicy, skid: Skid, wish: Wish) -> Step
     """As `remove`, of a root that was tainted."""
     root = _root(world, skid)
     if root.state is not A.TAINTED:
+        over = root.state in (A.REVOKED, A.REMOVED, A.ABANDONED)
         raise FailedPrecondition(
-            f"root {skid} is {root.state}; only a tainted root can be revoked", mend=f"first: citadel root taint {skid}"
+            f"root {skid} is {root.state}; only a tainted root can be revoked",
+            mend=_STATUS if over else f"first: citadel root taint {skid}",
         )
     return remove(world, policy, skid, wish)
 

@@ -121,7 +121,8 @@ class Rotations:
         if dry_run:
             instead = f", in the place of root {replaced.incoming}" if replaced else ""
             beside = commands.others(world, [replaced.id] if replaced else [])
-            return f"{taken(kind, world, issuer)} go into the trust bundle{instead}{beside}"
+            crossed = ", certified by the root that signs now" if cross_sign else ""
+            return f"{taken(kind, world, issuer)} go into the trust bundle{crossed}{instead}{beside}"
         if not emergency:
             await self.let_prepare(wish, planned=planned)
         if kind is RootKind.CACERTS:

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 
 from citadel import __version__
 from citadel.api.proto.citadel.v1 import admin_pb2 as admin
+from citadel.cli import root_follow
 from citadel.cli.client import connect
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, warn
+from citadel.cli.doctor.rotation import rotations
 from citadel.cli.documents import moment, spiffe_id
 from citadel.cli.entry_calls import all_entries
 from citadel.config import Settings
@@ -28,6 +30,7 @@ def running(settings: Settings, now: datetime) -> Iterator[Finding]:
         status = client.call(client.admin.GetStatus, admin.GetStatusRequest())
         request = admin.ListEntriesRequest(parent_id=status.node_id)
         entries = [] if status.store_error else list(all_entries(client, request))
+        plans = None if status.store_error else root_follow.plans(client)
     if status.version == __version__:
         yield ok("running.version", f"Citadel {status.version} runs for {status.trust_domain}")
     else:
@@ -47,6 +50,8 @@ def running(settings: Settings, now: datetime) -> Iterator[Finding]:
     for authority in status.authorities:
         if authority.state == "active":
             yield _authority(authority, now)
+    if plans is not None:
+        yield from rotations(plans, now)
     yield from _identities(status, now)
     yield from unmatched(entries, settings.attestors)
 
