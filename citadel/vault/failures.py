@@ -118,6 +118,11 @@ def of_address(address: str) -> TryAgain:
     return TryAgain(_unavailable(f"{shown(address)} is no address of a Vault", "correct vault.addresses"), undone=True)
 
 
+def unsendable(address: str, path: str) -> TryAgain:
+    why = "the token or the namespace has characters that no header may have"
+    return TryAgain(_unavailable(f"Vault at {address} is not asked for {path}: {why}", "correct it"), undone=True)
+
+
 def garbage(address: str, path: str, why: str) -> TryAgain:
     """An answer that cannot be what Vault says."""
     mend = "check that this address is Vault's, and not a proxy's or another service's"

@@ -56,6 +56,8 @@ class Transport:
             if isinstance(error, NotConnected) and isinstance(error.error, ssl.SSLError):
                 self._forget(address)  # the next one reads the CA file again: it may have been replaced
             raise failures.of_transport(error, address, path) from None  # its cause may show what was sent
+        except ValueError:  # of http.client, and shows the header
+            raise failures.unsendable(address, path) from None
         return _reply(answered, address, path, token, body)
 
     def close(self) -> None:

@@ -147,3 +147,11 @@ def test_files_of_tls_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         with pytest.raises(TryAgain, match="the files of TLS cannot be used") as caught:
             Transport(access).send(access.addresses[0], "get", "sys/x", None, "a-token")
         assert "vault.ca_file" in caught.value.error.sentence()
+
+
+def test_a_token_that_no_header_may_hold_is_not_sent_and_not_shown(listener: Listener, transport: Transport) -> None:
+    with pytest.raises(TryAgain, match="characters that no header may have") as caught:
+        transport.send(listener.address, "get", "sys/x", None, "s.secret\nX-Other: 1")
+    assert "s.secret" not in caught.value.error.sentence()
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
