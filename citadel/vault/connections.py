@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection, IncompleteRead
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from citadel.vault.access import VaultAccess
@@ -53,6 +54,23 @@ class Answered:
     @property
     def ok(self) -> bool:
         return 200 <= self.status < 300
+
+
+class _Plain(HTTPConnection):
+    """Headers and body go in one packet: one call of the kernel, one turn of the interpreter's lock."""
+
+    _unsent: tuple[bytes, ...] = ()
+
+    def send(self, data: Any) -> None:
+        self._unsent = (*self._unsent, data)
+
+    def getresponse(self) -> HTTPResponse:
+        whole, self._unsent = b"".join(self._unsent), ()
+        super().send(whole)
+        return super().getresponse()
+
+
+class _Tls(_Plain, HTTPSConnection): ...
 
 
 class Connections:
@@ -128,9 +146,9 @@ class Connections:
             connection.close()
         seconds = min(_CONNECT_SECONDS, self._seconds)
         if self._context is None:
-            made = HTTPConnection(self._host, self._port, timeout=seconds)
+            made: HTTPConnection = _Plain(self._host, self._port, timeout=seconds)
         else:
-            made = HTTPSConnection(self._host, self._port, timeout=seconds, context=self._context)
+            made = _Tls(self._host, self._port, timeout=seconds, context=self._context)
         try:
             made.connect()
         except OSError as error:
