@@ -27,6 +27,7 @@ from citadel.authz.model import (
 from citadel.authz.request import Workload
 from citadel.authz.rules import CompiledPolicy
 from citadel.authz.selection import attached, namespaces_of
+from citadel.authz.uncollected import uncollected
 
 MOST_WORKLOADS = 20_000
 """For so many workloads the applicable policies are kept; beyond that, all are worked out again."""
@@ -155,6 +156,7 @@ class PolicySet:
                         yield group
 
 
+@uncollected()
 def compile_documents(documents: Iterable[Document], facts: MeshFacts, previous: PolicySet | None = None) -> PolicySet:
     """Compile documents for the mesh that `facts` describe.
 

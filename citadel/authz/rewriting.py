@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from operator import is_
 
 from citadel.authz.facts import MeshFacts
 from citadel.authz.model import Action, Attribute, Condition, Operation, Rule, Source
@@ -19,11 +21,11 @@ def with_aliases(rule: Rule, facts: MeshFacts) -> Rule:
     if not _names_principals(rule):
         return rule
     domains = tuple(dict.fromkeys((facts.trust_domain.name, *(alias.name for alias in facts.aliases))))
-    return replace(
-        rule,
-        sources=tuple(_expand_source(source, domains) for source in rule.sources),
-        conditions=tuple(_expand_condition(condition, domains) for condition in rule.conditions),
-    )
+    sources = tuple(_expand_source(source, domains) for source in rule.sources)
+    conditions = tuple(_expand_condition(condition, domains) for condition in rule.conditions)
+    if all(map(is_, sources + conditions, rule.sources + rule.conditions)):
+        return rule  # as almost always
+    return replace(rule, sources=sources, conditions=conditions)
 
 
 def for_tcp(rule: Rule, action: Action) -> Rule | None:
@@ -64,12 +66,23 @@ _EXPANDED = (Attribute.SOURCE_PRINCIPAL, Attribute.SOURCE_TRUST_DOMAIN)
 
 
 def _expand_source(source: Source, domains: tuple[str, ...]) -> Source:
+    principals = expand_principals(source.principals, domains)
+    not_principals = expand_principals(source.not_principals, domains)
+    trust_domains = expand_trust_domains(source.trust_domains, domains)
+    not_trust_domains = expand_trust_domains(source.not_trust_domains, domains)
+    if (
+        principals is source.principals
+        and not_principals is source.not_principals
+        and trust_domains is source.trust_domains
+        and not_trust_domains is source.not_trust_domains
+    ):
+        return source
     return replace(
         source,
-        principals=expand_principals(source.principals, domains),
-        not_principals=expand_principals(source.not_principals, domains),
-        trust_domains=expand_trust_domains(source.trust_domains, domains),
-        not_trust_domains=expand_trust_domains(source.not_trust_domains, domains),
+        principals=principals,
+        not_principals=not_principals,
+        trust_domains=trust_domains,
+        not_trust_domains=not_trust_domains,
     )
 
 
@@ -77,16 +90,15 @@ def _expand_condition(condition: Condition, domains: tuple[str, ...]) -> Conditi
     if condition.key.attribute not in _EXPANDED:
         return condition
     expand = expand_principals if condition.key.attribute is Attribute.SOURCE_PRINCIPAL else expand_trust_domains
-    return replace(
-        condition, values=expand(condition.values, domains), not_values=expand(condition.not_values, domains)
-    )
+    values, not_values = expand(condition.values, domains), expand(condition.not_values, domains)
+    if values is condition.values and not_values is condition.not_values:
+        return condition
+    return replace(condition, values=values, not_values=not_values)
 
 
 def expand_principals(values: tuple[str, ...], domains: tuple[str, ...]) -> tuple[str, ...]:
-    expanded: dict[str, None] = {}
-    for value in values:
-        expanded.update(dict.fromkeys(_expand_principal(value, domains)))
-    return tuple(expanded)
+    """The same object, where nothing is to be expanded."""
+    return _expanded(values, lambda value: _expand_principal(value, domains))
 
 
 def _expand_principal(value: str, domains: tuple[str, ...]) -> tuple[str, ...]:
@@ -115,7 +127,12 @@ def _ends_like(domain: str, pattern: str) -> bool:
 
 
 def expand_trust_domains(values: tuple[str, ...], domains: tuple[str, ...]) -> tuple[str, ...]:
-    expanded: dict[str, None] = {}
-    for value in values:
-        expanded.update(dict.fromkeys(domains if value in domains else (value,)))
-    return tuple(expanded)
+    """The same object, where nothing is to be expanded."""
+    return _expanded(values, lambda value: domains if value in domains else (value,))
+
+
+def _expanded(values: tuple[str, ...], expand: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    if not values:
+        return values
+    expanded = tuple(dict.fromkeys(one for value in values for one in expand(value)))
+    return values if expanded == values else expanded

@@ -31,6 +31,7 @@ from citadel.authz.model import (
     PolicyName,
     RequestAuthentication,
 )
+from citadel.authz.uncollected import uncollected
 from citadel.errors import BadFile, Mistake
 
 MAX_MISTAKES = 200
@@ -47,6 +48,7 @@ class SourceText:
     content: bytes = field(repr=False)
 
 
+@uncollected()
 def load(
     sources: Iterable[SourceText], *, default_namespace: str = "default", previous: PolicyDocuments | None = None
 ) -> PolicyDocuments:

@@ -80,13 +80,16 @@ class _Reader:
         stack: list[_Frame] = []
         frame: _Frame | None = None
         line = 1
+        read_scalar = self._scalar  # names that are looked up once: a policy has sixty events
+        scalar, map_start, map_end = yaml.ScalarEvent, yaml.MappingStartEvent, yaml.MappingEndEvent
+        list_start, list_end = yaml.SequenceStartEvent, yaml.SequenceEndEvent
         while True:
             event = get_event()
             kind = event.__class__
-            if kind is yaml.ScalarEvent:
-                value = self._scalar(event)
-            elif kind is yaml.MappingStartEvent or kind is yaml.SequenceStartEvent:
-                is_map = kind is yaml.MappingStartEvent
+            if kind is scalar:
+                value = read_scalar(event)
+            elif kind is map_start or kind is list_start:
+                is_map = kind is map_start
                 self._check_collection(event, is_map, len(stack))
                 if frame is None:
                     line = event.start_mark.line + 1
@@ -97,7 +100,7 @@ class _Reader:
                 frame = _Frame({} if is_map else [], is_map, event.anchor, self._count)
                 self._count += 1
                 continue
-            elif kind is yaml.MappingEndEvent or kind is yaml.SequenceEndEvent:
+            elif kind is map_end or kind is list_end:
                 assert frame is not None
                 value = self._finished(frame)
                 frame = stack.pop() if stack else None
