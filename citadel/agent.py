@@ -71,7 +71,7 @@ class _Attested:
             raise Unavailable("the registration entries are not here yet")
         feed = await self._callers.feed(connection.peer())
         domains = feed.view.bundles.keys()  # raises if the caller is not who it was
-        entries = tuple(Registered(one.spiffe_id, dict(one.labels)) for one in feed.entries)
+        entries = tuple(Registered(one.spiffe_id, dict(one.labels), one.federates_with) for one in feed.entries)
         return Caller(feed.peer.name, entries, frozenset(domains))
 
 

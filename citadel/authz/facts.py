@@ -80,5 +80,10 @@ class MeshFacts:
     """Extension: CUSTOM policies of one workload may name different providers, all of which must allow (Istio:
     `PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS`). Without it, what they match is denied."""
 
+    @property
+    def domains(self) -> tuple[TrustDomain, ...]:
+        """The mesh's own trust domain, under all of its names."""
+        return (self.trust_domain, *self.aliases)
+
     def provider(self, name: str) -> ExtensionProvider | None:
         return next((one for one in self.providers if one.name == name), None)

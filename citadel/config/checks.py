@@ -12,6 +12,7 @@ from citadel.config.durations import format_duration
 from citadel.config.settings import Settings
 from citadel.config.values import TransitKey
 from citadel.quiet_hours import QuietHours
+from citadel.spiffe import SCHEME, SpiffeId
 
 Field = tuple[str, ...]
 
@@ -159,6 +160,7 @@ def _authzen(settings: Settings) -> Iterator[Conflict]:
     if (told.address or told.socket) and not told.allow:
         field = "address" if told.address else "socket"
         yield Conflict(((*section, "allow"), (*section, field)), "it is empty, so nobody may ask")
+    yield from _authzen_clients(settings)
     policies = settings.authorization.policies
     if (told.address or told.socket) and settings.authorization.source == "files" and policies is None:
         field = "address" if told.address else "socket"
@@ -177,6 +179,26 @@ def _authzen(settings: Settings) -> Iterator[Conflict]:
         yield Conflict(((*section, "entities"), (*section, "entities_source")), "they come from the store: remove it")
     if told.socket in (settings.sockets.admin.path, settings.sockets.workload.path):
         yield Conflict(((*section, "socket"), ("sockets",)), f"{told.socket} is given to another socket")
+
+
+def _authzen_clients(settings: Settings) -> Iterator[Conflict]:
+    """A CA proves nothing of trust domains that it does not speak for."""
+    told, section = settings.authorization.authzen, ("authorization", "authzen")
+    if (told.client_ca is None) != (not told.client_ca_trust_domains):
+        why = "client_ca_trust_domains must say whom these CAs speak for" if told.client_ca else "there is no client_ca"
+        yield Conflict(((*section, "client_ca_trust_domains"), (*section, "client_ca")), why)
+        return
+    if told.address is None:  # nobody shows a certificate
+        return
+    spoken_for = told.client_ca_trust_domains or (settings.trust_domain,)
+    for name in ("allow", "claims_from"):
+        ids = [SpiffeId.parse(one) for one in getattr(told, name) if one.startswith(SCHEME)]
+        if strangers := [one.uri for one in ids if one.trust_domain not in spoken_for]:
+            domains = ", ".join(map(str, spoken_for))
+            yield Conflict(
+                ((*section, name), (*section, "client_ca_trust_domains")),
+                f"no client can be {strangers[0]}: the CAs of clients speak for {domains}",
+            )
 
 
 def _root(settings: Settings) -> Iterator[Conflict]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from citadel.config.settings import AuthzenSettings
 from citadel.errors import FailedPrecondition
 from citadel.server.mesh_view import MeshView
 from citadel.server.server import Server
+from citadel.spiffe import TrustDomain
 from citadel.telemetry.health import Severity
 from citadel.workload.listener import Listener
 from citadel.workload.tcp_relay import TcpLimits, TcpRelay
@@ -71,7 +72,8 @@ class AuthzenPort:
             if told.address is not None:
                 assert told.tls_cert is not None  # config.checks says so
                 assert told.tls_key is not None
-                anchors = self._anchors if told.client_ca is None else _FileAnchors(told.client_ca)
+                of_file = told.client_ca
+                anchors = self._anchors if of_file is None else _FileAnchors(of_file, told.client_ca_trust_domains)
                 files = TlsFiles(told.tls_cert, told.tls_key)
                 contexts = Contexts(files, anchors, demanded=bearers is None)
                 inner = private / "authzen.sock"  # before it, connections are bounded that have proven nothing yet
@@ -83,7 +85,8 @@ class AuthzenPort:
 
     def _anchors(self) -> Anchors:
         bundle = self._mesh.bundle()
-        return Anchors(()) if bundle is None else Anchors(bundle.roots, bundle.crls)
+        ours = frozenset({self._server.settings.trust_domain})
+        return Anchors(()) if bundle is None else Anchors(bundle.roots, bundle.crls, ours)
 
     def _directory(self) -> EntityDirectory | None:
         return _NO_ENTITIES if self._entities is None else self._entities.directory
@@ -118,9 +121,10 @@ def _entities(server: Server) -> EntitySource | None:
 class _FileAnchors:
     """The certificates of a PEM file, read again when it changes. What cannot be read changes nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trust_domains: Iterable[TrustDomain]) -> None:
         """Raises FailedPrecondition: it cannot be read."""
         self._path = path
+        self._trust_domains = frozenset(trust_domains)
         self._state, self._anchors = self._read()
 
     def __call__(self) -> Anchors:
@@ -142,7 +146,7 @@ class _FileAnchors:
                 mend="see authorization.authzen.client_ca",
             ) from None
         roots = tuple(one.public_bytes(Encoding.DER) for one in found)
-        return (facts.st_ino, facts.st_size, facts.st_mtime_ns), Anchors(roots)
+        return (facts.st_ino, facts.st_size, facts.st_mtime_ns), Anchors(roots, trust_domains=self._trust_domains)
 
 
 def _url(told: AuthzenSettings) -> str:

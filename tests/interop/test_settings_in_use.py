@@ -89,6 +89,7 @@ def _authzen(folder: Path) -> dict[str, Any]:
         "tls_cert": str(certificate),
         "tls_key": str(key),
         "client_ca": str(certificate),
+        "client_ca_trust_domains": ["example.org"],
         "allow": ["uid:0"],
         "entities": str(folder / "entities.yaml"),
         "bearer_issuer": "https://issuer.test",

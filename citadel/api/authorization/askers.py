@@ -71,11 +71,11 @@ class AttestedAskers:
         try:
             if chosen.kind or chosen.gateway or chosen.gateway_class:
                 raise Unknown("kind, gateway and gateway_class are for operators to state")
-            workload, entry = whose(caller, wanted, {}, frozenset(), self._rules.default_namespace)
+            asks_for = whose(caller, wanted, {}, frozenset(), self._rules.default_namespace)
         except Unknown as unknown:
             raise NobodyKnown(Reason.UNKNOWN_WORKLOAD, str(unknown), caller.name) from None
-        claims = caller.local and entry.spiffe_id in self._rules.claims_from
-        return Asker(caller.name, workload, Believed(caller.trust_domains, claims))
+        claims = caller.local and asks_for.entry.spiffe_id in self._rules.claims_from
+        return Asker(caller.name, asks_for.workload, Believed(asks_for.trust_domains, claims))
 
 
 class Operators:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address
@@ -27,6 +27,10 @@ class Believed:
     """Whose identities count."""
     claims: bool
     """Claims and metadata count."""
+
+    def of(self, domains: Iterable[TrustDomain]) -> Believed:
+        """The identities of these count, too."""
+        return Believed(self.trust_domains.union(domains), self.claims)
 
 
 def request_of(message: pb.AuthorizationAttributes, believed: Believed) -> Request:

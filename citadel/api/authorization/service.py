@@ -89,13 +89,15 @@ class CheckService(authorization_pb2_grpc.AuthorizationServicer):
             asker = await self._askers.asker(caller, question.workload)
         except NobodyKnown as unknown:
             return self._point.refuse(door, unknown.caller, unknown.reason, str(unknown), began=began)
+        standing = self._point.standing()
+        ours = () if standing.policies is None else standing.policies.facts.domains
         try:
-            request = request_of(question.request, asker.believed)
+            request = request_of(question.request, asker.believed.of(ours))
         except InvalidInput as error:
             return self._point.refuse(door, asker.name, Reason.BAD_REQUEST, error.message, began=began)
         claims = asker.believed.claims
         asked = Question(door, asker.name, asker.workload, (request,), claims, question.request_id)
-        return await self._point.decide(asked, began=began)
+        return await self._point.decide(asked, standing, began=began)
 
 
 def answer_of(ruling: Ruling) -> pb.AuthorizationAnswer:

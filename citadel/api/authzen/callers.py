@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from citadel.authz.doors.certificates import ClientCertificate
+from citadel.spiffe import TrustDomain
 
 SCOPE = "citadel.caller"
 """Where an ASGI scope has the Caller."""
@@ -56,8 +57,11 @@ def process_at(connection: socket.socket) -> Caller:
     return Caller(frozenset([f"uid:{uid}", *(f"gid:{one}" for one in gids)]), f"pid {pid} uid {uid}")
 
 
-def holder_of(certificate: ClientCertificate) -> Caller:
+def holder_of(certificate: ClientCertificate, trust_domains: frozenset[TrustDomain]) -> Caller:
+    """`trust_domains`: of whom the CAs that have signed it may speak."""
     name = certificate.spiffe_id
     if name is None:
         return Caller(frozenset(), "a certificate without a SPIFFE ID")
+    if name.trust_domain not in trust_domains:
+        return Caller(frozenset(), f"{name.uri}, by a CA that may not speak for {name.trust_domain}")
     return Caller(frozenset([name.uri]), name.uri)

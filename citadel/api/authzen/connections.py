@@ -60,7 +60,7 @@ class _Holder:
         self._contexts = contexts
         self._verified_by = contexts.anchors()
         self._certificate = ClientCertificate.of(x509.load_der_x509_certificate(der))
-        self._caller = holder_of(self._certificate)
+        self._caller = holder_of(self._certificate, self._verified_by.trust_domains)
 
     def __call__(self) -> Mapping[str, Any]:
         caller, anchors = self._caller, self._contexts.anchors()

@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from citadel.errors import CitadelError, FailedPrecondition, UnsafePermissions
+from citadel.spiffe import TrustDomain
 
 _MOST_BYTES = 1 << 20
 log = structlog.get_logger("citadel.authzen")
@@ -56,6 +57,8 @@ class Anchors:
     """DER."""
     crls: tuple[bytes, ...] = ()
     """PEM, verified by whoever gives them."""
+    trust_domains: frozenset[TrustDomain] = frozenset()
+    """Of whom certificates below these roots can be. One that says that it is of another domain names nobody."""
 
 
 class Contexts:

@@ -111,17 +111,17 @@ class Door:
             raise _NoQuestion(Reason.BAD_REQUEST, "this is no CheckRequest") from None
         facts = policies.facts
         try:
-            workload, entry = whose(
+            asks_for = whose(
                 caller,
                 attributes.context_extensions,
                 attributes.destination.labels,
                 standing.looks.selector_keys,
                 self._rules.default_namespace,
             )
-            trusted = caller.local and entry.spiffe_id in self._rules.claims_from
+            trusted = caller.local and asks_for.entry.spiffe_id in self._rules.claims_from
             readings = read(
                 attributes,
-                trust_domains=self._trusted(caller.trust_domains, facts),
+                trust_domains=self._trusted(asks_for.trust_domains, facts),
                 trusted_proxies=facts.trusted_proxies,
                 header_names=standing.looks.headers,
                 claims=trusted,
@@ -133,7 +133,7 @@ class Door:
             raise _NoQuestion(Reason.BAD_REQUEST, str(bad)) from None
         http = readings[0].http
         request_id = "" if http is None else http.headers.get("x-request-id", ("",))[0]  # raw headers, too
-        return Question(self._name, caller.name, workload, readings, trusted, request_id)
+        return Question(self._name, caller.name, asks_for.workload, readings, trusted, request_id)
 
 
 class _NoQuestion(Exception):

@@ -27,7 +27,7 @@ from citadel.authz.doors.xfcc import HEADER as XFCC
 from citadel.authz.doors.xfcc import only_uri
 from citadel.authz.model import Attribute
 from citadel.authz.request import HttpRequest, IpAddress, Request, Workload, known_or_unknown
-from citadel.spiffe import SpiffeId
+from citadel.spiffe import SpiffeId, TrustDomain
 
 CONNECTION = "x-citadel-connection"
 """All of the connection in one header, so that no part of it can be the client's. Envoy writes it over what a client
@@ -140,11 +140,12 @@ class HttpDoor:
             return None
         headers = _by_name(asked.headers)
         # nothing that a client could send as well says whose policies are asked
-        workload, entry = whose(caller, {}, {}, standing.looks.selector_keys, self._rules.default_namespace)
-        trusted = caller.local and entry.spiffe_id in self._http.xfcc_from
+        asks_for = whose(caller, {}, {}, standing.looks.selector_keys, self._rules.default_namespace)
+        workload, name = asks_for.workload, asks_for.entry.spiffe_id
+        trusted = caller.local and name in self._http.xfcc_from
         if not trusted and XFCC in headers:
-            raise BadAttributes(f"{entry.spiffe_id} sends {XFCC}, and authorization.http.xfcc_from does not name it")
-        request, known = self._request(asked, headers, caller, standing, trusted=trusted)
+            raise BadAttributes(f"{name} sends {XFCC}, and authorization.http.xfcc_from does not name it")
+        request, known = self._request(asked, headers, asks_for.trust_domains, standing, trusted=trusted)
         _check_known(standing, workload, known)
         assert request.http is not None
         http = request.http
@@ -155,7 +156,13 @@ class HttpDoor:
         return Question(self._name, caller.name, workload, ways, request_id=request_id)
 
     def _request(
-        self, asked: Asked, headers: dict[str, tuple[str, ...]], caller: Caller, standing: Standing, *, trusted: bool
+        self,
+        asked: Asked,
+        headers: dict[str, tuple[str, ...]],
+        trust_domains: frozenset[TrustDomain],
+        standing: Standing,
+        *,
+        trusted: bool,
     ) -> tuple[Request, frozenset[Attribute]]:
         """The request, and what is known of its connection. Takes out of `headers` what is not the request's own."""
         assert standing.policies is not None
@@ -165,7 +172,7 @@ class HttpDoor:
         if trusted:
             if known:  # else the peer's may be a header that was not sent
                 known.add(Attribute.SOURCE_PRINCIPAL)
-            domains = caller.trust_domains | {facts.trust_domain, *facts.aliases}
+            domains = trust_domains | {facts.trust_domain, *facts.aliases}
             if xfcc := ",".join(headers.get(XFCC, ())):
                 peer, unknown = known_or_unknown(peer_id(only_uri(xfcc)), domains)
                 request = replace(request, peer=peer, unknown_peer=unknown)

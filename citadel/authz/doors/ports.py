@@ -20,6 +20,7 @@ class Registered:
 
     spiffe_id: SpiffeId
     labels: Mapping[str, str]
+    federates_with: frozenset[TrustDomain] = frozenset()
 
     @cached_property
     def namespace(self) -> str:
@@ -50,7 +51,8 @@ class Caller:
     entries: tuple[Registered, ...]
     """All that it is registered as, the oldest first."""
     trust_domains: frozenset[TrustDomain]
-    """Whose certificates it can verify: its own trust domain, and those that its entries federate with."""
+    """Whose certificates it can verify: its own trust domain, and those that its entries federate with. Of several
+    entries, those of the one that is meant count (`whose.Whose`)."""
     local: bool = True
     """It is a process on this machine, which the node attested; not somebody over the network."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from citadel.authz.doors.ports import Caller, Registered
 from citadel.authz.request import Workload
-from citadel.spiffe import SCHEME
+from citadel.spiffe import SCHEME, SpiffeId, TrustDomain
 
 WORKLOAD = "citadel/workload"
 NAMESPACE = "citadel/namespace"
@@ -18,13 +19,23 @@ class Unknown(Exception):
     """Nobody knows whose policies are asked, or two say different things. The message is for the log."""
 
 
+@dataclass(frozen=True, slots=True)
+class Whose:
+    """For whom a caller asks."""
+
+    workload: Workload
+    entry: Registered
+    trust_domains: frozenset[TrustDomain]
+    """Whose identities count for it: not those that only another of the caller's entries federates with."""
+
+
 def whose(
     caller: Caller,
     extensions: Mapping[str, str],
     node_labels: Mapping[str, str],
     selector_keys: frozenset[str],
     default_namespace: str,
-) -> tuple[Workload, Registered]:
+) -> Whose:
     """The workload that `caller` stands for.
 
     `extensions` are the check's context_extensions: `citadel/workload` (SPIFFE ID), `citadel/namespace` and
@@ -36,7 +47,7 @@ def whose(
         raise Unknown(f"{caller.name} has no registration entry")
     if len(caller.entries) == 1 and not extensions and not node_labels:  # as almost always
         (only,) = caller.entries
-        return only.workload(default_namespace), only
+        return Whose(only.workload(default_namespace), only, caller.trust_domains)
     wanted = _wanted(extensions)
     fitting = [entry for entry in caller.entries if _fits(entry, wanted, default_namespace)]
     if not fitting:
@@ -48,7 +59,16 @@ def whose(
     workload = chosen.workload(default_namespace)
     if any(other.workload(default_namespace) != workload for other in others):
         raise Unknown(f"{caller.name} has several registration entries; name one by the context extension {WORKLOAD}")
-    return workload, chosen
+    return Whose(workload, chosen, _counted(caller, agreeing))
+
+
+def _counted(caller: Caller, meant: Sequence[Registered]) -> frozenset[TrustDomain]:
+    """Of entries of one ID each counts, for the caller is what each of them says; of several IDs, what all have."""
+    by_id: dict[SpiffeId, frozenset[TrustDomain]] = {}
+    for entry in meant:
+        by_id[entry.spiffe_id] = by_id.get(entry.spiffe_id, frozenset()) | entry.federates_with
+    of_all = frozenset[TrustDomain]().union(*(entry.federates_with for entry in caller.entries))
+    return caller.trust_domains - (of_all - frozenset.intersection(*by_id.values()))
 
 
 def _wanted(extensions: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from citadel.config.values import (
     OptionalSocketPath,
     OptionalSpiffeId,
     Size,
+    TrustDomainNames,
 )
 
 
@@ -36,6 +37,11 @@ class AuthzenSettings(Section):
     tls_key: OptionalPath = setting("", "For `address`: PEM file of its key.")
     client_ca: OptionalPath = setting(
         "", "For `address`: PEM file of the CAs that signed the clients' certificates. Empty: our own trust bundle."
+    )
+    client_ca_trust_domains: TrustDomainNames = setting(
+        [],
+        "The trust domains that the CAs of `client_ca` speak for: SPIFFE IDs of others name nobody. Must be set with "
+        "`client_ca`; our own trust bundle speaks for our own trust domain.",
     )
     allow: Callers = setting(
         [],

@@ -193,6 +193,27 @@ def test_who_is_registered_twice_must_say_as_which() -> None:
     assert asked(door(), named, both).decision.reason is Reason.ALLOWED_BY_POLICY
 
 
+def test_of_several_entries_only_the_federation_of_the_one_that_is_meant_counts() -> None:
+    partner, other = frozenset({TrustDomain("partner.org")}), frozenset({TrustDomain("other.org")})
+    stock = SpiffeId.parse("spiffe://example.org/ns/shop/sa/stock")
+    peer = SpiffeId.parse("spiffe://partner.org/ns/x/sa/y")
+
+    def counts(*entries: Registered, named: SpiffeId | None = None) -> bool:
+        extensions = None if named is None else {"citadel/workload": named.uri}
+        who = caller(*entries, domains=("example.org", "partner.org", "other.org"))
+        request = asked(door(), message(principal=peer.uri, extensions=extensions), who).ruling.request
+        assert request is not None
+        assert peer in (request.peer, request.unknown_peer)
+        return request.peer == peer
+
+    federated = Registered(CART.spiffe_id, CART.labels, partner | other)
+    assert counts(federated)
+    assert counts(federated, Registered(stock, {"app": "stock"}), named=CART.spiffe_id)
+    assert not counts(CART, Registered(stock, {"app": "stock"}, partner), named=CART.spiffe_id)
+    assert counts(CART, federated)  # two entries of one ID: it is both
+    assert not counts(federated, Registered(stock, CART.labels, other))  # of two IDs nobody knows which is meant
+
+
 def test_who_is_not_registered_is_denied() -> None:
     assert asked(door(), message(), caller()).decision.reason is Reason.UNKNOWN_WORKLOAD
 

@@ -30,9 +30,17 @@ from citadel.api.authzen import (
 )
 from citadel.api.authzen.callers import Caller
 from citadel.errors import FailedPrecondition, Unauthenticated, UnsafePermissions
+from citadel.spiffe import TrustDomain
 from citadel.workload.listener import Listener
 from tests.support.certificates import Ca
 from tests.unit.authzen.world import World, question
+
+OURS = frozenset({TrustDomain("example.org")})
+
+
+def anchors(roots: tuple[bytes, ...], crls: tuple[bytes, ...] = ()) -> Anchors:
+    return Anchors(roots, crls, OURS)
+
 
 PEP = "spiffe://example.org/ns/edge/sa/gateway"
 EVALUATION = "/access/v1/evaluation"
@@ -124,7 +132,7 @@ def port(tmp_path: Path) -> TlsPort:
 
 async def test_only_identities_that_are_named_and_verified_may_ask(port: TlsPort, tmp_path: Path) -> None:
     clients, others = Ca("clients"), Ca("others")
-    port.anchors = Anchors((clients.der,))
+    port.anchors = anchors((clients.der,))
     async with port.open():
         assert await port.status(clients.issue(tmp_path / "a", PEP)) == 200
         assert await port.status(clients.issue(tmp_path / "b", "spiffe://example.org/ns/edge/sa/other")) == 403
@@ -149,7 +157,7 @@ async def test_where_access_tokens_are_taken_a_certificate_is_not_demanded_and_c
             return None
 
     clients, others = Ca("clients"), Ca("others")
-    port.anchors, port.bearers = Anchors((clients.der,)), Bearer()
+    port.anchors, port.bearers = anchors((clients.der,)), Bearer()
     async with port.open():
         assert await port.status(None) == 401
         assert await port.status(None, Authorization="Bearer good") == 200
@@ -159,17 +167,24 @@ async def test_where_access_tokens_are_taken_a_certificate_is_not_demanded_and_c
         assert await port.status(others.issue(tmp_path / "c", PEP), Authorization="Bearer good") == "no connection"
 
 
+async def test_a_ca_names_nobody_of_a_trust_domain_that_it_does_not_speak_for(port: TlsPort, tmp_path: Path) -> None:
+    clients = Ca("clients")
+    port.anchors = Anchors((clients.der,), trust_domains=frozenset({TrustDomain("partner.example")}))
+    async with port.open():
+        assert await port.status(clients.issue(tmp_path / "a", PEP)) == 403
+
+
 async def test_what_is_trusted_follows_the_bundle(port: TlsPort, tmp_path: Path) -> None:
     old, new = Ca("old"), Ca("new")
     mine, next_one = old.issue(tmp_path / "a", PEP), new.issue(tmp_path / "b", PEP)
     port.anchors = Anchors(())
     async with port.open():
         assert await port.status(mine) == "no connection"  # nothing is trusted yet
-        port.anchors = Anchors((old.der,))
+        port.anchors = anchors((old.der,))
         assert await port.status(mine) == 200
         async with port.client(mine) as kept:
             assert "connection" not in (await kept.post(EVALUATION, json=question())).headers
-            port.anchors = Anchors((new.der,))
+            port.anchors = anchors((new.der,))
             last = await kept.post(EVALUATION, json=question())  # it was verified by what is not trusted any more
             assert last.headers["connection"] == "close"
             with pytest.raises(httpx.TransportError):
@@ -180,14 +195,14 @@ async def test_what_is_trusted_follows_the_bundle(port: TlsPort, tmp_path: Path)
 async def test_a_revoked_certificate_is_nobody(port: TlsPort, tmp_path: Path) -> None:
     clients = Ca("clients")
     mine = clients.issue(tmp_path / "a", PEP)
-    port.anchors = Anchors((clients.der,), (clients.crl(clients.last.serial_number),))
+    port.anchors = anchors((clients.der,), (clients.crl(clients.last.serial_number),))
     async with port.open():
         assert await port.status(mine) == 403
-        port.anchors = Anchors((clients.der,), (clients.crl(7),))
+        port.anchors = anchors((clients.der,), (clients.crl(7),))
         assert await port.status(mine) == 200
         async with port.client(mine) as kept:  # also on a connection that is open
             assert (await kept.post(EVALUATION, json=question())).status_code == 200
-            port.anchors = Anchors((clients.der,), (clients.crl(clients.last.serial_number),))
+            port.anchors = anchors((clients.der,), (clients.crl(clients.last.serial_number),))
             last = await kept.post(EVALUATION, json=question())
             assert (last.status_code, last.headers["connection"]) == (403, "close")
 
@@ -201,7 +216,7 @@ async def test_a_certificate_that_ends_on_an_open_connection_is_nobody_s(
             return super().now(tz) + timedelta(days=366)
 
     clients = Ca("clients")
-    port.anchors = Anchors((clients.der,))
+    port.anchors = anchors((clients.der,))
     async with port.open(), port.client(clients.issue(tmp_path / "a", PEP)) as kept:
         assert (await kept.post(EVALUATION, json=question())).status_code == 200
         monkeypatch.setattr(connections, "datetime", Tomorrow)
@@ -212,11 +227,11 @@ async def test_a_certificate_that_ends_on_an_open_connection_is_nobody_s(
 async def test_a_renewed_certificate_is_taken_and_a_broken_one_is_not(port: TlsPort, tmp_path: Path) -> None:
     clients = Ca("clients")
     mine = clients.issue(tmp_path / "a", PEP)
-    port.anchors = Anchors((clients.der,))
+    port.anchors = anchors((clients.der,))
     async with port.open():
         port.files.key.write_text("half a k")
         assert await port.status(mine) == 200
-        port.anchors = Anchors((clients.der, Ca("another").der))
+        port.anchors = anchors((clients.der, Ca("another").der))
         assert await port.status(mine) == 200  # trust goes on being followed
         port.ours = Ca("ours, renewed")
         port.ours.issue(tmp_path / "server")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -385,6 +386,19 @@ async def test_operators_ask_about_any_workload(world: World, workload: pb.Asked
         found = await stub.Explain(asked)
         assert found.answer.reason == reason
         assert world.observed[-1].door == service.EXPLAIN
+
+
+async def test_a_peer_of_an_alias_is_one_of_ours_and_one_of_an_unknown_domain_is_held_against_it(world: World) -> None:
+    world.policies = compile_documents(load_text(POLICIES), MeshFacts(TD, (TrustDomain("old.org"),)))
+    async with world.client() as client:
+        for domain, allowed in (("example.org", True), ("old.org", True), ("unknown.org", False)):
+            peer = SpiffeId.parse(f"spiffe://{domain}/ns/shop/sa/web")
+            assert (await client.check(get(peer=peer))).allowed is allowed
+            request = world.observed[-1].request
+            assert request is not None
+            assert request.unknown_peer == (None if allowed else peer)
+        with pytest.raises(InvalidInput, match="give it as peer"):
+            await client.check(replace(get(), unknown_peer=WEB))
 
 
 async def test_who_is_no_operator_is_told_so(world: World) -> None:

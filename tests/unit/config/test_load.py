@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ from citadel import config
 from citadel.ca.keys import KeyType
 from citadel.config.values import KeyTypeName
 from citadel.errors import BadFile, CitadelError, NotFound, PermissionDenied, UnsafePermissions
+from citadel.spiffe import TrustDomain
 
 SMALLEST = 'trust_domain = "example.org"\ndata_dir = "data"\n'
 
@@ -312,3 +314,32 @@ def test_the_file_is_looked_for_where_nobody_else_could_have_put_one(
     assert tmp_path / "citadel.toml" not in config.search_path(env)
     assert config.find_config(Path("x.toml"), env) == Path("x.toml")
     assert config.find_config(None, env | {"CITADEL_CONFIG": "/y.toml"}) == Path("/y.toml")
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            'client_ca = "ca.pem"',
+            "client_ca: client_ca_trust_domains must say whom these CAs speak for",
+        ),
+        ('client_ca_trust_domains = ["a.org"]', "client_ca_trust_domains: there is no client_ca"),
+        (
+            'client_ca = "ca.pem"\nclient_ca_trust_domains = ["a.org"]\nclaims_from = ["spiffe://b.org/x"]',
+            "claims_from: no client can be spiffe://b.org/x: the CAs of clients speak for a.org",
+        ),
+        ('claims_from = ["spiffe://b.org/x"]', "speak for example.org"),
+    ],
+)
+def test_callers_of_authzen_are_of_domains_that_their_ca_speaks_for(tmp_path: Path, lines: str, said: str) -> None:
+    authzen = 'address = "127.0.0.1:8443"\ntls_cert = "a"\ntls_key = "b"\nallow = ["uid:0"]\n'
+    path = written(tmp_path, f'{SMALLEST}[authorization]\npolicies = "p"\n[authorization.authzen]\n{authzen}{lines}\n')
+    with pytest.raises(BadFile, match=re.escape(said)):
+        config.load(path, {})
+
+
+def test_callers_of_authzen_may_be_of_a_domain_that_client_ca_speaks_for(tmp_path: Path) -> None:
+    authzen = 'address = "127.0.0.1:8443"\ntls_cert = "a"\ntls_key = "b"\nallow = ["spiffe://a.org/x"]\n'
+    more = 'client_ca = "ca.pem"\nclient_ca_trust_domains = ["a.org"]\n'
+    path = written(tmp_path, f'{SMALLEST}[authorization]\npolicies = "p"\n[authorization.authzen]\n{authzen}{more}')
+    assert config.load(path, {}).authorization.authzen.client_ca_trust_domains == (TrustDomain("a.org"),)
