@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import resource
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 import uvloop
@@ -18,11 +16,11 @@ from citadel import __version__
 from citadel.clock import SystemClock
 from citadel.config import Settings, reloadable_changes, with_reloadable
 from citadel.errors import CitadelError
+from citadel.prctl import leave_no_core
 from citadel.server import Server, up
 from citadel.telemetry import Systemd
 from citadel.telemetry import logging as our_logging
 
-_PR_SET_DUMPABLE = 4  # linux/prctl.h
 log = structlog.get_logger("citadel")
 
 
@@ -40,15 +38,6 @@ def run_up(settings: Settings, load_again: Callable[[], Settings]) -> None:
     gc.freeze()  # the modules are here to stay: no collection looks at them again
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signalled(settings, load_again))
-
-
-def leave_no_core() -> None:
-    """Private keys are in memory: no core dump of it is written, and no process of the same user may look into it
-    (prctl(2), PR_SET_DUMPABLE). A kernel that refuses does not keep us from starting."""
-    _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def collect_seldom() -> None:

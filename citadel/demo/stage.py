@@ -152,7 +152,7 @@ async def staged(wishes: Wishes) -> AsyncIterator[Stage]:
                 me = Path("/proc/self/exe").readlink()
                 group.create_task(_register(config, "kept", KEPT_ID, me, KEPT_TTL))
         for name, program in programs.items():
-            options = ["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]
+            options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warn"]
             bootstrap = folder / f"{name}.yaml"
             await processes.start(f"envoy-{name}", [program, "-c", bootstrap, *options], {"HOME": os.fspath(folder)})
         say("intruder runs without a registration entry")

@@ -12,9 +12,12 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -33,6 +36,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 PINNED = Path(sys.prefix) / "envoy-of-pyvoy" / "envoy" / "_bin" / "envoy"
+_CLIENTS = 8
 CART = "spiffe://example.org/ns/shop/sa/cart"
 POLICIES = """
 apiVersion: security.istio.io/v1
@@ -130,6 +134,53 @@ def explained(up: Up, log_id: str) -> str:
     """Empty: it is not there yet."""
     found = up.run("policy", "explain", "--log-id", log_id, check=False)
     return found.stdout if found.returncode == 0 else ""
+
+
+def test_a_switch_under_load_gives_no_wrong_and_no_failed_answer(shop: Shop) -> None:
+    answers: list[tuple[str, str, str]] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        with shop.channel() as channel:  # each a connection of its own: both workers are asked
+            while not over.is_set():
+                for path in ("/cart/7", "/basket/7"):
+                    told = shop.ask(channel, path).dynamic_metadata
+                    answers.append((str(told["version"]), path, str(told["reason"])))
+
+    def now_in_force(allowed: str) -> bool:
+        mark = len(answers)
+        wait_for("answers", lambda: len(answers) > mark + 100)
+        recent = answers[mark:]
+        return all((reason == "allowed-by-policy") is (path == allowed) for _, path, reason in recent)
+
+    with ThreadPoolExecutor(_CLIENTS) as pool:
+        asking = [pool.submit(ask) for _ in range(_CLIENTS)]
+        try:
+            for name in ("basket", "cart", "basket", "cart"):
+                new = shop.folder / "new"
+                new.write_text(POLICIES.replace("/cart/*", f"/{name}/*"))
+                new.replace(shop.folder / "policies.yaml")
+                wait_for("the set", partial(now_in_force, f"/{name}/7"))
+        finally:
+            over.set()
+    for one in asking:
+        one.result()  # raises what a client met
+    by_set: dict[str, set[tuple[str, bool]]] = {}
+    for version, path, reason in answers:
+        by_set.setdefault(version, set()).add((path, reason == "allowed-by-policy"))
+    assert sorted(map(sorted, by_set.values())) == [
+        [("/basket/7", False), ("/cart/7", True)],
+        [("/basket/7", True), ("/cart/7", False)],
+    ]
+
+
+def test_nothing_of_them_can_be_reached_but_the_door(shop: Shop) -> None:
+    for pid in workers(shop.up):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        assert b"--disable-hot-restart" in command  # or abstract sockets, by which anybody could end it
+        assert b'"admin"' not in b" ".join(command)
+    everything = [shop.up.home / "run" / ".private", *(shop.up.home / "run" / ".private").rglob("*")]
+    assert {oct(one.stat().st_mode & 0o077) for one in everything} == {"0o0"}
 
 
 def test_what_changes_reaches_them(shop: Shop) -> None:

@@ -85,7 +85,7 @@ class Envoy:
         return (self._folder / f"{self.name}.log").read_text()
 
     def start(self) -> None:
-        options = ["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warn"]
+        options = ["--disable-hot-restart", "--concurrency", "1", "--log-level", "warn"]
         with (self._folder / f"{self.name}.log").open("ab") as sink:
             self._process = subprocess.Popen(
                 [self.program, "-c", self._file, *options], stdin=subprocess.DEVNULL, stdout=sink, stderr=sink

@@ -19,7 +19,7 @@ from citadel.errors import Code
 
 Scope = MutableMapping[str, Any]
 _PATH = f"/{SERVICE}/Check"
-_MOST_BYTES = 256 << 10  # as on grpc.aio (sds.service.SERVER_OPTIONS)
+MOST_BYTES = 256 << 10  # as on grpc.aio (sds.service.SERVER_OPTIONS)
 _SECONDS = 10.0  # for a message to come in
 CALLS_AT_ONCE = 4096  # as on grpc.aio, of all connections together
 _PREFIX = struct.Struct(">BI")
@@ -188,8 +188,8 @@ async def _body(receive: Callable[[], Any]) -> bytes:
             raise _NoCall(Code.INVALID_ARGUMENT, "the message ended too early")
         piece = event.get("body", b"")
         size += len(piece)
-        if size > _MOST_BYTES + _PREFIX.size:
-            raise _NoCall(Code.RESOURCE_EXHAUSTED, f"the message has more than {_MOST_BYTES} bytes")
+        if size > MOST_BYTES + _PREFIX.size:
+            raise _NoCall(Code.RESOURCE_EXHAUSTED, f"the message has more than {MOST_BYTES} bytes")
         pieces.append(piece)
         if not event.get("more_body", False):
             return piece if len(pieces) == 1 else b"".join(pieces)

@@ -7,7 +7,6 @@ server all the while. Without its server, which publishes, a worker ends.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from citadel.authz.decision_log import Recorder, Share
 from citadel.authz.doors import AuthorizationService, Door, RemoteCallers, Trust
 from citadel.authz.doors.over_asgi import CALLS_AT_ONCE, CheckOverAsgi, ForwardedCertificate, Scope
 from citadel.clock import SystemClock
+from citadel.prctl import end_with_parent, leave_no_core
 from citadel.server.decisions import decision_point
 from citadel.server.ext_authz import DOOR
 from citadel.server.told import mesh_facts
@@ -35,7 +35,6 @@ from citadel.telemetry.decisions import DecisionCounts
 FOLDER, NAME, LINK = "CITADEL_WORKER_FOLDER", "CITADEL_WORKER_NAME", "CITADEL_WORKER_LINK"
 _LOOK_SECONDS = 0.2
 _GRACE_SECONDS = 2.0
-_PR_SET_PDEATHSIG = 1
 log = structlog.get_logger("citadel.worker")
 
 
@@ -151,11 +150,7 @@ async def _kept_going(work: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(1)
 
 
-def _end_with_the_server() -> None:
-    """Killed by the kernel when the server ends in whatever way, even if nothing of ours runs any more (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 if FOLDER in os.environ:
-    _end_with_the_server()
+    end_with_parent()  # of the thread that starts workers, which ends last
+    leave_no_core()
     app = Worker(Published(Path(os.environ[FOLDER])), os.environ[NAME], socket.socket(fileno=int(os.environ[LINK])))

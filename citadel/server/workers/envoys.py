@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from citadel.authz.doors.over_asgi import MOST_BYTES
 from citadel.config.values import ListenAddress
 from citadel.server.workers.published import Published
 
 _TYPE = "type.googleapis.com/envoy"
 _MONITORS = f"{_TYPE}.extensions.resource_monitors"
 CERTIFICATE, ROOTS = "certificate", "roots"
-_STREAMS = 256
+_STREAMS = 128
 _BUFFER = 1 << 20
+_MOST_BODY = MOST_BYTES + 5  # gRPC's prefix
 
 
 def envoy_config(
@@ -68,8 +70,14 @@ def _http(filters: list[dict[str, Any]]) -> dict[str, Any]:
         "forward_client_cert_details": "SANITIZE_SET",
         "set_current_client_cert_details": {"cert": True},
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"]}]},
-        "http_filters": filters,
+        "http_filters": [_whole_messages(), *filters],
     }
+
+
+def _whole_messages() -> dict[str, Any]:
+    """Python sees a request when it has come whole: slow ones, and those that are too large, wait and end in Envoy."""
+    kind = f"{_TYPE}.extensions.filters.http.buffer.v3.Buffer"
+    return {"name": "buffer", "typed_config": {"@type": kind, "max_request_bytes": _MOST_BODY}}
 
 
 def _tls(published: Published) -> dict[str, Any]:

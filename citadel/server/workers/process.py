@@ -6,9 +6,10 @@ import asyncio
 import os
 import socket
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -26,7 +27,7 @@ _STEADY_SECONDS = 60.0  # who ran for so long has got over it
 _GRACE_SECONDS = 3.0
 log = structlog.get_logger("citadel.workers")
 
-Start = Callable[[socket.socket], Awaitable[Process]]
+Start = Callable[[socket.socket], Coroutine[Any, Any, Process]]
 """Starts the process with its end of the link, which it inherits."""
 
 
@@ -78,13 +79,15 @@ class WorkerProcess:
     async def _lived(self) -> tuple[str, str]:
         """One process, from its start to its end; why it ended, in a word and in a sentence."""
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                process = await self._start(theirs)
-        except OSError as error:
-            ours.close()
-            return "ended", f"it could not be started: {error.strerror}"
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MOST_BYTES)
+        with theirs:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MOST_BYTES)
+            try:
+                process = await _started(self._start(theirs))
+            except BaseException as error:
+                writer.close()
+                if isinstance(error, OSError):
+                    return "ended", f"it could not be started: {error.strerror}"
+                raise
         try:
             return await self._followed(reader, process)
         except asyncio.CancelledError:
@@ -145,6 +148,19 @@ class Behind:
             if now - since > BEHIND_SECONDS
         ]
         self.fault = "; ".join(late)
+
+
+async def _started(starting: Coroutine[Any, Any, Process]) -> Process:
+    """If we are cancelled meanwhile, it is ended: it cannot be called back, and would be nobody's."""
+    task = asyncio.ensure_future(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            process = await task
+            process.kill()
+            await process.wait()
+        raise
 
 
 async def _line(reader: asyncio.StreamReader, seconds: float) -> bytes | None:

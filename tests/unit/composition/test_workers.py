@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2  # noqa: F401
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_pb2
@@ -115,6 +116,9 @@ def test_the_configuration_is_one_that_envoy_knows(published: Published) -> None
     assert chain.filters[0].typed_config.Unpack(http)
     assert http.forward_client_cert_details == http.SANITIZE_SET
     assert http.set_current_client_cert_details.cert
+    first = buffer_pb2.Buffer()
+    assert http.http_filters[0].typed_config.Unpack(first)
+    assert first.max_request_bytes.value == 5 + (256 << 10)
     for secret in (certificate_secret(b"key", b"chain"), roots_secret(b"roots")):
         answer = ParseDict(secret, discovery_pb2.DiscoveryResponse())
         assert answer.resources[0].Is(secret_pb2.Secret.DESCRIPTOR)
@@ -218,6 +222,12 @@ async def test_before_there_are_policies_a_worker_denies(published: Published, t
     async with living(published) as lived:
         worker = lived.worker
         assert await reason(worker, certificate, "/cart/7") == "not-loaded"
+
+
+def test_of_the_environment_a_worker_gets_no_secrets() -> None:
+    ours = {"PATH": "/bin", "https_proxy": "http://proxy", "LC_ALL": "C", "SSL_CERT_FILE": "/ca.pem"}
+    secrets = ("CITADEL_STORE__URL", "VAULT_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "CREDENTIALS_DIRECTORY")
+    assert port.handed_on(ours | dict.fromkeys(secrets, "x")) == ours
 
 
 def test_without_pyvoy_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
