@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.interop.test_rotation import SETTINGS
+from tests.support import desk
 from tests.support.cacerts import DAY, Ca, make_ca, make_crl, plug
 from tests.support.envoys import CHURN, WAIT_SECONDS, Mesh, Pair, mesh, wait_for
 from tests.support.load import Load
@@ -42,7 +44,7 @@ def test_a_plugged_in_ca_is_changed_under_load_with_crls_and_no_request_fails() 
         cacerts = Path(folder) / "cacerts"
         plug(cacerts, first, crls=[make_crl(first), make_crl(root)])
         settings = f'[root]\nkind = "cacerts"\ncacerts_dir = "{cacerts}"\n[jobs]\nplugged_ca = "1s"\n'
-        with mesh(settings) as made:
+        with mesh(settings + SETTINGS) as made:
             pair = made.pair("p")
             with Load(pair.listeners, per_second=15) as load:
                 two_renewals(pair)
@@ -56,11 +58,17 @@ def test_a_plugged_in_ca_is_changed_under_load_with_crls_and_no_request_fails() 
                 plug(cacerts, third, roots=[root], crls=[make_crl(third), make_crl(root)])
                 wait_for("a CA under the renewed root signs", lambda: signed_by(made, third))
                 two_renewals(pair)
+                assert len(pair.client.roots()) == 2
+                assert made.up.json("status")["waiting"] == []
+                made.up.run("root", "rotate", "--to", "disk", "--detach")  # to one of which there is no CRL
+                wait_for("it waits", lambda: "Envoys have CRLs, but none of" in str(desk.rotations(made.up)))
+                assert signed_by(made, third)
+                (cacerts / "ca-crl.pem").unlink()
+                wait_for("the end of it", lambda: not desk.rotations(made.up), 60)
+                two_renewals(pair)
             assert load.failed == {}
             assert pair.failures() == {}
             assert min(tally.ok for tally in load.tallies.values()) > 100
-            assert len(pair.client.roots()) == 2
-            assert made.up.json("status")["waiting"] == []
 
 
 def test_a_leaf_that_its_ca_revoked_is_refused_within_seconds() -> None:

@@ -138,7 +138,13 @@ def abandon(world: World, wish: Wish) -> Step:
     """Take the root that is being distributed out of the bundle again."""
     plan = world.distributing()
     if plan is None:
-        raise FailedPrecondition("no root is being distributed, so there is nothing to abandon", mend=_STATUS)
+        active = world.active(AuthorityKind.ROOT)
+        signs = any(active is not None and p.incoming == active.skid for p in world.open_plans())
+        raise FailedPrecondition(
+            "no root is being distributed, so there is nothing to abandon"
+            + (f": root {active.skid} signs already" if active is not None and signs else ""),
+            mend="go back from it: citadel root rollback" if signs else _STATUS,
+        )
     return _beside(transitions.withdraw(plan, world, A.ABANDONED, actor=wish.actor, reason=wish.reason), world)
 
 

@@ -163,6 +163,18 @@ def test_of_several_rotations_each_step_says_which_one_it_took_and_what_goes_on_
     mesh.check()
 
 
+def test_who_comes_too_late_to_abandon_is_told_how_to_go_back(mesh: Mesh) -> None:
+    with pytest.raises(FailedPrecondition, match="nothing to abandon") as never:
+        commands.abandon(mesh.world(), OPERATOR)
+    assert never.value.mend == "see: citadel root status"
+    prepare(mesh)
+    settle(mesh)
+    activate(mesh)
+    with pytest.raises(FailedPrecondition, match="nothing to abandon: root r1 signs already") as late:
+        commands.abandon(mesh.world(), OPERATOR)
+    assert late.value.mend == "go back from it: citadel root rollback"
+
+
 def test_where_nothing_leads_back_although_one_is_under_way_that_is_said(mesh: Mesh) -> None:
     """r0 -> r1, taken back, and r0 -> r2, done: r1 is on its way out still."""
     prepare(mesh)
