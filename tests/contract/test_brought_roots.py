@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import ssl
 from collections.abc import AsyncIterator
@@ -14,10 +15,11 @@ from cryptography import x509
 
 from citadel.ca.kek import LocalKek
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource
-from citadel.ca.rotation import Phase
+from citadel.ca.rotation import Phase, RootKind
 from citadel.ca.rotation.brought import How
+from citadel.ca.rotation.candidates import orphans
 from citadel.ca.rotation.commands import Wish
-from citadel.errors import FailedPrecondition, InvalidInput
+from citadel.errors import Aborted, FailedPrecondition, InvalidInput
 from citadel.store import Store
 from tests.support.cacerts import DAY, Ca, certified, make_ca, make_crl
 from tests.support.clock import ManualClock
@@ -121,6 +123,33 @@ async def test_an_emergency_does_not_cut_off_everybody_for_want_of_a_crl(drive: 
     assert "Envoys have CRLs" in view.gate.why[0]
     await drive.authorities._records.publish(())
     assert any("signs; certificates" in done for done in await drive.rotations.run_due())
+
+
+async def test_two_operators_at_once_make_one_rotation_and_the_second_is_told(drive: Drive) -> None:
+    request = await drive.brought.request(WISH)
+    signed = certified(request.pem, OFFLINE, drive.clock.now())
+    both = await asyncio.gather(*(drive.brought.accept(signed, WISH, How()) for _ in range(2)), return_exceptions=True)
+    (refused,) = [one for one in both if isinstance(one, Exception)]
+    assert isinstance(refused, Aborted | FailedPrecondition)
+    assert "citadel root status" in refused.mend
+    assert len(await drive.store.rotation.plans()) == 1
+
+
+async def test_an_emergency_that_meets_another_rotation_makes_that_one_its_own(drive: Drive) -> None:
+    """Nobody who calls an emergency is sent away with \"another one is on its way\"."""
+    stolen = drive.authorities.current().authority
+    results = await asyncio.gather(
+        drive.rotations.prepare(WISH),
+        drive.rotations.taint(stolen.root_skid, WISH),
+        drive.rotations.taint(stolen.root_skid, WISH),
+        return_exceptions=True,
+    )
+    assert [one for one in results[1:] if isinstance(one, Exception)] == []
+    (plan,) = await drive.store.rotation.plans()
+    assert (plan.emergency, plan.outgoing) == (True, stolen.root_skid)
+    left = [a for a in await drive.authorities.all() if (a.kind, a.state) == (AuthorityKind.ROOT, A.PREPARED)]
+    assert left, "made, and too late"
+    assert orphans(await drive.rotations.world(), RootKind.DISK) == [], "their keys lay where the stolen one did"
 
 
 async def test_a_request_can_be_given_up_and_what_was_signed_for_it_is_refused(drive: Drive) -> None:

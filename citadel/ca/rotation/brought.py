@@ -19,7 +19,7 @@ from citadel.audit import AuditEvent
 from citadel.ca import keys, profile
 from citadel.ca.certificates import describe, parse, parse_pem, read_certificate
 from citadel.ca.keyring import Keyring, new_key
-from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, Skid
+from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource, SealedKey, Skid
 from citadel.ca.ports import AuthorityStore
 from citadel.ca.profile import Purpose
 from citadel.ca.roots.brought import Signed, handed_in, signed
@@ -30,7 +30,7 @@ from citadel.ca.rotation.cross_signing import CrossSigner
 from citadel.ca.rotation.rotations import Rotations
 from citadel.ca.rotation.step import Certified, NewAuthority
 from citadel.clock import Clock
-from citadel.errors import FailedPrecondition, InvalidInput
+from citadel.errors import Aborted, AlreadyExists, FailedPrecondition, InvalidInput
 from citadel.failpoints import passing
 from citadel.spiffe import TrustDomain
 
@@ -217,10 +217,7 @@ class BroughtRoots:
                 changed_at=now,
                 note=_HANDED_IN,
             )
-            sealed = await self._keyring.seal(found.skid, found.key)
-            await self._store.add(
-                root, sealed, self._event(wish, "root.prepare", found.skid, found.certificate.fingerprint)
-            )
+            await self._add(root, wish, await self._keyring.seal(found.skid, found.key))
         passing("rotation.root_brought")
         if how.cross_sign:
             await self._cross.sign(found.skid, wish)
@@ -265,9 +262,14 @@ class BroughtRoots:
             changed_at=now,
         )
 
-    async def _add(self, root: Authority, wish: Wish) -> None:
+    async def _add(self, root: Authority, wish: Wish, key: SealedKey | None = None) -> None:
         event = self._event(wish, "root.prepare", root.skid, root.certificate.fingerprint)
-        await self._store.add(root, None, event)
+        try:
+            await self._store.add(root, key, event)
+        except AlreadyExists as error:
+            raise Aborted(
+                f"root {root.skid} was brought by somebody else at this moment", mend="look at: citadel root status"
+            ) from error
 
     async def _pem(self, skid: Skid) -> bytes:
         return self._csr(await self._keyring.open(skid))

@@ -38,10 +38,11 @@ def plugged_in(world: World) -> Authority:
 def orphans(world: World, kind: RootKind) -> list[Authority]:
     """Prepared roots of ours that no plan knows: a start was cut off between making one and beginning its plan. (One in
     Vault is found again by whoever makes it: another may be pinned now.) Not those from long ago: their life is partly
-    over, and they are not what the settings of now ask for."""
+    over, and they are not what the settings of now ask for; nor those whose key lay where another was stolen."""
     if kind is not RootKind.DISK:
         return []
     known = {plan.incoming for plan in world.plans}
+    stolen = max((max(plan.started_at, plan.phase_at) for plan in world.plans if plan.emergency), default=None)
     return [
         a
         for a in world.authorities
@@ -49,6 +50,7 @@ def orphans(world: World, kind: RootKind) -> list[Authority]:
         and a.kind is AuthorityKind.ROOT
         and a.skid not in known
         and world.now - a.created_at < _FRESH
+        and (stolen is None or a.created_at > stolen)
         and not a.note
         and a.key_source is KeySource.SEALED
     ]

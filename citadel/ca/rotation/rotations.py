@@ -223,9 +223,16 @@ class Rotations:
         """One command for the whole emergency: of the root that signs now, another is prepared to take its place."""
         step = commands.taint(await self.world(), skid, wish, unasked=unasked)
         if step is None:
-            done = await self.prepare(wish, emergency=True, unasked=unasked, dry_run=dry_run)
-            ends = f"; it would sign in the place of {skid}, which would be revoked when nothing in use chains to it"
-            return done + (ends if dry_run else "")
+            try:
+                done = await self.prepare(wish, emergency=True, unasked=unasked, dry_run=dry_run)
+            except FailedPrecondition:
+                if (await self.world()).distributing() is None:
+                    raise  # else another rotation began meanwhile: that is the emergency now
+            else:
+                ends = (
+                    f"; it would sign in the place of {skid}, which would be revoked when nothing in use chains to it"
+                )
+                return done + (ends if dry_run else "")
 
         def again(world: World) -> Step:
             found = commands.taint(world, skid, wish, unasked=unasked)
