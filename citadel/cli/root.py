@@ -148,7 +148,7 @@ def rotate(
         if dry_run or not began:  # another CA under the root that signs, or certificate of it: no root changes
             show_step(step, output)
             return
-        _follow_newest(client, step, output, wait=wait, timeout=timeout)
+        _follow(client, step, began.pop(), output, wait=wait, timeout=timeout)
 
 
 @app.command(
@@ -218,7 +218,7 @@ def prepare(
 
     For a root that is offline: --csr-out, have the request signed, --cert-in.
     """
-    files = root_brought.Files(csr_out, cert_in, cert, key, cross_sign)
+    files = root_brought.Files(csr_out, cert_in, cert, key, cross_sign, to=to or "")
     if csr_out is not None:
         with connect(config, socket) as client:
             root_brought.request(client, csr_out, reason=reason, replace=replace, dry_run=dry_run, output=output)
@@ -300,7 +300,7 @@ def taint(
         say(printable(would.sentence))
         confirm(f"Taint root {skid}? This cannot be taken back.", yes=yes)
         step = client.call(client.rotation.TaintRoot, pb.TaintRootRequest(skid=skid, reason=reason, unasked=yes))
-        _follow_newest(client, step, output, wait=wait, timeout=timeout)
+        _follow(client, step, newest(client)["id"], output, wait=wait, timeout=timeout)
 
 
 @app.command(epilog=examples("citadel root revoke 0cadb72c"))
@@ -380,8 +380,10 @@ def _do(
     show_step(client.call(method, request), output)
 
 
-def _follow_newest(client: Client, step: pb.RotationStep, output: Format, *, wait: bool, timeout: float | None) -> None:
-    plan = newest(client)
+def _follow(
+    client: Client, step: pb.RotationStep, plan_id: str, output: Format, *, wait: bool, timeout: float | None
+) -> None:
+    plan = next(one for one in plans(client, all_of_them=True) if one["id"] == plan_id)
     quiet = output is not Format.TABLE
     if not quiet:
         print(printable(step.sentence), flush=True)

@@ -39,6 +39,8 @@ class Files:
             raise InvalidInput("--csr-out, --cert-in, --cert with --key, and a folder are four ways: take one")
         if self.folder is not None and self.to != "cacerts":
             raise InvalidInput("a folder goes with --to cacerts, and an issuer's id with --to vault")
+        if self.to and any(ways[:3]):
+            raise InvalidInput("--csr-out, --cert-in and --cert bring the root themselves: leave --to out")
         if (self.cert is None) != (self.key is None):
             raise InvalidInput("--cert and --key go together: the root, and its private key")
         if self.cross_sign and self.csr_out is not None:

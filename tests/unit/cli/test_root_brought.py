@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from citadel.cli.root_brought import _refuse_other, _write
-from citadel.errors import AlreadyExists
+from citadel.cli.root_brought import Files, _refuse_other, _write
+from citadel.errors import AlreadyExists, InvalidInput
 
 REQUEST = b"-----BEGIN CERTIFICATE REQUEST-----\nMA==\n-----END CERTIFICATE REQUEST-----\n"
 
@@ -31,3 +32,23 @@ def test_nothing_else_is_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         _write(link, REQUEST)  # that came there meanwhile
     assert key.read_bytes() == b"-----BEGIN PRIVATE KEY-----\n"
+
+
+_A = Path("a.pem")
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        ({"cert_in": _A, "cert": _A, "key": _A}, "take one"),
+        ({"cert_in": _A, "to": "disk"}, "leave --to out"),
+        ({"cert": _A, "key": _A, "to": "cacerts"}, "leave --to out"),
+        ({"csr_out": _A, "to": "vault"}, "leave --to out"),
+        ({"folder": _A, "to": "disk"}, "a folder goes with --to cacerts"),
+        ({"key": _A}, "go together"),
+        ({"csr_out": _A, "cross_sign": True}, "--cross-sign goes with --cert-in"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(files: dict[str, Any], why: str) -> None:
+    with pytest.raises(InvalidInput, match=why):
+        Files(**files)
