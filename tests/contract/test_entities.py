@@ -25,7 +25,7 @@ ME = EntityWish("uid:0")
 
 
 def audit(number: int) -> AuditEvent:
-    return AuditEvent(NOW, "uid:0", "entities.apply", f"v{number}", {})
+    return AuditEvent(NOW, "uid:0", "entity.apply", f"v{number}", {})
 
 
 def everything(found: EntityVersion) -> tuple[int, list[Entity], list[Actor]]:
@@ -112,7 +112,7 @@ async def test_a_change_says_what_it_does_and_a_dry_run_does_nothing(store: Stor
     done = await cases.delete([EntityKey("user", "a")], ME)
     assert (done.number, done.unchanged) == (3, 1)
     lines = [line.body.decode() for line in await store.audit.read("one", 0, 10)]
-    assert [sum(word in line for line in lines) for word in ("entities.apply", "entities.delete", "the first")] == [
+    assert [sum(word in line for line in lines) for word in ("entity.apply", "entity.delete", "the first")] == [
         2,
         1,
         1,

@@ -141,8 +141,8 @@ def test_entities_are_applied_listed_deleted_and_count(citadel: CommandLine, up:
     refused = citadel("entity", "apply", "-f", given)
     assert (refused.code, "e.yaml:1:12: entities[0].id" in refused.err) == (4, True)
     records = citadel("audit", "list", "-o", "json").json()
-    told = [(one["action"], one["subject"]) for one in records if str(one["action"]).startswith("entities.")]
-    assert told == [("entities.apply", "v1"), ("entities.delete", "v2")]
+    told = [(one["action"], one["subject"]) for one in records if str(one["action"]).startswith("entity.")]
+    assert told == [("entity.apply", "v1"), ("entity.delete", "v2")]
 
 
 def _audit(citadel: CommandLine) -> list[str]:

@@ -101,7 +101,7 @@ class StoredEntities:
             "unchanged": change.unchanged,
         }
         return AuditEvent(
-            self._clock.now(), wish.actor, f"entities.{action}", f"v{change.number}", {**counts}, wish.comment
+            self._clock.now(), wish.actor, f"entity.{action}", f"v{change.number}", {**counts}, wish.comment
         )
 
 
