@@ -54,6 +54,7 @@ class Vault:
     def _ask(self, method: str, path: str, body: dict[str, Any] | None, headers: dict[str, str]) -> httpx.Response:
         headers = {"X-Vault-Token": self.root_token, "X-Vault-Request": "true", **headers}
         headers |= {"X-Vault-Namespace": self.namespace} if self.namespace else {}
+        headers |= {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else {}
         verify = ssl.create_default_context(cafile=str(self.ca)) if self.ca else True
         return httpx.request(method, f"{self.address}/v1/{path}", json=body, headers=headers, timeout=20, verify=verify)
 

@@ -95,7 +95,12 @@ def _handler(answer: Answer, wrapped: Callable[[str, str, Any], dict[str, Any]])
             peer = self.connection.getpeercert(True) if isinstance(self.connection, ssl.SSLSocket) else None
             token, wrap = self.headers.get("X-Vault-Token") or "", self.headers.get("X-Vault-Wrap-TTL") or ""
             namespace = (self.headers.get("X-Vault-Namespace") or "").strip("/")
-            status, document = answer(namespace, method, path, body, token, peer)
+            status: int
+            document: Any
+            if method == "PATCH" and self.headers.get("Content-Type") != "application/merge-patch+json":
+                status, document = 415, {"errors": ["PATCH requires Content-Type of application/merge-patch+json"]}
+            else:
+                status, document = answer(namespace, method, path, body, token, peer)
             if wrap and status == 200:
                 document = wrapped(namespace, path, document)
             content = document if isinstance(document, bytes) else json.dumps(document).encode()
