@@ -68,8 +68,7 @@ def check(issuer: AlsoOption = "", config: ConfigOption = None, output: FormatOp
     documents, needs = asyncio.run(_examined(settings, session, issuer))
     columns = [field("", "result"), field("what", "what"), field("found", "found")]
     show_list(documents, columns, output, empty="nothing is needed of Vault")
-    wrong = [one for one in documents if one["result"] != "ok"]
-    if wrong and output is Format.TABLE and needs:
+    if output is Format.TABLE and needs:
         typer.echo("\nThe least policy for this configuration:\n\n" + hcl(needs), err=True)
     if any(one["result"] == "fail" for one in documents):
         raise typer.Exit(Exit.FAILED)
@@ -179,6 +178,7 @@ def setup(
 
 
 async def _examined(settings: Settings, session: Session, also: str) -> tuple[list[Document], list[Need]]:
+    """What was found, and what is to be permitted, if that differs from what is."""
     clock = SystemClock()
     try:
         await session.call("get", "auth/token/lookup-self")
@@ -193,12 +193,16 @@ async def _examined(settings: Settings, session: Session, also: str) -> tuple[li
             found += line
         needs = [*session_needs(), *vault_needs(settings, issuer, leaf_issuer, also)]
         if "root" not in session.status().policies:
-            found += await _permitted(settings, session, needs, mounts)
+            permitted = await _permitted(settings, session, needs, mounts)
+            found += permitted
+            mends = any(one["result"] != "ok" for one in permitted)
+        else:
+            mends = True
         if isinstance(kek := settings.keys.kek, TransitKey):
             found.append(await _kek(session, kek))
         if settings.root.kind == "vault":
             found.append(await _root(settings, session, clock))
-        return found, needs
+        return found, needs if mends else []
     finally:
         await session.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,7 @@ from citadel.cli.vault_sign_in import Told, sign_in_target
 from citadel.clock import SystemClock
 from citadel.config import Settings
 from citadel.errors import FailedPrecondition, PermissionDenied
-from citadel.vault import GivenToken, Session, Setup, Target
+from citadel.vault import ISSUER, LEAF_ISSUER, GivenToken, Session, Setup, Target
 from citadel.vault_parts import secret_id_file, setup_target, vault_session
 
 
@@ -27,7 +28,8 @@ class Cli(StrEnum):
 
 async def show_commands(settings: Settings, name: str, told: Told, cli: Cli, *, also: str = "") -> None:
     """The commands, as for a Vault in which nothing is there yet: a script for a shell."""
-    setup = Setup(setup_target(settings, name, sign_in_target(settings, name, told), also), None)
+    target = setup_target(settings, name, sign_in_target(settings, name, told), also)
+    setup = Setup(target, None)
     print(f"# What Vault needs for {settings.trust_domain}, by the {cli} command line. Sign in as an operator first.")
     print("set -eu")
     async for step in setup.steps():
@@ -39,9 +41,18 @@ async def show_commands(settings: Settings, name: str, told: Told, cli: Cli, *, 
             print(command.replace("{cli}", cli, 1))
     if (path := secret_id_file(settings)) is not None:
         print("\n# The secret id, which is a password")
-        print(f"install -m 600 /dev/null {path}")
-        print(f"{setup.secret_id_command.replace('{cli}', cli, 1)} > {path}")
-    _hints(setup, settings)
+        print(f"install -m 600 /dev/null {shlex.quote(str(path))}")
+        print(f"{setup.secret_id_command.replace('{cli}', cli, 1)} > {shlex.quote(str(path))}")
+    token = settings.vault.auth.token_file
+    if settings.vault.auth.method == "token" and token is not None and token.kind == "file":
+        file = shlex.quote(token.where)
+        print(f"\n# A token that Citadel renews\ninstall -m 600 /dev/null {file}")
+        print(f"{cli} token create -policy={name} -orphan -period=24h -field=token > {file}")
+    unknown = [("root", ISSUER)] if target.root_mount and not setup.issuer else []
+    unknown += [("signer", LEAF_ISSUER)] if target.leaf and not setup.leaf_issuer else []
+    for section, variable in unknown:
+        print(f"\n# Pin it in the configuration, so that no other is ever used: [{section}]")
+        print(f"echo \"[{section}] vault_issuer = '{variable}'\"")
 
 
 async def apply(settings: Settings, name: str, told: Told, token: GivenToken, *, yes: bool, also: str = "") -> None:
@@ -120,9 +131,9 @@ def _hints(setup: Setup, settings: Settings) -> None:
     root, signer = settings.root, settings.signer
     lines = []
     if root.kind == "vault" and not root.vault_issuer:
-        lines.append(f'[root]    vault_issuer = "{setup.issuer or "what was printed"}"')
+        lines.append(f'[root]    vault_issuer = "{setup.issuer}"')
     if signer.kind == "vault-pki" and not signer.vault_issuer:
-        lines.append(f'[signer]  vault_issuer = "{setup.leaf_issuer or "what was printed"}"')
+        lines.append(f'[signer]  vault_issuer = "{setup.leaf_issuer}"')
     if lines:
         typer.echo("\nPin it in the configuration, so that no other is ever used:\n" + "\n".join(lines), err=True)
     if settings.vault.auth.method == "token":

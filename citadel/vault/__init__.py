@@ -31,7 +31,7 @@ from citadel.vault.role import LeafProfile, RoleDifference, role_differences
 from citadel.vault.root import VaultRoot
 from citadel.vault.root_watch import RootWatch
 from citadel.vault.session import Session
-from citadel.vault.setup import LeafTarget, Setup, Target
+from citadel.vault.setup import ISSUER, LEAF_ISSUER, LeafTarget, Setup, Target
 from citadel.vault.setup_sign_in import (
     AppRoleTarget,
     CertificateTarget,
@@ -46,6 +46,8 @@ from citadel.vault.transit_signer import TransitKeys, TransitSigner
 from citadel.vault.watch import Standing, VaultWatch
 
 __all__ = [
+    "ISSUER",
+    "LEAF_ISSUER",
     "SERVICE_ACCOUNT_TOKEN",
     "AppRoleSignIn",
     "AppRoleTarget",

@@ -89,6 +89,12 @@ def operator(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         yield Operator(vault, tmp_path, CommandLine(monkeypatch, {"HOME": str(tmp_path)}))
 
 
+def pins(modes: str) -> list[str]:
+    """What the script says at its end."""
+    found = ["[root] vault_issuer = '"] if modes != "transit" else []
+    return [*found, "[signer] vault_issuer = '"] if modes in ("root, pki", "in one") else found
+
+
 def write_token(folder: Path) -> None:
     claims = {"sub": "system:serviceaccount:mesh:citadel", "aud": ["vault"], "exp": int(time.time()) + 600}
     key = ec.generate_private_key(ec.SECP256R1())
@@ -106,6 +112,7 @@ SIGN_INS = {
     'secret_id_file = "file:{folder}/{own}/secret"\n',
     "kubernetes": f'[vault.auth]\nmethod = "kubernetes"\n{TOKEN_FILE}',
     "jwt": f'[vault.auth]\nmethod = "jwt"\n{TOKEN_FILE}',
+    "token": '[vault.auth]\nmethod = "token"\ntoken_file = "file:{folder}/{own}/token"\n',
     "cert": 'client_cert = "{folder}/own/cert.pem"\nclient_key = "{folder}/own/key.pem"\n'
     '[vault.auth]\nmethod = "cert"\nmount = "auth-{own}"\nrole = "mesh"\n',
 }
@@ -118,6 +125,7 @@ MODES = {"root, transit": ROOT + TRANSIT, "root, pki": ROOT + PKI, "in one": ROO
         ("root, transit", "approle", [], "token_max_ttl"),
         ("root, pki", "kubernetes", [], "'bound_service_account_names': ['citadel']"),
         ("in one", "cert", ["--ca", "{folder}/own/ca.pem"], "'allowed_common_names': ['citadel']"),
+        ("transit", "token", [], "transit"),
         ("transit", "jwt", ["--token-issuer", "{folder}/keys.pem"], "'bound_audiences': ['vault']"),
     ],
 )
@@ -145,6 +153,11 @@ def test_what_is_printed_and_what_is_applied_are_the_same(
     assert operator.has(printed) == has
     differs = operator.setup(home / "citadel.toml", printed, "--apply", "--yes", *options)
     assert "nothing is to be done" in differs, differs
+    assert all(one in done.stdout for one in pins(modes)), done.stdout
+    if sign_in == "token":
+        assert (home / "token").stat().st_mode & 0o777 == 0o600
+        checked = operator.citadel("vault", "check", "--config", home / "citadel.toml", "-o", "json")
+        assert {one["result"] for one in checked.json()} == {"ok"}, checked.out
     if sign_in == "approle":
         assert (home / "secret").stat().st_mode & 0o777 == 0o600
         assert ID.fullmatch((home / "secret").read_text().strip())

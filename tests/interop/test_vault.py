@@ -122,6 +122,7 @@ def test_the_root_is_vaults_the_least_policy_is_enough_and_another_is_trusted_on
         assert up.json("bundle", "show") == before
         refused = up.run("root", "rotate", "--to", "vault", stranger, "--detach", check=False)
         assert "does not permit us" in refused.stderr  # the policy is for the pinned one
+        assert f"citadel vault setup --apply --issuer {stranger}" in refused.stderr
         needs = [*session_needs(), *pki_needs(mount, issuer), *pki_needs(mount, stranger)]
         vault.call("PUT", f"sys/policies/acl/{up_mount(up)}", {"policy": hcl(list(dict.fromkeys(needs)))})
         up.run("root", "rotate", "--to", "vault", stranger, "--reason", "the old one is retired", "--detach")

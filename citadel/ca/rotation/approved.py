@@ -11,7 +11,7 @@ from citadel.ca.rotation.brought import How
 from citadel.ca.rotation.commands import Wish
 from citadel.ca.rotation.policy import RootKind
 from citadel.ca.rotation.rotations import Rotations
-from citadel.errors import FailedPrecondition
+from citadel.errors import FailedPrecondition, PermissionDenied
 
 _TRUSTED = (AuthorityState.ACTIVE, AuthorityState.DISTRIBUTING, AuthorityState.RETIRING)
 
@@ -40,15 +40,19 @@ class ApprovedIssuers:
         known = next((one for one in await self._store.authorities() if one.skid == state.skid), None)
         if known is not None and known.kind is AuthorityKind.ROOT and known.state in _TRUSTED:
             return await self._another_certificate(known, state, issuer, how)
-        return await self._rotations.prepare(
-            wish,
-            auto=how.auto,
-            replace=how.replace,
-            dry_run=how.dry_run,
-            to=RootKind.VAULT,
-            issuer=issuer,
-            cross_sign=how.cross_sign,
-        )
+        try:
+            return await self._rotations.prepare(
+                wish,
+                auto=how.auto,
+                replace=how.replace,
+                dry_run=how.dry_run,
+                to=RootKind.VAULT,
+                issuer=issuer,
+                cross_sign=how.cross_sign,
+            )
+        except PermissionDenied as error:
+            mend = f"have the policy permit this issuer too: citadel vault setup --apply --issuer {issuer}"
+            raise PermissionDenied(error.message, mend=mend) from error
 
     async def _another_certificate(self, known: Authority, state: RootState, issuer: str, how: How) -> str:
         new = state.roots[0]
