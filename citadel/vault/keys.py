@@ -29,6 +29,9 @@ class VaultKeys:
     def source(self) -> KeySource:
         return KeySource.VAULT
 
+    def makes_such(self, authority: Authority) -> bool:
+        return self._transit.makes_such(authority)
+
     async def make(self, kind: KeyType) -> IssuingKey:
         if not self._makes:
             raise FailedPrecondition(

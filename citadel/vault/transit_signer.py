@@ -54,6 +54,9 @@ class TransitKeys:
     def source(self) -> KeySource:
         return KeySource.VAULT
 
+    def makes_such(self, authority: Authority) -> bool:
+        return authority.key_source is KeySource.VAULT and authority.key_ref.startswith("transit:")
+
     async def make(self, kind: keys.KeyType) -> IssuingKey:
         """See ports.IssuingKeys. A key that is made and never written down stays unused in Vault."""
         key = TransitKey(self._mount, f"issuing-ca-{self._entropy(8).hex()}", 1)

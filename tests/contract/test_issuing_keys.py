@@ -274,6 +274,13 @@ async def test_a_signature_that_is_none_of_ours_never_gets_into_a_certificate(wo
             await sign_linted(leaf(authority), signer, verify=False)
 
 
+async def test_a_key_that_it_made_is_where_new_ones_are_and_that_of_a_ca_that_was_brought_is_not(world: World) -> None:
+    authority = await written_down(world, await world.keys.make(keys.KeyType.EC_P256))
+    assert world.keys.makes_such(authority)
+    assert not world.keys.makes_such(replace(authority, key_source=KeySource.VAULT, key_ref="pki:leaves/citadel"))
+    assert not world.keys.makes_such(replace(authority, key_source=KeySource.FILES, key_ref=""))
+
+
 # --- several places
 
 

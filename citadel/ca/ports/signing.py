@@ -92,6 +92,9 @@ class IssuingKeys(Protocol):
     def source(self) -> KeySource:
         """Where new ones are."""
 
+    def makes_such(self, authority: Authority) -> bool:
+        """Whether its key is where new ones are, and one of those that are made here."""
+
     async def make(self, kind: KeyType) -> IssuingKey:
         """A new key, never used before. Raises Unavailable; FailedPrecondition if it could leave where it is kept."""
 

@@ -40,7 +40,7 @@ class IssuingCas:
 
     def is_where_it_belongs(self, issuing: Authority) -> bool:
         """Whether its key is where new ones are."""
-        return issuing.key_source is self._keys.source
+        return self._keys.makes_such(issuing)
 
     async def make(self, root: Authority, state: AuthorityState) -> tuple[Authority, SealedKey | None]:
         """An issuing CA under `root`, not written down yet, with its key, if that is to be stored.

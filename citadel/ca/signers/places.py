@@ -21,6 +21,9 @@ class KeyPlaces:
     def source(self) -> KeySource:
         return self._present(self._new).source
 
+    def makes_such(self, authority: Authority) -> bool:
+        return self._present(self._new).makes_such(authority)
+
     async def make(self, kind: KeyType) -> IssuingKey:
         return await self._present(self._new).make(kind)
 

@@ -19,6 +19,9 @@ class SealedKeys:
     def source(self) -> KeySource:
         return KeySource.SEALED
 
+    def makes_such(self, authority: Authority) -> bool:
+        return authority.key_source is KeySource.SEALED
+
     async def make(self, kind: keys.KeyType) -> IssuingKey:
         private = await new_key(kind)
         sealed = await self._keyring.seal(keys.skid(private.public_key()), private)
