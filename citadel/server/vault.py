@@ -9,7 +9,7 @@ from citadel.clock import Clock
 from citadel.config import Settings
 from citadel.errors import CitadelError
 from citadel.store import Store
-from citadel.vault import Session, TransitSigner, VaultMeter, VaultWatch
+from citadel.vault import PkiCertifier, Session, TransitSigner, VaultMeter, VaultWatch, Watched
 from citadel.vault_parts import TransitPlace, root_watch
 
 
@@ -37,12 +37,12 @@ def vault_watch(
     if session is None:
         return None
 
-    def signer() -> TransitSigner | None:
+    def signer() -> Watched | None:
         try:
             found = authorities.current().signer
         except CitadelError:
             return None
-        return found if isinstance(found, TransitSigner) else None
+        return found if isinstance(found, TransitSigner | PkiCertifier) else None
 
     return VaultWatch(
         clock,

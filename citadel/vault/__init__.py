@@ -13,7 +13,7 @@ from citadel.vault.access import (
 )
 from citadel.vault.findings import Finding, FindingKind
 from citadel.vault.keys import VaultKeys
-from citadel.vault.leaf_issuer import VaultLeafIssuer
+from citadel.vault.leaf_issuer import PkiCertifier, VaultLeafIssuer
 from citadel.vault.pki import IssuerReference, PkiMount
 from citadel.vault.policy import (
     Need,
@@ -43,7 +43,7 @@ from citadel.vault.setup_steps import Step
 from citadel.vault.standing import ServerState, SessionStatus, VaultMeter
 from citadel.vault.transit import TransitKek
 from citadel.vault.transit_signer import TransitKeys, TransitSigner
-from citadel.vault.watch import Standing, VaultWatch
+from citadel.vault.watch import Standing, VaultWatch, Watched
 
 __all__ = [
     "ISSUER",
@@ -64,6 +64,7 @@ __all__ = [
     "LeafTarget",
     "Need",
     "Permission",
+    "PkiCertifier",
     "PkiMount",
     "RoleDifference",
     "RootWatch",
@@ -87,6 +88,7 @@ __all__ = [
     "VaultMeter",
     "VaultRoot",
     "VaultWatch",
+    "Watched",
     "beyond",
     "examine",
     "hcl",

@@ -22,9 +22,10 @@ from citadel.ca.granted import leaf_faults
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState, KeySource
 from citadel.ca.profile import CertificateSpec
 from citadel.clock import Clock
-from citadel.errors import CitadelError, FailedPrecondition, InternalFault, Unavailable
+from citadel.errors import CitadelError, FailedPrecondition, InternalFault, NotFound, PermissionDenied, Unavailable
 from citadel.spiffe import TrustDomain
 from citadel.vault.failures import LATER
+from citadel.vault.findings import Finding, FindingKind
 from citadel.vault.pki import IssuerReference, PkiMount
 from citadel.vault.session import Session
 
@@ -145,6 +146,26 @@ class PkiCertifier:
             )
         self._tell_if_cut(made, spec)
         return made.public_bytes(Encoding.DER)
+
+    async def examine(self) -> list[Finding]:
+        """What became of the issuer, for the watch. Raises what Session.call does."""
+        who = self._where.issuer
+        mend = "make another issuing CA in Vault, pin it (signer.vault_issuer), and restart; or set this one back"
+        try:
+            use = await self._mount.use(who)
+        except PermissionDenied:
+            return []  # the policy may do without it
+        except NotFound:
+            return [
+                Finding(FindingKind.ISSUER_GONE, who, f"{self._where}, which signs, is not there", mend, stops=True)
+            ]
+        if use.revoked:
+            sentence = f"{self._where}, which signs, was revoked in Vault"
+            return [Finding(FindingKind.ISSUER_REVOKED, who, sentence, mend, stops=True)]
+        if not use.signs:
+            sentence = f"{self._where} was retired in Vault: it may sign nothing any more (usage)"
+            return [Finding(FindingKind.ISSUER_RETIRED, who, sentence, mend, stops=True)]
+        return []
 
     def __repr__(self) -> str:
         return f"PkiCertifier({keys.skid(self._public)})"

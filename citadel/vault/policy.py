@@ -111,6 +111,7 @@ def leaf_issuer_needs(mount: str, issuer: str, role: str) -> list[Need]:
     return [
         Need(f"{mount}/issuer/{issuer}/json", frozenset({"read"}), "read the issuing CA and what is above it"),
         Need(f"{mount}/issuer/{issuer}/sign/{role}", frozenset({"update"}), "have workloads' certificates made"),
+        Need(f"{mount}/issuer/{issuer}", frozenset({"read"}), "tell you when it is retired or revoked", optional=True),
         Need(f"{mount}/roles/{role}", frozenset({"read"}), "compare the role with what is asked of it", optional=True),
     ]
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 
@@ -21,7 +22,6 @@ from citadel.vault.findings import Finding
 from citadel.vault.root_watch import RootWatch
 from citadel.vault.standing import NoMeter, VaultMeter
 from citadel.vault.transit import TransitKek
-from citadel.vault.transit_signer import TransitSigner
 
 _ACTOR = "system:vault"
 log = structlog.get_logger("citadel.vault")
@@ -35,8 +35,14 @@ class Standing:
     since: datetime
 
 
+class Watched(Protocol):
+    """What of Vault signs. Implementations: transit_signer.TransitSigner, leaf_issuer.PkiCertifier."""
+
+    async def examine(self) -> list[Finding]: ...
+
+
 class VaultWatch:
-    """`signer` gives what signs for an issuing CA with a key of transit; None: nothing does. `record` writes into the
+    """`signer` gives what of Vault signs for an issuing CA; None: nothing does. `record` writes into the
     audit log."""
 
     def __init__(
@@ -46,7 +52,7 @@ class VaultWatch:
         root: RootWatch | None,
         kek: TransitKek | None,
         authorities: Callable[[], Awaitable[Sequence[Authority]]],
-        signer: Callable[[], TransitSigner | None],
+        signer: Callable[[], Watched | None],
         record: Callable[[AuditEvent], Awaitable[None]],
         meter: VaultMeter | None = None,
     ) -> None:
@@ -138,4 +144,4 @@ def _event(finding: Finding, action: str, now: datetime) -> AuditEvent:
     return AuditEvent(now, _ACTOR, action, finding.subject, {"kind": str(finding.kind), "told": finding.sentence})
 
 
-__all__ = ["Standing", "VaultWatch"]
+__all__ = ["Standing", "VaultWatch", "Watched"]

@@ -11,12 +11,15 @@ import pytest
 
 from citadel.audit import AuditEvent
 from citadel.ca import keys
+from citadel.ca.certificates import parse_pem
 from citadel.ca.model import Authority, AuthorityKind, AuthorityState
 from citadel.ca.ports import RootState
 from citadel.clock import SystemClock
 from citadel.errors import CitadelError, FailedPrecondition, Unavailable
 from citadel.vault import (
     FindingKind,
+    IssuerReference,
+    PkiCertifier,
     PkiMount,
     RootWatch,
     Session,
@@ -25,6 +28,7 @@ from citadel.vault import (
     TransitSigner,
     VaultRoot,
     VaultWatch,
+    Watched,
     hcl,
     pki_needs,
     session_needs,
@@ -55,7 +59,7 @@ class World:
     meter: Meter = field(default_factory=Meter)
     told: list[AuditEvent] = field(default_factory=list)
     known: list[Authority] = field(default_factory=list)
-    signer: TransitSigner | None = None
+    signer: Watched | None = None
 
     def watch(self, root: RootWatch | None = None, kek: TransitKek | None = None) -> VaultWatch:
         async def authorities() -> list[Authority]:
@@ -220,6 +224,22 @@ async def test_with_the_least_policy_all_of_it_is_seen_and_without_the_optional_
         assert session.status().fault == ""
         world.vault.call("PATCH", f"{mount}/issuer/{issuer}", {"usage": "read-only,issuing-certificates,crl-signing"})
         await session.close()
+
+
+async def test_the_issuer_that_makes_leaves_retired_revoked_or_deleted_is_told(world: World) -> None:
+    mount = world.vault.mount("pki")
+    issuer = world.vault.new_root(mount)  # what it is under is of no matter here
+    own = parse_pem(str(world.vault.call("GET", f"{mount}/issuer/{issuer}")["data"]["certificate"]).encode(), most=1)[0]
+    world.signer = PkiCertifier(world.session, IssuerReference(mount, issuer), "citadel", own, SystemClock())
+    watch = world.watch()
+    assert await kinds(watch) == set()
+    world.vault.call("PATCH", f"{mount}/issuer/{issuer}", {"usage": "read-only"})
+    assert await kinds(watch) == {(K.ISSUER_RETIRED, issuer)}
+    world.vault.call("POST", f"{mount}/issuer/{issuer}/revoke", {})
+    assert await kinds(watch) == {(K.ISSUER_REVOKED, issuer)}
+    world.vault.call("DELETE", f"{mount}/issuer/{issuer}")
+    assert await kinds(watch) == {(K.ISSUER_GONE, issuer)}
+    assert watch.findings()[0].finding.stops
 
 
 # --- keys of transit
