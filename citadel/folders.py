@@ -14,6 +14,7 @@ from pathlib import Path
 from citadel.errors import UnsafePermissions
 
 _MOST_LINKS = 40  # as the kernel has it (path_resolution(7))
+_MOST_LOOKED_AT = 1000  # of what is in a folder
 _ACCESS_LIST = "system.posix_acl_access"  # acl(5)
 
 
@@ -56,6 +57,52 @@ def refuse_weak(folders: dict[str, Path]) -> None:
         + ", ".join(f"{weakness.path} {weakness.why}" for weakness in found.values()),
         mend="; ".join(dict.fromkeys(weakness.mend for weakness in found.values())),
     )
+
+
+def open_to_everybody(path: Path) -> list[Weakness]:
+    """All that lets everybody replace `path`, a file or a folder, or what is in it.
+
+    Who else may write there is whoever was given it: what is read from others (policies, say) is often written by
+    another user, or a group. Of a folder so many files and folders in it are looked at. What is on a mount that is
+    read-only is written by nobody there: so Kubernetes mounts volumes of ConfigMaps and Secrets, whose mode is 0777.
+    """
+    steps = list(_way_to(path))
+    found = [
+        weakness
+        for place, (step, status) in enumerate(steps)
+        if (weakness := _open(step, status, passed=place < len(steps) - 1)) is not None
+    ]
+    if not found:
+        found = [weakness for step, status in _inside(path) if (weakness := _open(step, status)) is not None]
+    return found
+
+
+def _inside(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    seen = 0
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            seen += 1
+            if seen > _MOST_LOOKED_AT:
+                return
+            path = Path(root, name)
+            try:
+                yield path, path.lstat()
+            except OSError:  # it has just gone
+                continue
+
+
+def _open(path: Path, status: os.stat_result, *, passed: bool = False) -> Weakness | None:
+    mode = status.st_mode
+    if stat.S_ISLNK(mode) or not mode & stat.S_IWOTH or (mode & stat.S_ISVTX and passed) or _is_read_only(path):
+        return None
+    return Weakness(path, f"may be written to by everybody (mode {stat.S_IMODE(mode):04o})", f"run: chmod o-w {path}")
+
+
+def _is_read_only(path: Path) -> bool:
+    try:
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def user_name(uid: int) -> str:

@@ -8,7 +8,7 @@ from citadel.config.durations import format_duration, parse_duration
 from citadel.config.entry_files import EntryDraft, distinct, gather_entry_files, parse_entries, read_entry_files
 from citadel.config.entry_places import placed_mistakes
 from citadel.config.find import FILE_NAME, default_data_dir, find_config, search_path
-from citadel.config.guarded import guarded_folders
+from citadel.config.guarded import guarded_folders, trusted_files
 from citadel.config.load import Loaded, load, load_with_origins, parse
 from citadel.config.reload import Change, Changes, flat, reloadable_changes, with_reloadable
 from citadel.config.settings import Settings
@@ -43,5 +43,6 @@ __all__ = [
     "reloadable_changes",
     "search_path",
     "secret_path",
+    "trusted_files",
     "with_reloadable",
 ]

@@ -1,4 +1,4 @@
-"""The folders in which nobody but root and Citadel's own user may put anything: docs/security-model.md says why."""
+"""Whose hands files are in, and who else may change them: docs/security-model.md says why."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from citadel.config.values import SecretSource
 
 
 def guarded_folders(settings: Settings) -> dict[str, Path]:
-    """By what each is for."""
+    """The folders in which nobody but root and Citadel's own user may put anything, by what each is for."""
     folders = {
         "files.data_dir": settings.data_dir,
         "files.db": _database_folder(settings),
@@ -21,6 +21,21 @@ def guarded_folders(settings: Settings) -> dict[str, Path]:
         "sockets.authzen": _folder_of(settings.authorization.authzen.socket),
     }
     return {what: path for what, path in folders.items() if path is not None}
+
+
+def trusted_files(settings: Settings) -> dict[str, Path]:
+    """The files and folders of others that Citadel believes, by the setting that names them: not everybody may write
+    them."""
+    authorization, authzen = settings.authorization, settings.authorization.authzen
+    files = {
+        "authorization.policies": authorization.policies,
+        "authorization.authzen.entities": authzen.entities,
+        "authorization.authzen.client_ca": authzen.client_ca,
+        "authorization.authzen.tls_cert": authzen.tls_cert,
+        "authorization.authzen.tls_key": authzen.tls_key,
+        "apply.directory": settings.apply.directory,
+    }
+    return {what: path for what, path in files.items() if path is not None}
 
 
 def _folder_of(socket: Path | None) -> Path | None:

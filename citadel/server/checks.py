@@ -11,8 +11,9 @@ from citadel.ca.authorities import Authorities
 from citadel.ca.kek_place import KekPlace
 from citadel.ca.kek_ring import KekRing
 from citadel.clock import Clock
-from citadel.config import Settings
+from citadel.config import Settings, trusted_files
 from citadel.errors import FailedPrecondition, Unavailable
+from citadel.folders import open_to_everybody
 from citadel.server.own_certificate import OwnCertificate
 from citadel.server.vault import lasts
 from citadel.telemetry.health import Health, Severity
@@ -48,6 +49,26 @@ def key_check(health: Health, keks: KekPlace, held: KekRing) -> None:
             )
 
     health.add("kek", opens, severity=Severity.WARNING)
+
+
+def trusted_files_check(health: Health, settings: Settings) -> None:
+    """Whether everybody may change what is believed: policies, entities, the CAs of clients. Told, and not refused:
+    whether a volume is shared with anybody (an emptyDir, mode 0777), only its owner knows."""
+
+    def look() -> list[str]:
+        return [
+            f"{weakness.path} ({setting}) {weakness.why}"
+            for setting, path in trusted_files(settings).items()
+            for weakness in open_to_everybody(path)[:_TOLD]
+        ]
+
+    async def only_theirs() -> None:
+        if found := await asyncio.to_thread(look):
+            raise FailedPrecondition(
+                f"what Citadel believes can be changed by everybody: {', '.join(found)}", mend="run: citadel doctor"
+            )
+
+    health.add("trusted-files", only_theirs, severity=Severity.WARNING)
 
 
 def vault_checks(health: Health, vault: Session, settings: Settings, authorities: Authorities) -> None:

@@ -132,6 +132,7 @@ class Server:
         self.health.add("registry", self.directory.health, severity=Severity.UNREADY)
         self.health.add("tasks", self.supervisor.look, severity=Severity.UNREADY)
         checks.key_check(self.health, self.keks, self.kek)
+        checks.trusted_files_check(self.health, self.settings)
         checks.authority_checks(self.health, self.authorities, self.situation.outage)
         if self.vault is not None:
             checks.vault_checks(self.health, self.vault, self.settings, self.authorities)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from citadel.config import Settings, guarded_folders
+from citadel import folders
+from citadel.config import Settings, guarded_folders, trusted_files
 from citadel.errors import UnsafePermissions
-from citadel.folders import refuse_weak, weaknesses
+from citadel.folders import open_to_everybody, refuse_weak, weaknesses
 
 ME = os.geteuid()
 NOBODY = 65534
@@ -112,3 +113,47 @@ def test_the_folders_of_all_sockets_are_guarded() -> None:
     guarded = guarded_folders(settings)
     assert {Path("/a"), Path("/b"), settings.sockets.workload.path.parent} <= set(guarded.values())
     assert None not in guarded.values()
+
+
+@pytest.mark.parametrize("where", ["", "a", "a/b", "a/b/p.yaml"])
+def test_what_everybody_can_change_of_files_that_are_believed_is_named(home: Path, where: str) -> None:
+    (home / "a/b/p.yaml").touch(0o644)
+    (home / "a/b/..data").symlink_to("p.yaml")  # a link's own mode says nothing
+    assert open_to_everybody(home / "a/b") == []
+    (home / where).chmod(0o666 if where.endswith("yaml") else 0o777)
+    for named in (home / "a/b", home / "a/b/p.yaml"):
+        [found] = open_to_everybody(named)
+        assert (found.path, "written to by everybody" in found.why) == (home / where, True)
+    subprocess.run(found.mend.removeprefix("run: "), shell=True, check=True)
+    assert open_to_everybody(home / "a/b") == []
+
+
+def test_others_may_be_given_what_is_believed(home: Path) -> None:
+    (home / "a").chmod(0o775)
+    assert open_to_everybody(home / "a") == []
+
+
+def test_a_read_only_mount_is_written_by_nobody_whatever_its_mode(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Kubernetes mounts a ConfigMap: a folder of mode 0777, and links in it."""
+    (home / "a").chmod(0o777)
+    monkeypatch.setattr(folders, "_is_read_only", (home / "a").__eq__)
+    assert open_to_everybody(home / "a") == []
+    (home / "a/b").chmod(0o777)
+    assert [one.path for one in open_to_everybody(home / "a")] == [home / "a/b"]
+    assert folders._is_read_only(home / "a")
+
+
+def test_a_mount_tells_whether_it_is_read_only() -> None:
+    assert not folders._is_read_only(Path(tempfile.gettempdir()))
+    assert not folders._is_read_only(Path("/nonexistent"))
+
+
+def test_what_is_believed_is_all_that_others_hand_in() -> None:
+    authzen = {"entities": "e.yaml", "client_ca": "ca.pem", "client_ca_trust_domains": ["a.org"]}
+    given = {"trust_domain": "example.org", "data_dir": "/d", "authorization": {"policies": "p", "authzen": authzen}}
+    settings = Settings.model_validate(given, context={"base": Path("/d"), "data_dir": Path("/d")})
+    assert trusted_files(settings) == {
+        "authorization.policies": Path("/d/p"),
+        "authorization.authzen.entities": Path("/d/e.yaml"),
+        "authorization.authzen.client_ca": Path("/d/ca.pem"),
+    }

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import structlog
 
+from citadel.ca.files import read_public, read_secret
 from citadel.errors import CitadelError, FailedPrecondition, UnsafePermissions
 from citadel.spiffe import TrustDomain
 
-_MOST_BYTES = 1 << 20
 log = structlog.get_logger("citadel.authzen")
 
 
@@ -31,14 +31,14 @@ class TlsFiles:
     key: Path
 
     def read(self) -> KeyPair:
-        """Raises FailedPrecondition; of it, UnsafePermissions if everybody may read the key."""
+        """Raises FailedPrecondition; UnsafePermissions if others may read the key, or put another in its place."""
         try:
-            return KeyPair(_bounded(self.certificate), _bounded(self.key, secret=True))
-        except OSError as error:
-            raise FailedPrecondition(
-                f"{error.filename} cannot be read: {error.strerror}",
-                mend="see authorization.authzen.tls_cert and tls_key",
-            ) from None
+            key = read_secret(self.key, what="TLS key", links=True, group_reads=True)  # as Kubernetes mounts it
+            return KeyPair(read_public(self.certificate, what="TLS certificate"), key)
+        except UnsafePermissions:
+            raise
+        except CitadelError as error:
+            raise FailedPrecondition(error.message, mend="see authorization.authzen.tls_cert and tls_key") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +133,3 @@ def _as_file(content: bytes) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def _bounded(path: Path, *, secret: bool = False) -> bytes:
-    """Raises OSError, UnsafePermissions."""
-    with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
-        if secret and mode & 0o007:
-            raise UnsafePermissions(f"everybody may read {path} (mode {mode:04o})", mend=f"chmod 0600 {path}")
-        return file.read(_MOST_BYTES)

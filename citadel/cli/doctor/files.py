@@ -14,11 +14,12 @@ from citadel.ca.model import AuthorityCertificate
 from citadel.ca.roots.cacerts import read_cacerts
 from citadel.cli.doctor.database import sealed_under
 from citadel.cli.doctor.findings import Finding, expiry, fail, ok, skip, warn
-from citadel.config import Settings, TransitKey, guarded_folders, secret_path
+from citadel.config import Settings, TransitKey, guarded_folders, secret_path, trusted_files
 from citadel.errors import BadFile, CitadelError
-from citadel.folders import user_name, weaknesses
+from citadel.folders import open_to_everybody, user_name, weaknesses
 
 _LOW_DISK_BYTES = 200 << 20
+_TOLD = 10  # weaknesses of one folder
 
 
 def folders(settings: Settings) -> Iterator[Finding]:
@@ -28,6 +29,7 @@ def folders(settings: Settings) -> Iterator[Finding]:
         yield fail("files.data_dir", f"{home} is not there", "make it with: citadel init")
         return
     yield from _nobody_else_writes(settings)
+    yield from _nobody_changes_what_is_believed(settings)
     yield from _hook(settings)
     for name in ("keys", "db"):
         path = home / name
@@ -116,6 +118,16 @@ def _nobody_else_writes(settings: Settings) -> Iterator[Finding]:
         )
     elif not found:
         yield ok("files.data_dir", f"{home} belongs to {user_name(owner)}, and nobody else can put anything there")
+
+
+def _nobody_changes_what_is_believed(settings: Settings) -> Iterator[Finding]:
+    """What `status` warns of as well: see folders.open_to_everybody."""
+    for setting, path in trusted_files(settings).items():
+        weak = open_to_everybody(path)
+        for weakness in weak[:_TOLD]:
+            yield warn("files.trusted", f"{weakness.path} ({setting}) {weakness.why}", weakness.mend)
+        if not weak and path.exists():
+            yield ok("files.trusted", f"not everybody can change {path} ({setting})")
 
 
 def _hook(settings: Settings) -> Iterator[Finding]:

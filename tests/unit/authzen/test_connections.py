@@ -244,13 +244,13 @@ def test_files_that_are_none_are_refused(port: TlsPort, broken: str) -> None:
     with pytest.raises(FailedPrecondition, match=r"authorization\.authzen\.tls_cert"):
         Contexts(port.files, lambda: Anchors(()))
     getattr(port.files, broken).unlink()
-    with pytest.raises(FailedPrecondition, match="cannot be read"):
+    with pytest.raises(FailedPrecondition, match="there is no TLS"):
         Contexts(port.files, lambda: Anchors(()))
 
 
 def test_a_key_that_everybody_may_read_is_refused(port: TlsPort) -> None:
     port.files.key.chmod(0o644)
-    with pytest.raises(UnsafePermissions, match=r"everybody may read .* \(mode 0644\)"):
+    with pytest.raises(UnsafePermissions, match="others may read"):
         Contexts(port.files, lambda: Anchors(()))
     port.files.key.chmod(0o640)
     Contexts(port.files, lambda: Anchors(()))

@@ -93,6 +93,15 @@ def test_what_others_may_touch_is_found_with_the_command_that_mends_it(
     assert mend in failed(citadel, check)["mend"]
 
 
+def test_policies_that_everybody_can_change_are_warned_of(citadel: CommandLine, home: Path) -> None:
+    (home / "p").mkdir(mode=0o755)
+    citadel.env["CITADEL_AUTHORIZATION__POLICIES"] = str(home / "p")
+    assert findings(citadel, "files.trusted")[0]["result"] == "ok"
+    (home / "p").chmod(0o777)
+    (row,) = findings(citadel, "files.trusted")
+    assert (row["result"], row["mend"]) == ("warn", f"run: chmod o-w {home / 'p'}")
+
+
 def test_a_hook_that_others_could_replace_is_found(citadel: CommandLine, home: Path) -> None:
     hook = home / "check"
     citadel.env["CITADEL_ROTATION__HOOKS__COMMAND"] = f"{hook} --strict"
