@@ -906,3 +906,174 @@ CASES = {
     ),
     "a null character": Case(authorization('{action: "\0"}'), "", "U+0000", authorization('{action: "ALLOW"}')),
 }
+
+
+# --- the rest of what Istio's validation refuses, field by field (istio.io, security reference; its webhook)
+
+
+def _negative(name: str) -> str:
+    return f"not{name[0].upper()}{name[1:]}"
+
+
+_IN_SOURCE = ("principals", "requestPrincipals", "namespaces", "serviceAccounts", "trustDomains", "ipBlocks")
+_IN_OPERATION = {"hosts": "a", "ports": "'80'", "methods": "GET", "paths": "/a"}
+_BLOCKS = ("ipBlocks", "notIpBlocks", "remoteIpBlocks", "notRemoteIpBlocks")
+_UNKNOWN_YET = ("principals", "requestPrincipals", "namespaces", "serviceAccounts", "trustDomains")
+_KEYS_UNKNOWN_YET = (
+    *("source.principal", "source.namespace", "source.serviceAccount", "source.trustDomain"),
+    *("request.auth.principal", "request.auth.audiences", "request.auth.presenter", "request.auth.claims[a][b]"),
+)
+_LABELLED = "selector: {matchLabels: {a: b}}"
+
+
+def _empty_values() -> dict[str, Case]:
+    found = {}
+    for name in (*_IN_SOURCE, "remoteIpBlocks"):
+        good = "10.0.0.1" if name.endswith("Blocks") else "a"
+        for field in (name, _negative(name)):
+            made = Case(source(f"{{{field}: ['']}}"), f"{SOURCE}.{field}[0]", "empty", source(f"{{{field}: [{good}]}}"))
+            found[f"an empty value of {field}"] = made
+    for name, good in _IN_OPERATION.items():
+        for field in (name, _negative(name)):
+            bad, fine = operation(f"{{{field}: ['']}}"), operation(f"{{{field}: [{good}]}}")
+            found[f"an empty value of {field}"] = Case(bad, f"{OPERATION}.{field}[0]", "empty", fine)
+    for values in ("values", "notValues"):
+        bad, fine = (when(f"{{key: source.namespace, {values}: ['{one}']}}") for one in ("", "a"))
+        found[f"an empty one of {values}"] = Case(bad, f"{WHEN}.{values}[0]", "empty", fine)
+    return found
+
+
+def _forms() -> dict[str, Case]:
+    found = {}
+    for field in _BLOCKS:
+        bad, fine = (source(f"{{{field}: [{one}]}}") for one in ("1.2.3", "1.2.3.4"))
+        found[f"no address in {field}"] = Case(bad, f"{SOURCE}.{field}[0]", "not an IP address", fine)
+    for field in ("ports", "notPorts"):
+        bad, fine = (operation(f"{{{field}: ['{one}']}}") for one in ("http", "80"))
+        found[f"no port in {field}"] = Case(bad, f"{OPERATION}.{field}[0]", "is not a port", fine)
+    for field in ("paths", "notPaths"):
+        bad, fine = (operation(f"{{{field}: ['{one}']}}") for one in ("/{x=*}/{*}", "/{*}"))
+        found[f"no template in {field}"] = Case(bad, f"{OPERATION}.{field}[0]", "braces may only", fine)
+    for key in ("source.ip", "remote.ip", "destination.ip", "destination.port"):
+        for values in ("values", "notValues"):
+            good = "'80'" if key.endswith("port") else "'::1'"
+            bad, fine = (when(f"{{key: {key}, {values}: [{one}]}}") for one in ("a", good))
+            found[f"a wrong one of {values} of {key}"] = Case(bad, f"{WHEN}.{values}[0]", "is not a", fine)
+    for key in ("destination.name", "destination.user", "destination.labels[version]"):
+        fine = when("{key: destination.ip, values: ['::1']}")
+        found[f"the condition {key}"] = Case(
+            when(f"{{key: '{key}', values: [a]}}"), f"{WHEN}.key", "use spec.selector", fine
+        )
+    for key in ("request.headers", "request.auth.claims", "experimental.envoy.filters.f"):
+        bad, fine = (when(f"{{key: '{one}', values: [a]}}") for one in (key, f"{key}[a]"))
+        found[f"{key} without brackets"] = Case(bad, f"{WHEN}.key", "in brackets", fine)
+    return found
+
+
+def _before_identities() -> dict[str, Case]:
+    found = {}
+    for field in (*_UNKNOWN_YET, *map(_negative, _UNKNOWN_YET)):
+        bad = custom(f"{{from: [{{source: {{{field}: [a]}}}}]}}")
+        found[f"CUSTOM looks at {field}"] = Case(bad, f"{SOURCE}.{field}", "before identities", custom("{}"))
+    for key in _KEYS_UNKNOWN_YET:
+        bad = custom(f"{{when: [{{key: '{key}', values: [a]}}]}}")
+        found[f"CUSTOM looks at {key}"] = Case(bad, f"{WHEN}.key", "before identities", custom("{}"))
+    return found
+
+
+CASES |= {
+    **_empty_values(),
+    **_forms(),
+    **_before_identities(),
+    "a null item of to": Case(
+        authorization("{rules: [{to: [null]}]}"), "spec.rules[0].to[0]", "found nothing", operation("{hosts: [a]}")
+    ),
+    "an item of to with a null operation": Case(
+        authorization("{rules: [{to: [{operation: null}]}]}"),
+        "spec.rules[0].to[0]",
+        "has no operation",
+        operation("{hosts: [a]}"),
+    ),
+    "a null condition of CUSTOM": Case(custom("{when: [null]}"), WHEN, "found nothing", custom("{}")),
+    "selector with targetRef": Case(
+        authorization("{" + _LABELLED + ", targetRef: " + TARGET + "}"),
+        "spec.targetRef",
+        "only one of",
+        authorization("{targetRef: " + TARGET + "}"),
+    ),
+    "an empty selector with targetRefs": Case(
+        authorization("{selector: {}, targetRefs: [" + TARGET + "]}"),
+        "spec.targetRefs",
+        "only one of",
+        authorization("{targetRefs: [" + TARGET + "]}"),
+    ),
+    "a targetRef without a name": Case(
+        authorization("{targetRef: {kind: Service}}"),
+        "spec.targetRef",
+        "no name",
+        authorization("{targetRef: " + TARGET + "}"),
+    ),
+    "a target of another kind": Case(
+        authorization("{targetRefs: [{kind: Pod, name: a}]}"),
+        "spec.targetRefs[0]",
+        "cannot be a target",
+        authorization("{targetRefs: [{kind: Service, name: a}]}"),
+    ),
+    "a RequestAuthentication's selector with targetRefs": Case(
+        authorization("{" + _LABELLED + ", targetRefs: [" + TARGET + "]}").replace(
+            "AuthorizationPolicy", "RequestAuthentication"
+        ),
+        "spec.targetRefs",
+        "only one of",
+        authorization("{" + _LABELLED + "}").replace("AuthorizationPolicy", "RequestAuthentication"),
+    ),
+    "a PeerAuthentication's label with a star": Case(
+        peer("{selector: {matchLabels: {a: '*'}}}"),
+        "spec.selector.matchLabels.a",
+        "has a *",
+        peer("{" + _LABELLED + "}"),
+    ),
+    "a null JWT rule": Case(request("null"), "spec.jwtRules[0]", "found nothing", request("{issuer: a}")),
+    "a null header location": Case(
+        request("{issuer: a, fromHeaders: [null]}"),
+        "spec.jwtRules[0].fromHeaders[0]",
+        "found nothing",
+        request("{issuer: a, fromHeaders: [{name: b}]}"),
+    ),
+    "a header location with an empty name": Case(
+        request("{issuer: a, fromHeaders: [{name: ''}]}"),
+        "spec.jwtRules[0].fromHeaders[0].name",
+        "it is empty",
+        request("{issuer: a, fromHeaders: [{name: b, prefix: ''}]}"),
+    ),
+    "a null claim to a header": Case(
+        request("{issuer: a, outputClaimToHeaders: [null]}"),
+        "spec.jwtRules[0].outputClaimToHeaders[0]",
+        "found nothing",
+        request("{issuer: a, outputClaimToHeaders: [{header: b, claim: c}]}"),
+    ),
+    "an empty claim to a header": Case(
+        request("{issuer: a, outputClaimToHeaders: [{header: b, claim: ''}]}"),
+        "spec.jwtRules[0].outputClaimToHeaders[0].claim",
+        "it is empty",
+        request("{issuer: a, outputClaimToHeaders: [{header: b, claim: c.d}]}"),
+    ),
+    "a URL with a port that is none": Case(
+        request("{issuer: a, jwksUri: 'https://a:x/'}"),
+        "spec.jwtRules[0].jwksUri",
+        "is not a URL",
+        request("{issuer: a, jwksUri: 'https://a:1/'}"),
+    ),
+    "a port of mTLS that is too large": Case(
+        peer("{" + _LABELLED + ", portLevelMtls: {65536: {mode: STRICT}}}"),
+        "spec.portLevelMtls.65536",
+        "is not a port",
+        peer("{" + _LABELLED + ", portLevelMtls: {65535: {mode: STRICT}}}"),
+    ),
+    "ports with a selector without labels": Case(
+        peer("{selector: {}, portLevelMtls: {80: {mode: STRICT}}}"),
+        "spec.portLevelMtls",
+        "a selector with labels",
+        peer("{" + _LABELLED + ", portLevelMtls: {80: {mode: STRICT}}}"),
+    ),
+}
