@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import string
-from urllib.parse import quote
 
 from citadel.authz.facts import PathNormalization
 from citadel.errors import InvalidInput
@@ -22,8 +21,13 @@ _REFUSED = re.compile(r"[\x00-\x20#\x7f]")
 _DOTS = re.compile(r"(\.|%2[eE])(\.|%2[eE])?")
 _DOT_WITH_PARAMETER = re.compile(r"/\.{1,2};")
 _ESCAPED_SLASH = re.compile(r"%(2[fF]|5[cC])")
-_FORBIDDEN = re.compile(r'["<>^`{|}\x80-\U0010ffff]+')  # in a URL, so the canonical form escapes it
+_FORBIDDEN = str.maketrans(
+    {char: f"%{ord(char):02X}" for char in '"<>^`{|}'}
+)  # in a URL: the canonical form escapes it
+_BEYOND_ASCII = re.compile(r"[\x80-\U0010ffff]+")
+_BYTES = [f"%{byte:02X}" for byte in range(256)]
 _PIECES = re.compile(r"%[0-9a-fA-F]{2}|%|[^%]+")
+_DIGITS = frozenset(string.hexdigits)
 _TWO_DIGITS = re.compile(r"[0-9a-fA-F]{2}")
 _UNRESERVED = string.ascii_letters + string.digits + "-._~"
 _DECODED = {form.format(ord(char)): char for char in _UNRESERVED for form in ("%{:02x}", "%{:02X}")}
@@ -97,7 +101,7 @@ def _merge_slashes(path: str) -> str:
 def _canonical(path: str, bare: str) -> str:
     """Dot segments resolved, backslashes as slashes, percent-encoding in one form."""
     done: list[str] = []
-    escaped = _FORBIDDEN.sub(_escaped, _without_dot_parameters(bare))
+    escaped = _BEYOND_ASCII.sub(_escaped, _without_dot_parameters(bare).translate(_FORBIDDEN))
     segments = escaped.replace("\\", "/").split("/")
     for position, segment in enumerate(segments[1:], 2):
         dots = _DOTS.fullmatch(segment)
@@ -135,11 +139,12 @@ def _one_form(path: str, segment: str) -> str:
     if "%00" in pieces:
         raise BadPath(path, "'%00' is not allowed in it")
     out = [_DECODED.get(piece, piece) for piece in pieces]
-    for at, piece in enumerate(pieces):
-        if piece == "%" and _TWO_DIGITS.match("".join(out[at + 1 : at + 3])):
-            out[at] = "%25"
+    if "%" in pieces:
+        for at, (piece, after) in enumerate(zip(pieces, out[1:], strict=False)):
+            if piece == "%" and after[0] in _DIGITS and _TWO_DIGITS.match("".join(out[at + 1 : at + 3])):
+                out[at] = "%25"
     return "".join(out)
 
 
 def _escaped(run: re.Match[str]) -> str:
-    return quote(run[0].encode("utf-8", "surrogateescape"), safe="")
+    return "".join(map(_BYTES.__getitem__, run[0].encode("utf-8", "surrogateescape")))

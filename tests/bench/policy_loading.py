@@ -8,14 +8,18 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import yaml
 
 from citadel.authz import MeshFacts, PolicyDocuments, PolicySet, SourceText, load
+from citadel.authz.facts import PathNormalization
+from citadel.authz.paths import BadPath, normalize
 from citadel.authz.policyset import compile_documents
 from citadel.authz.sources import load_paths
+from citadel.authz.template import PathTemplate
 from citadel.errors import BadFile
 from citadel.spiffe import TrustDomain
 from tests.bench.row import Row
@@ -69,7 +73,28 @@ def rows() -> list[Row]:
         Row(f"load {_POLICIES:,} policies, cold", cold, "s CPU", bare, "CSafeLoader alone", "under 6 s", cold < 6),
         Row(f"load {_POLICIES:,} policies, one changed", warm, "s CPU", bare, "", "under 1 s", warm < 1),
         Row(f"load 100 KB of the worst: {name}", worst * 1000, "ms CPU", goal="under 50 ms", met=worst < 0.05),
+        _worst_path(),
     ]
+
+
+def _worst_path() -> Row:
+    """Normalised in the strongest mode, and held against a template."""
+    template = PathTemplate.parse("/{*}/a/{**}/b")
+
+    def read(unit: str) -> None:
+        path = "/" + unit * (_HOSTILE_BYTES // len(unit.encode("utf-8", "surrogateescape")))
+        with suppress(BadPath):
+            template.match(normalize(path, PathNormalization.DECODE_AND_MERGE_SLASHES))
+
+    units = ["/", "/..", "/{*}", "%", "%6", "é", "//", "/..;", "\\", "%2f", "\udcff", "/%2e%2e", "%25", "{}", "/a"]
+    worst, unit = max((_least(partial(read, unit)), unit) for unit in units)
+    return Row(
+        f"normalise and match a path of 100 KB of the worst: {unit!a}",
+        worst * 1000,
+        "ms CPU",
+        goal="under 50 ms",
+        met=worst < 0.05,
+    )
 
 
 def _from_a_folder(texts: list[str]) -> list[Row]:

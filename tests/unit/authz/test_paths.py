@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from citadel.authz.facts import PathNormalization
 from citadel.authz.paths import BadPath, normalize, without_query
@@ -95,3 +100,24 @@ def test_templates_match_whole_paths_by_segments(template: str, matching: list[s
     parsed = PathTemplate.parse(template)
     assert [path for path in [*matching, *others] if parsed.match(path)] == matching
     assert all(path.startswith(parsed.literal_start) for path in matching)
+
+
+_TEXT = st.text(st.sampled_from([*"/.%;?{}*\\2eEfFcC5a#é<", "\udcff", "\0"]), max_size=40)
+
+
+@given(_TEXT, st.sampled_from(PathNormalization), st.booleans())
+def test_any_path_is_normalised_once_and_for_all_or_refused(text: str, mode: PathNormalization, seen: bool) -> None:
+    with suppress(BadPath):
+        found = normalize("/" + text, mode, seen=seen)
+        assert normalize(found, mode, seen=True) == found
+
+
+@pytest.mark.parametrize("unit", ["/..", "/{*}", "%", "%6", "é", "//", "/..;", "\\", "%2f", "\udcff", "/%2e%2e"])
+def test_long_paths_are_normalised_and_matched_in_linear_time(unit: str) -> None:
+    path = "/" + unit * (100_000 // len(unit))
+    begin = time.process_time()
+    for mode in PathNormalization:
+        with suppress(BadPath):
+            normalize(path, mode)
+        PathTemplate.parse("/{*}/a/{**}/b").match(path)
+    assert time.process_time() - begin < 3  # far more than it takes, far less than anything quadratic
