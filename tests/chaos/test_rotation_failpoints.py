@@ -30,6 +30,7 @@ _STEPS = {
     "handed_in": (),
     "held": ("root.hold",),
     "cross_signed": (),
+    "certified_tainted": (),
     "adopted": ("root.adopt",),
 }
 POINTS = [
@@ -37,6 +38,7 @@ POINTS = [
     ("whole", "rotation.issuing_made"),
     ("issuing_tainted", "rotation.issuing_tainted"),
     ("cross_signed", "rotation.cross_signed"),
+    ("certified_tainted", "rotation.certified_tainted"),
     ("offline", "rotation.requested"),
     ("offline", "rotation.root_brought"),
     ("handed_in", "rotation.root_brought"),

@@ -263,6 +263,37 @@ async def test_a_root_that_we_made_certifies_its_successor_and_each_may_do_so_in
         assert drive.authorities.current().authority.chain == ()
 
 
+async def test_a_stolen_key_that_the_root_in_force_certified_takes_that_one_with_it(drive: Drive) -> None:
+    old = await root_in_force(drive)
+    await drive.rotations.prepare(WISH, cross_sign=True)
+    stolen = (await drive._plan()).incoming
+    would = await drive.rotations.taint(stolen, WISH, unasked=True, dry_run=True)
+    assert f"root {old.skid} certified it, so what it signs is trusted while that one is" in would
+    await drive.rotations._taint(stolen, WISH, unasked=True, dry_run=False)  # it is cut off here
+    assert [plan.is_open for plan in await drive.store.rotation.plans()] == [False]
+    assert "certified it" in await drive.rotations.taint(stolen, WISH, unasked=True)
+    await to_its_end(drive)
+    assert await states(drive, AuthorityKind.ROOT) == ["active", "revoked", "revoked"]
+    assert (await root_in_force(drive)).skid not in (old.skid, stolen)
+    with pytest.raises(FailedPrecondition, match="nothing left to taint"):
+        await drive.rotations.taint(stolen, WISH)
+
+
+async def test_a_stolen_key_that_signs_takes_the_root_with_it_that_certified_it_and_is_on_its_way_out(
+    drive: Drive,
+) -> None:
+    old = await root_in_force(drive)
+    await drive.rotations.prepare(WISH, cross_sign=True)
+    await drive._to_its_end(lambda plan: plan.phase is not Phase.DISTRIBUTING)
+    stolen = await root_in_force(drive)
+    assert f"root {old.skid} certified it" in await drive.rotations.taint(stolen.skid, WISH, unasked=True)
+    found = {a.skid: a.state for a in await drive.authorities.all()}
+    assert found[old.skid] is A.TAINTED, "it waits for no connections any longer"
+    await to_its_end(drive)
+    assert await states(drive, AuthorityKind.ROOT) == ["active", "revoked", "revoked"]
+    assert (await root_in_force(drive)).skid not in (old.skid, stolen.skid)
+
+
 async def root_in_force(drive: Drive) -> Authority:
     (found,) = [a for a in await drive.authorities.all() if a.kind is AuthorityKind.ROOT and a.state is A.ACTIVE]
     return found

@@ -101,7 +101,7 @@ async def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     ("url", "drill"),
     [
         *(("sqlite", drill) for drill in _STEPS),
-        *(pytest.param("postgresql", drill, marks=pytest.mark.postgres) for drill in ("whole", "back")),
+        pytest.param("postgresql", "whole", marks=pytest.mark.postgres),
     ],
     indirect=["url"],
 )

@@ -186,6 +186,15 @@ class Drive:
             await self.rotations.prepare(_OPERATOR, cross_sign=True)
         await self._to_its_end()
 
+    async def certified_tainted(self) -> None:
+        """The new root is tainted, which the root in force certified: that one is replaced too."""
+        if not await self.store.rotation.plans():
+            await self.rotations.prepare(_OPERATOR, cross_sign=True)
+        plans = await self.store.rotation.plans()
+        if len(plans) == 1:
+            await self.rotations.taint(plans[0].incoming, _OPERATOR, unasked=True)
+        await self._to_its_end()
+
     async def adopted(self) -> None:
         """Another root came into force without a rotation, as one does that was plugged in and trusted from the first:
         the one before retires, and has no plan."""

@@ -235,6 +235,13 @@ def taint(world: World, skid: Skid, wish: Wish, *, unasked: bool = False) -> Ste
     raise FailedPrecondition(f"root {skid} is {root.state}; there is nothing left to taint", mend=_STATUS)
 
 
+def certifiers(world: World, skid: Skid) -> list[Authority]:
+    """The roots in force, or on their way out, that certified this one (cross_signing): what it signs verifies by them,
+    whether it is in the bundle itself or not."""
+    by = {c.issuer_skid for c in _root(world, skid).certificates} - {skid}
+    return [a for a in world.authorities if a.skid in by and a.state in (A.ACTIVE, A.RETIRING)]
+
+
 def others(world: World, plan_ids: Collection[str] = ()) -> str:
     """What is said of the rotations that are under way besides these; "" if there are none."""
     found = [p for p in world.open_plans() if p.id not in plan_ids]

@@ -220,7 +220,21 @@ class Rotations:
         return await self._execution.command(lambda world: commands.rollback(world, wish, to=to), dry_run=dry_run)
 
     async def taint(self, skid: Skid, wish: Wish, *, unasked: bool = False, dry_run: bool = False) -> str:
-        """One command for the whole emergency: of the root that signs now, another is prepared to take its place."""
+        """One command for the whole emergency: of the root that signs now, another is prepared to take its place. Roots
+        that certified `skid` are tainted with it; called again, it does what is left."""
+        world = await self.world()
+        root, certifiers = world.find(skid), commands.certifiers(world, skid)
+        done = []
+        left = root is None or root.state not in (AuthorityState.TAINTED, AuthorityState.REVOKED)
+        if left or not certifiers:
+            done.append(await self._taint(skid, wish, unasked=unasked, dry_run=dry_run))
+        passing("rotation.certified_tainted")
+        for one in certifiers:
+            done.append(f"root {one.skid} certified it, so what it signs is trusted while that one is")
+            done.append(await self._taint(one.skid, wish, unasked=unasked, dry_run=dry_run))
+        return "; ".join(done)
+
+    async def _taint(self, skid: Skid, wish: Wish, *, unasked: bool, dry_run: bool) -> str:
         step = commands.taint(await self.world(), skid, wish, unasked=unasked)
         if step is None:
             try:
