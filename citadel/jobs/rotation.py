@@ -21,6 +21,7 @@ from citadel.jobs.ports import Leases, PlanMeter, RotationMeter
 _PAUSE_SECONDS = 0.1  # many acknowledgements at once are one look
 _BEGIN_TIMEOUT = timedelta(minutes=1)
 _SHARE = 4.0  # with very many clients a look takes long: then at most a fifth of the time goes into looking
+_LONGEST_PAUSE_SECONDS = 10.0  # an emergency waits for no more
 log = structlog.get_logger("citadel.jobs")
 
 
@@ -66,6 +67,12 @@ def planned_rotation(
     return Job("planned-rotation", Every(every), run, timeout=_BEGIN_TIMEOUT)
 
 
+def pause(took: float, worked: float) -> float:
+    """How many seconds after a look the next one begins. `took` of which it `worked`: in the rest it waited for a hook,
+    say, and that is no reason to look less often."""
+    return min(max(_PAUSE_SECONDS, _SHARE * min(took, worked)), _LONGEST_PAUSE_SECONDS)
+
+
 class RotationRunner:
     """Every server runs one; of several, whoever comes first takes a step, and the others find it taken."""
 
@@ -80,10 +87,9 @@ class RotationRunner:
         """Until cancelled."""
         async with self._changes.subscribe([Topic.ROTATION, Topic.AUTHORITIES, Topic.CLIENTS]) as news:
             while True:
-                began = time.monotonic()
+                began, worked = time.monotonic(), time.thread_time()
                 await self._look()
-                took = time.monotonic() - began
-                await asyncio.sleep(max(_PAUSE_SECONDS, _SHARE * took))
+                await asyncio.sleep(pause(time.monotonic() - began, time.thread_time() - worked))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._every):
                         await anext(news)

@@ -24,7 +24,8 @@ def tick(world: World, policy: RotationPolicy, *, held: Collection[str] = ()) ->
     """
     if (adopted := plugged.adopt(world, policy, ACTOR)) is not None:
         return adopted
-    for plan in world.open_plans():
+    # An emergency first: the others may have to ask a hook, which takes its time.
+    for plan in sorted(world.open_plans(), key=lambda plan: not plan.emergency):
         step = _redated(plan, world) or _next(plan, world, policy, plan.id in held)
         if step is not None:
             return step

@@ -9,6 +9,7 @@ import pytest
 from citadel.ca.model import AuthorityKind, AuthorityState, Skid
 from citadel.ca.rotation import commands
 from citadel.ca.rotation.commands import Wish
+from citadel.ca.rotation.machine import tick
 from citadel.errors import FailedPrecondition, NotFound
 from tests.support.rotating import LEAF, POLICY, Mesh, authority
 
@@ -161,6 +162,17 @@ def test_of_several_rotations_each_step_says_which_one_it_took_and_what_goes_on_
         commands.rollback(mesh.world(), OPERATOR, to=Skid("r2"))
     assert wrong.value.mend == "one of these can sign again: r1"
     mesh.check()
+
+
+def test_an_emergency_is_carried_on_before_what_may_have_to_ask_a_hook(mesh: Mesh) -> None:
+    prepare(mesh, auto=True)
+    settle(mesh)
+    prepare(mesh, auto=True, emergency=True)
+    settle(mesh, 0)
+    mesh.advance(timedelta(minutes=1))
+    step = tick(mesh.world(), POLICY)
+    assert step is not None
+    assert [plan.id for plan in step.plans] == ["p2"]
 
 
 def test_who_comes_too_late_to_abandon_is_told_how_to_go_back(mesh: Mesh) -> None:
