@@ -55,10 +55,14 @@ class Shop:
     target: str
     http: str
 
-    def channel(self, uri: str = CART) -> grpc.Channel:
+    def credentials(self, uri: str = CART) -> grpc.ChannelCredentials:
+        """Not from several threads at once: there is one file for all."""
         certificate, key = minted(self.up, uri, self.folder)
         roots = self.up.run("bundle", "show").stdout.encode()
-        credentials = grpc.ssl_channel_credentials(roots, key.read_bytes(), certificate.read_bytes())
+        return grpc.ssl_channel_credentials(roots, key.read_bytes(), certificate.read_bytes())
+
+    def channel(self, uri: str = CART, credentials: grpc.ChannelCredentials | None = None) -> grpc.Channel:
+        credentials = credentials or self.credentials(uri)
         options = [("grpc.ssl_target_name_override", "citadel.test"), ("grpc.use_local_subchannel_pool", 1)]
         return grpc.secure_channel(self.target, credentials, options=options)
 
@@ -139,9 +143,10 @@ def explained(up: Up, log_id: str) -> str:
 def test_a_switch_under_load_gives_no_wrong_and_no_failed_answer(shop: Shop) -> None:
     answers: list[tuple[str, str, str]] = []
     over = threading.Event()
+    credentials = shop.credentials()
 
     def ask() -> None:
-        with shop.channel() as channel:  # each a connection of its own: both workers are asked
+        with shop.channel(credentials=credentials) as channel:  # each a connection of its own: both workers are asked
             while not over.is_set():
                 for path in ("/cart/7", "/basket/7"):
                     told = shop.ask(channel, path).dynamic_metadata
