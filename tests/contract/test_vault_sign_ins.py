@@ -4,9 +4,12 @@ replaced when that does not help. What an answer to a login may not be."""
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from citadel.clock import SystemClock
 from citadel.errors import CitadelError, Unauthenticated, Unavailable
-from citadel.vault import AppRoleSignIn, JwtSignIn, Session, SignIn, TokenSignIn, VaultAccess
+from citadel.vault import AppRoleSignIn, JwtSignIn, KubernetesTarget, Session, SignIn, TokenSignIn, VaultAccess
+from citadel.vault.setup_steps import Bench
+from tests.support.certificates import Ca
 from tests.support.vault import KINDS, Vault, running
 
 LOOKUP = "auth/token/lookup-self"
@@ -96,6 +101,71 @@ async def test_the_secret_is_read_again_when_the_token_is_not_taken_any_more(
     await session.call("get", LOOKUP)
     assert session._held.token != before
     await session.close()
+
+
+@contextmanager
+def kubernetes(reviewed: list[str]) -> Iterator[str]:
+    """What Vault asks of a Kubernetes: whose token it is (TokenReview, authentication.k8s.io/v1). Every token is that
+    of the service account that it names."""
+
+    class Reviews(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            token = asked["spec"]["token"]
+            reviewed.append(token)
+            claims = jwt.decode(token, options={"verify_signature": False})
+            user = {"username": claims["sub"], "uid": "1", "groups": ["system:serviceaccounts"]}
+            status = {"authenticated": True, "user": user, "audiences": asked["spec"].get("audiences", [])}
+            content = json.dumps({**asked, "status": status}).encode()
+            self.send_response(201)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Reviews) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join(5)
+
+
+async def test_a_pods_token_is_reviewed_by_kubernetes_and_read_again_at_each_login(
+    vault: Vault, tmp_path: Path
+) -> None:
+    key, file, reviewed = ec.generate_private_key(ec.SECP256R1()), tmp_path / "token", list[str]()
+
+    def write(account: str) -> None:
+        about = {"namespace": "mesh", "serviceaccount": {"name": account, "uid": "1"}}
+        claims = {"sub": f"system:serviceaccount:mesh:{account}", "aud": ["vault"], "kubernetes.io": about}
+        times = {"iat": int(time.time()) - 5, "exp": int(time.time()) + 600, "iss": "https://kubernetes"}
+        file.write_text(jwt.encode({**claims, **times, "jti": str(time.monotonic())}, key, algorithm="ES256"))
+
+    with kubernetes(reviewed) as host:
+        any_ca = Ca("kubernetes").certificate.public_bytes(Encoding.PEM).decode()
+        told = {"kubernetes_host": host, "kubernetes_ca_cert": any_ca, "disable_local_ca_jwt": True}
+        mount = vault.auth("kubernetes", told)
+        target = KubernetesTarget(mount, "citadel", "mesh", "citadel", audience="vault")
+        operator = vault.session()
+        async for step in target.steps(Bench(operator), vault.policy(NARROW)):
+            if step.differs and step.do is not None:
+                await step.do()
+        await operator.close()
+        session = vault.session(JwtSignIn("citadel", file, mount))
+        if vault.double is None:  # which lets anybody in
+            write("somebody")
+            with pytest.raises(Unauthenticated, match="service account name not authorized"):
+                await session.call("get", LOOKUP)
+        write("citadel")
+        await session.call("get", LOOKUP)
+        assert session.status().fault == ""
+        if vault.double is None:
+            assert reviewed[-1] == file.read_text()
+        await session.close()
 
 
 async def test_a_secret_id_that_is_used_up_is_told_as_such(vault: Vault) -> None:
