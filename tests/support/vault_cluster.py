@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -85,7 +86,8 @@ def cluster(folder: Path) -> Iterator[Cluster]:
         for node in nodes:
             node.unseal_key = made["keys_base64"][0]
             node.unseal()
-            _until(lambda node=node: node.health() in (200, 429), f"{node.name} takes part", node.folder)  # type: ignore[misc]
+            wanted = {200} if node is first else {200, 429}
+            _until(partial(_is_among, node, wanted), f"{node.name} takes part", node.folder)
             if node is first:  # else the others have no vote for their first ten seconds
                 settings = {"server_stabilization_time": "1s"}
                 operator.call("POST", "sys/storage/raft/autopilot/configuration", settings)
@@ -122,6 +124,10 @@ storage "raft" {{
     )
     command = (bao, "server", f"-config={folder / 'bao.hcl'}")
     return Node(folder.name, f"http://127.0.0.1:{api}", folder, command, process_of(command, folder))
+
+
+def _is_among(node: Node, wanted: set[int]) -> bool:
+    return node.health() in wanted
 
 
 def _voters(operator: Vault) -> int:
