@@ -38,6 +38,7 @@ from citadel.cli.policy_options import (
     WorkloadOption,
     asked,
     mesh,
+    mesh_of_request,
     none_of_one,
     of_whom,
     only_in_force,
@@ -106,7 +107,7 @@ def check(
         door: Lines | LiveLines
         if file:
             only_in_force(workload)
-            door = Lines(policies(file, mesh(mesh_file, trust_domain)))
+            door = Lines(policies(file, mesh_of_request(mesh_file, trust_domain, one)))
         else:
             only_with_files(mesh_file, trust_domain, provider)
             registered = of_whom(workload, namespace, label)
@@ -173,7 +174,7 @@ def explain(
             show_explained(client, one, registered, form)
         return
     only_in_force(workload)
-    compiled = policies(file, mesh(mesh_file, trust_domain))
+    compiled = policies(file, mesh_of_request(mesh_file, trust_domain, one))
     explanation = explain_request(compiled, one.workload.value(), one.request(), one.answers())
     if form is ExplainFormat.JSON:
         print(json.dumps(explanation.to_json(), indent=2))

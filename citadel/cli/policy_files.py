@@ -15,6 +15,7 @@ from citadel.cli.exits import Exit
 from citadel.cli.options import examples
 from citadel.cli.output import Format, FormatOption, field, show_list
 from citadel.cli.policy_options import (
+    NOTHING_READ,
     FilesOption,
     LabelOption,
     MeshOption,
@@ -43,12 +44,13 @@ def lint(
     The exit code is 1 if there is an error; docs/authorization-lint.md lists all codes, and how to silence one.
     """
     block = mesh(mesh_file, trust_domain)
-    found = find(documents(file, block), block.facts())
+    read = documents(file, block)
+    found = find(read, block.facts())
     if output is Format.TABLE:
         for finding in found:
             print(printable(str(finding)))
         if not found:
-            say("nothing to say of these policies")
+            say("nothing to say of these policies" if len(read) else NOTHING_READ)
     else:
         rows = [
             {

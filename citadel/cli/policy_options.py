@@ -14,8 +14,11 @@ from citadel.authz.asking import Asked
 from citadel.authz.policyset import compile_documents
 from citadel.authz.sources import load_paths
 from citadel.authz.tables import MeshBlock, read_mesh
+from citadel.cli.run import say
 from citadel.errors import InvalidInput
-from citadel.spiffe import SpiffeId
+from citadel.spiffe import SpiffeId, TrustDomain
+
+NOTHING_READ = "there is no policy in what was given; see what is read: docs/policies.md"
 
 FilesOption = Annotated[
     list[str],
@@ -68,11 +71,23 @@ ProviderOption = Annotated[
 def mesh(file: Path | None, trust_domain: str | None) -> MeshBlock:
     """What the mesh is. Raises BadFile, BadSpiffeId."""
     block = MeshBlock() if file is None else read_mesh(file)
-    return (
-        block
-        if trust_domain is None
-        else MeshBlock.model_validate({**block.model_dump(), "trust_domain": trust_domain})
-    )
+    if trust_domain is None:
+        return block
+    return MeshBlock.model_validate({**block.model_dump(), "trust_domain": TrustDomain.parse(trust_domain).name})
+
+
+def mesh_of_request(file: Path | None, trust_domain: str | None, one: Asked | None) -> MeshBlock:
+    """What the mesh is, in which `one` is decided.
+
+    Raises BadFile, BadSpiffeId, and InvalidInput for a provider that it does not have: no policy could ask that one."""
+    block = mesh(file, trust_domain)
+    known = {provider.name for provider in block.providers}
+    if one is not None and (unknown := sorted(set(one.answers()) - known)):
+        raise InvalidInput(
+            f"--provider: the mesh has no provider {', '.join(unknown)}",
+            mend="name it under `providers` in the file of --mesh: docs/authorization-tests.md",
+        )
+    return block
 
 
 def documents(files: list[str], block: MeshBlock) -> PolicyDocuments:
@@ -81,7 +96,11 @@ def documents(files: list[str], block: MeshBlock) -> PolicyDocuments:
 
 
 def policies(files: list[str], block: MeshBlock) -> PolicySet:
-    return compile_documents(documents(files, block), block.facts())
+    """What the files say, compiled; that there is nothing is said on standard error. Raises BadFile."""
+    read = documents(files, block)
+    if not len(read):
+        say(NOTHING_READ)
+    return compile_documents(read, block.facts())
 
 
 def only_in_force(workload: str | None) -> None:

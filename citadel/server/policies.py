@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from citadel.api.ports import PolicyView
 from citadel.audit import AuditEvent, JsonScalar
 from citadel.audit.ports import OwnChain
-from citadel.authz.sources import FolderOrigin, Held, KeptPolicies, Origin, PolicySource
+from citadel.authz.sources import FolderOrigin, Held, KeptPolicies, Origin, PolicySource, kept_in, take_along
 from citadel.authz.stored import StoredPolicies, StoreOrigin
 from citadel.clock import Clock
 from citadel.config import Change, Settings
@@ -29,7 +29,8 @@ def policy_source(settings: Settings, store: Store, clock: Clock, meter: Metrics
         origin = FolderOrigin(told.policies)
     else:
         return None
-    kept = KeptPolicies(settings.data_dir / "policies" / "last-good.json")
+    take_along(settings.data_dir)
+    kept = KeptPolicies(kept_in(settings.data_dir))
     return PolicySource(
         origin, mesh_facts(settings), kept, clock, default_namespace=told.default_namespace, meter=meter
     )

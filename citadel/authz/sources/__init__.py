@@ -6,7 +6,7 @@ them), authz.stored the store. `caution` is what is not believed at once, `kept`
 
 from citadel.authz.sources.files import load_paths, read_paths
 from citadel.authz.sources.folder import FolderOrigin
-from citadel.authz.sources.kept import Kept, KeptPolicies
+from citadel.authz.sources.kept import Kept, KeptPolicies, kept_in, take_along
 from citadel.authz.sources.origin import Origin, Reading
 from citadel.authz.sources.source import Held, InForce, NoSourceMeter, PolicySource, SourceMeter
 
@@ -21,6 +21,8 @@ __all__ = [
     "PolicySource",
     "Reading",
     "SourceMeter",
+    "kept_in",
     "load_paths",
     "read_paths",
+    "take_along",
 ]

@@ -16,6 +16,27 @@ from citadel.errors import FailedPrecondition, PermissionDenied
 SCHEMA = "citadel.dev/last-good-policies/v1"
 
 
+def kept_in(data_dir: Path) -> Path:
+    """Where a server keeps its set: by a name that is none of a policy, since the folder of these may be around it."""
+    return data_dir / "policies.last-good"
+
+
+def take_along(data_dir: Path) -> None:
+    """Move what former versions kept in DATA_DIR/policies to where it is kept now. Blocks; raises PermissionDenied.
+
+    A file of that name that is somebody's own stays."""
+    former = data_dir / "policies" / "last-good.json"
+    try:
+        with former.open("rb") as file:
+            ours = SCHEMA.encode() in file.read(len(SCHEMA) + 32)
+        if ours:
+            former.replace(kept_in(data_dir))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise PermissionDenied(f"{former} cannot be moved to {kept_in(data_dir)}: {error.strerror}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
     """A set as it was kept, and which version of the store it is (0: not the store's)."""

@@ -9,7 +9,7 @@ import structlog
 
 from citadel.authz import MeshFacts, PolicyDocuments, PolicySet, load
 from citadel.authz.policyset import compile_documents
-from citadel.authz.sources import KeptPolicies
+from citadel.authz.sources import KeptPolicies, kept_in
 from citadel.config import Settings
 from citadel.errors import CitadelError
 
@@ -22,7 +22,7 @@ def published_policies(settings: Settings) -> Path | None:
     """What the server keeps as last good. None: it follows no policies, whatever still lies there of former ones."""
     told = settings.authorization
     followed = told.source == "store" or told.policies is not None
-    return settings.data_dir / "policies" / "last-good.json" if followed else None
+    return kept_in(settings.data_dir) if followed else None
 
 
 class PublishedPolicies:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from citadel.authz import MeshFacts
-from citadel.authz.sources import FolderOrigin, Kept, KeptPolicies, PolicySource
+from citadel.authz.load import SourceText
+from citadel.authz.sources import FolderOrigin, Kept, KeptPolicies, PolicySource, kept_in, take_along
 from citadel.errors import CitadelError, FailedPrecondition, NotFound
 from citadel.spiffe import TrustDomain
 from tests.support.clock import ManualClock
@@ -285,3 +286,33 @@ def test_what_is_kept_is_for_our_eyes_only(kept: KeptPolicies, tmp_path: Path) -
     kept.save([])
     assert (tmp_path / "kept" / "last.json").stat().st_mode & 0o777 == 0o600
     assert kept.load() == Kept([])
+
+
+async def test_what_is_kept_is_none_of_the_policies_though_they_are_in_the_same_folder(tmp_path: Path) -> None:
+    kept = KeptPolicies(kept_in(tmp_path))
+    (tmp_path / "a.yaml").write_text(policies("a"))
+    async with running(source(tmp_path, kept)) as one:
+        await until(lambda: names(one) == {"a"})
+        (tmp_path / "b.yaml").write_text(policies("b"))
+        await until(lambda: names(one) == {"a", "b"})
+        assert one.fault == ""
+
+
+def test_what_a_former_version_kept_is_taken_along(tmp_path: Path) -> None:
+    texts = [SourceText("p.yaml", policies("a").encode())]
+    former = tmp_path / "policies" / "last-good.json"
+    take_along(tmp_path)
+    KeptPolicies(former).save(texts, 7)
+    take_along(tmp_path)
+    take_along(tmp_path)
+    assert KeptPolicies(kept_in(tmp_path)).load() == Kept(texts, 7)
+    assert not former.exists()
+
+
+def test_a_policy_of_the_name_that_was_ours_stays(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    own = tmp_path / "policies" / "last-good.json"
+    own.write_text("{}")
+    take_along(tmp_path)
+    assert own.read_text() == "{}"
+    assert not kept_in(tmp_path).exists()

@@ -95,6 +95,8 @@ def test_every_option_matters(citadel: CommandLine, files: list[str], option: st
         (("--header", "Host:shop.example"), "host"),
         (("--provider", "fraud=maybe"), "providers.fraud"),
         (("--provider", "fraud"), "--provider"),
+        (("--provider", "opa=allow"), "the mesh has no provider opa; name it under `providers`"),
+        (("--trust-domain", "A b"), "'A b' is not a trust domain"),
         (("--label", "cart"), "--label"),
         (("--tcp", "--host", "shop.example", "--claims", "{}"), "leave out --host, --claims"),
     ],
@@ -138,6 +140,13 @@ def test_a_value_that_an_option_does_not_take_is_told_in_plain_words(citadel: Co
     ended = citadel("policy", "lint", *files, "-o", "wide")
     assert ended.code == 2
     assert "'-o': 'wide' is not one of 'table', 'json', 'yaml'" in ended.err
+
+
+@pytest.mark.parametrize("command", ["check", "explain", "lint"])
+def test_that_there_is_no_policy_at_all_is_said(citadel: CommandLine, tmp_path: Path, command: str) -> None:
+    (tmp_path / "web.yaml.orig").write_text(POLICY)
+    ended = citadel("policy", command, "-f", tmp_path)
+    assert (ended.code, "there is no policy in what was given" in ended.err) == (0, True)
 
 
 def test_many_requests_and_one_by_options_do_not_go_together(

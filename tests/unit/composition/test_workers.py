@@ -24,7 +24,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.json_format import ParseDict
 
 from citadel.authz.load import SourceText
-from citadel.authz.sources import KeptPolicies
+from citadel.authz.sources import KeptPolicies, kept_in
 from citadel.config import Settings
 from citadel.config.values import ListenAddress
 from citadel.errors import FailedPrecondition, Unavailable
@@ -180,7 +180,7 @@ async def reason(worker: Worker, certificate: bytes, path: str) -> str:
 
 async def test_a_worker_decides_by_what_is_published(published: Published, tmp_path: Path) -> None:
     told = settings(tmp_path)
-    kept = KeptPolicies(told.data_dir / "policies" / "last-good.json")
+    kept = KeptPolicies(kept_in(told.data_dir))
     kept.save([SourceText("p.yaml", POLICIES.replace("PATH", "/cart/*").encode())])
     published.write(published.settings, written_settings(told))
     published.write(published.callers, written_callers(TD, [], [entry(app="cart")]))
@@ -240,9 +240,7 @@ async def test_policies_of_former_times_are_none_where_the_server_follows_none(
     published: Published, tmp_path: Path
 ) -> None:
     told = settings(tmp_path, policies="")
-    KeptPolicies(told.data_dir / "policies" / "last-good.json").save(
-        [SourceText("p.yaml", POLICIES.replace("PATH", "/cart/*").encode())]
-    )
+    KeptPolicies(kept_in(told.data_dir)).save([SourceText("p.yaml", POLICIES.replace("PATH", "/cart/*").encode())])
     published.write(published.settings, written_settings(told))
     published.write(published.callers, written_callers(TD, [], [entry(app="cart")]))
     certificate = Ca("citadel").issue(tmp_path / "a", CART.uri)[0].read_bytes()
