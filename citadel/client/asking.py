@@ -76,4 +76,6 @@ def why(error: grpc.RpcError) -> str:
     """What went wrong, in words."""
     code = getattr(error, "code", lambda: None)()
     details = getattr(error, "details", lambda: None)()
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return "deadline exceeded: there was no answer in time; Citadel does not run, not at this socket, or is busy"
     return f"{'no answer' if code is None else code.name.lower().replace('_', ' ')}: {details or 'nothing was said'}"

@@ -54,9 +54,15 @@ class Source:
         return Mistake(self.name, dotted(where), message, line_of(where, self.lines))
 
     def conflict(self, conflict: Conflict) -> Mistake:
-        """Placed at the first of its settings that somebody wrote: a default has no line to mend."""
+        """Placed at the first of its settings that somebody wrote: a default has no line to mend.
+
+        Where that is not the one to mend, that one is named instead of `it`."""
         written = (f for f in conflict.fields if f in self.environment.variables or f in self.lines)
-        return self.mistake(next(written, conflict.fields[0]), conflict.message)
+        first, message = conflict.fields[0], conflict.message
+        placed = next(written, first)
+        if placed != first:
+            message = re.sub(r"^(one of )?it\b", lambda begin: (begin[1] or "") + dotted(first), message)
+        return self.mistake(placed, message)
 
     def origin(self, where: Loc) -> str:
         """Where the value of a setting comes from: a variable, `file:line`, or `default`."""

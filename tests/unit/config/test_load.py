@@ -130,7 +130,11 @@ pool_size = 0
         ('[sockets.workload]\npath = "DATA_DIR/run/admin.sock"', "is given to both sockets"),
         ('[sockets.admin]\nmode = "0666"', "lets everybody on the machine use the admin socket"),
         (f'[sockets.admin]\npath = "/{"x" * 110}"', "the kernel takes at most 107"),
-        ('[root]\nkind = "cacerts"', "it must be set, since root.kind is cacerts"),
+        ('[root]\nkind = "cacerts"', "root.cacerts_dir must be set, since root.kind is cacerts"),
+        (
+            '[authorization.authzen]\nbearer_issuer = "https://a.example"',
+            "one of authorization.authzen.bearer_audience and authorization.authzen.url must be set",
+        ),
         ('[root]\ncacerts_dir = "/x"', "root.kind is disk"),
         ('[store]\nurl = "mysql://x/y"', "it must start with sqlite:/// or postgresql://"),
         ('[store]\nurl = "postgresql://host"', "it names no database"),
@@ -173,6 +177,18 @@ def test_what_does_not_fit_is_told_in_one_sentence_at_its_line(tmp_path: Path, t
     assert found[0].startswith(f"{path}:{3 if text.startswith('node_name') else 4 if '=' in text else 3}: ") or (
         "root.cacerts_dir" in found[0] or "root.kind" in found[0]
     )
+
+
+def test_each_setting_that_is_missing_is_named_at_the_line_that_wants_it(tmp_path: Path) -> None:
+    wanting = '[authorization.authzen]\naddress = "127.0.0.1:1"\n'
+    path = written(tmp_path, 'trust_domain = "example.org"\ndata_dir = "."\n' + wanting)
+    place = f"{path}:4: authorization.authzen.address: authorization"
+    assert set(mistakes(path)) == {
+        f"{place}.authzen.allow is empty, so nobody may ask",
+        f"{place}.authzen.tls_cert must be set, since there is an address",
+        f"{place}.authzen.tls_key must be set, since there is an address",
+        f"{place}.policies must be set: there is nothing to decide by",
+    }
 
 
 def test_no_mistake_shows_a_secret(tmp_path: Path) -> None:
