@@ -34,6 +34,7 @@ from citadel.spiffe import SpiffeId
 REQUEST_SCHEMA = "citadel.dev/authorization-request/v1"
 DECISION_SCHEMA = "citadel.dev/authorization-decision/v1"
 MAX_LINE = 1 << 20  # bytes
+TWO_PEERS = "peer and unknown_peer: a request has one of them"
 _REMEMBERED = 4096
 T = TypeVar("T")
 
@@ -143,7 +144,7 @@ class AskedAttributes(_Asked):
     @model_validator(mode="after")
     def _one_peer(self) -> Self:
         if self.peer is not None and self.unknown_peer is not None:
-            raise ValueError("peer and unknown_peer: a request has one of them")
+            raise ValueError(TWO_PEERS)
         return self
 
     def request(self) -> Request:

@@ -82,6 +82,8 @@ class Tally:
     """The same outcome, by another policy or reason, or another dry run."""
     skipped: int = 0
     """Records of the log without a request: it came to none."""
+    skipped_lines: list[tuple[int, str]] = field(default_factory=list)
+    """The first of them: where, and the reason of the decision."""
     altered: int = 0
     """Records that are not in all as the request was."""
     bad: list[str] = field(default_factory=list)
@@ -91,7 +93,7 @@ class Tally:
     """By which policy (or reason) of the new set requests turned."""
 
 
-_MOST_BAD = 20
+_MOST_TOLD = 20
 
 
 def requests_differing(old: PolicySet, new: PolicySet, lines: Iterable[bytes], tally: Tally) -> Iterator[Changed]:
@@ -99,10 +101,10 @@ def requests_differing(old: PolicySet, new: PolicySet, lines: Iterable[bytes], t
     the decision log. What is neither is noted in `tally`."""
     for number, line in enumerate(lines, 1):
         try:
-            read = _read(line, tally)
+            read = _read(line, number, tally)
         except InvalidInput as error:
             tally.bad_lines += 1
-            if len(tally.bad) < _MOST_BAD:
+            if len(tally.bad) < _MOST_TOLD:
                 tally.bad.append(f"line {number}: {error.message}")
             continue
         if read is None:
@@ -119,13 +121,15 @@ def requests_differing(old: PolicySet, new: PolicySet, lines: Iterable[bytes], t
         yield changed
 
 
-def _read(line: bytes, tally: Tally) -> tuple[Asked, str | int | None] | None:
+def _read(line: bytes, number: int, tally: Tally) -> tuple[Asked, str | int | None] | None:
     if LOGGED.encode() not in line:
         asked = Asked.parse(line)
         return asked, asked.id
     record = _json(line)
     if record.get("request") is None:
         tally.skipped += 1
+        if len(tally.skipped_lines) < _MOST_TOLD:
+            tally.skipped_lines.append((number, str(record.get("reason"))))
         return None
     tally.altered += bool(record.get("altered"))
     return logged_request(record), str(record.get("id"))

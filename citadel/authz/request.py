@@ -45,6 +45,12 @@ class HttpRequest:
     path_verbatim: bool = False
     """`path` is no path that an upstream will read, but a name in the form of one: it is matched as it is."""
 
+    def __post_init__(self) -> None:
+        """Raises TypeError: `headers` is no mapping."""
+        if not isinstance(self.headers, dict) and not isinstance(self.headers, Mapping):  # the first is the quick one
+            kind = type(self.headers).__name__
+            raise TypeError(f'headers: expected a mapping, as {{"accept": ("text/html",)}}; not a {kind}')
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

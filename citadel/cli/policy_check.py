@@ -12,8 +12,10 @@ import typer
 from citadel.api.proto.citadel.v1 import decisions_pb2 as decisions
 from citadel.authz import explain as explain_request
 from citadel.authz.asking import Lines
+from citadel.authz.tables import MeshBlock
 from citadel.cli.client import connect
 from citadel.cli.exits import Exit
+from citadel.cli.mistakes import Mistakes
 from citadel.cli.options import ConfigOption, SocketOption, examples
 from citadel.cli.policy_live import LiveLines, running, show_explained
 from citadel.cli.policy_log import ExplainFormat, show_decision, show_lines
@@ -94,23 +96,35 @@ def check(
     One request by options, or many as JSON lines; one JSON decision a line comes out. The schemas are in docs/schema. A
     line that is no request is denied, and the exit code is 4 then; options that are no request are an error, also 4.
     """
-    if lines is not None:
-        none_of_one(context, "--input has requests of its own")
-    if lines == "-" and "-" in (file or ()):
-        raise InvalidInput("policies and requests cannot both come from standard input")
-    one = None
-    if lines is None:
-        one = asked(
-            namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
-        )
+    mistakes = Mistakes()
+    one, block, registered = None, MeshBlock(), None
+    with mistakes:
+        if lines is not None:
+            none_of_one(context, "--input has requests of its own")
+        else:
+            one = asked(
+                *(namespace, label, peer, method, path, host, header, claims),
+                *(port, source_ip, remote_ip, sni, tcp, provider),
+            )
+    with mistakes:
+        if lines == "-" and "-" in (file or ()):
+            raise InvalidInput("policies and requests cannot both come from standard input")
+    if file:
+        with mistakes:
+            only_in_force(workload)
+        with mistakes:
+            block = mesh_of_request(mesh_file, trust_domain, provider if lines is None else None)
+    else:
+        with mistakes:
+            only_with_files(mesh_file, trust_domain, provider)
+        with mistakes:
+            registered = of_whom(workload, namespace, label)
+    mistakes.tell()
     with ExitStack() as stack:
         door: Lines | LiveLines
         if file:
-            only_in_force(workload)
-            door = Lines(policies(file, mesh_of_request(mesh_file, trust_domain, one)))
+            door = Lines(policies(file, block))
         else:
-            only_with_files(mesh_file, trust_domain, provider)
-            registered = of_whom(workload, namespace, label)
             door = LiveLines(stack.enter_context(running(config, socket)), registered)
         if one is not None:
             sys.stdout.write(door.decided(one))
@@ -164,17 +178,29 @@ def explain(
         compiled = policies(file, mesh(mesh_file, trust_domain)) if file else None
         show_decision(found, compiled, form)
         return
-    one = asked(
-        namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
-    )
+    mistakes = Mistakes()
+    one, block, registered = None, MeshBlock(), None
+    with mistakes:
+        one = asked(
+            namespace, label, peer, method, path, host, header, claims, port, source_ip, remote_ip, sni, tcp, provider
+        )
+    if file:
+        with mistakes:
+            only_in_force(workload)
+        with mistakes:
+            block = mesh_of_request(mesh_file, trust_domain, provider)
+    else:
+        with mistakes:
+            only_with_files(mesh_file, trust_domain, provider)
+        with mistakes:
+            registered = of_whom(workload, namespace, label)
+    mistakes.tell()
+    assert one is not None
     if not file:
-        only_with_files(mesh_file, trust_domain, provider)
-        registered = of_whom(workload, namespace, label)
         with running(config, socket) as client:
             show_explained(client, one, registered, form)
         return
-    only_in_force(workload)
-    compiled = policies(file, mesh_of_request(mesh_file, trust_domain, one))
+    compiled = policies(file, block)
     explanation = explain_request(compiled, one.workload.value(), one.request(), one.answers())
     if form is ExplainFormat.JSON:
         print(json.dumps(explanation.to_json(), indent=2))

@@ -109,9 +109,17 @@ def _texts(documents: DocumentDifference, tally: Tally, shown: list[Changed], *,
     for by, count in tally.by.most_common():
         yield f"  {count} x {by}"
     if tally.skipped:
-        yield f"{tally.skipped} records have no request"
+        yield _without_request(tally)
     if tally.altered:
         yield f"{tally.altered} records are not in all as their requests were (masked, or cut)"
+
+
+def _without_request(tally: Tally) -> str:
+    places = [f"line {number} ({reason})" for number, reason in tally.skipped_lines]
+    if more := tally.skipped - len(places):
+        places.append(f"and {more} more")
+    what = "1 record has" if tally.skipped == 1 else f"{tally.skipped} records have"
+    return f"{what} no request, since no policy was asked: {', '.join(places)}"
 
 
 def _document(old: str, new: str, documents: DocumentDifference, tally: Tally, shown: list[Changed]) -> dict[str, Any]:
@@ -132,6 +140,7 @@ def _document(old: str, new: str, documents: DocumentDifference, tally: Tally, s
             "to_allow": tally.to_allow,
             "otherwise": tally.otherwise,
             "skipped": tally.skipped,
+            "skipped_lines": [{"line": number, "reason": reason} for number, reason in tally.skipped_lines],
             "altered": tally.altered,
             "bad": tally.bad_lines,
             "by": dict(tally.by.most_common()),

@@ -14,6 +14,7 @@ from citadel.authz.asking import Asked
 from citadel.authz.policyset import compile_documents
 from citadel.authz.sources import load_paths
 from citadel.authz.tables import MeshBlock, read_mesh
+from citadel.cli.mistakes import Mistakes
 from citadel.cli.run import say
 from citadel.errors import InvalidInput
 from citadel.spiffe import SpiffeId, TrustDomain
@@ -69,20 +70,23 @@ ProviderOption = Annotated[
 
 
 def mesh(file: Path | None, trust_domain: str | None) -> MeshBlock:
-    """What the mesh is. Raises BadFile, BadSpiffeId."""
-    block = MeshBlock() if file is None else read_mesh(file)
-    if trust_domain is None:
-        return block
-    return MeshBlock.model_validate({**block.model_dump(), "trust_domain": TrustDomain.parse(trust_domain).name})
+    """What the mesh is. Raises BadFile, BadSpiffeId, and BadOptions for both."""
+    mistakes, block, named = Mistakes(), MeshBlock(), {}
+    with mistakes:
+        block = MeshBlock() if file is None else read_mesh(file)
+    with mistakes:
+        named = {} if trust_domain is None else {"trust_domain": TrustDomain.parse(trust_domain).name}
+    mistakes.tell()
+    return MeshBlock.model_validate({**block.model_dump(), **named}) if named else block
 
 
-def mesh_of_request(file: Path | None, trust_domain: str | None, one: Asked | None) -> MeshBlock:
-    """What the mesh is, in which `one` is decided.
+def mesh_of_request(file: Path | None, trust_domain: str | None, provider: list[str] | None) -> MeshBlock:
+    """What the mesh is, in which one request is decided, and `provider` said what providers say.
 
     Raises BadFile, BadSpiffeId, and InvalidInput for a provider that it does not have: no policy could ask that one."""
     block = mesh(file, trust_domain)
     known = {provider.name for provider in block.providers}
-    if one is not None and (unknown := sorted(set(one.answers()) - known)):
+    if unknown := sorted(set(_pairs(provider, "--provider", Mistakes())) - known):
         raise InvalidInput(
             f"--provider: the mesh has no provider {', '.join(unknown)}",
             mend="name it under `providers` in the file of --mesh: docs/authorization-tests.md",
@@ -146,12 +150,21 @@ def of_whom(workload: str | None, namespace: str, label: list[str] | None) -> st
 
 def pairs(given: list[str] | None, option: str, between: str = "=") -> dict[str, str]:
     """Raises InvalidInput for what is no NAME=VALUE."""
+    mistakes = Mistakes()
+    found = _pairs(given, option, mistakes, between)
+    mistakes.tell()
+    return found
+
+
+def _pairs(given: list[str] | None, option: str, mistakes: Mistakes, between: str = "=") -> dict[str, str]:
+    """Those that are NAME=VALUE."""
     found: dict[str, str] = {}
     for text in given or []:
-        name, sign, value = text.partition(between)
-        if not (name and sign):
-            raise InvalidInput(f"{option} {text!r} is not NAME{between}VALUE")
-        found[name] = value
+        with mistakes:
+            name, sign, value = text.partition(between)
+            if not (name and sign):
+                raise InvalidInput(f"{option} {text!r} is not NAME{between}VALUE")
+            found[name] = value
     return found
 
 
@@ -171,28 +184,37 @@ def asked(
     tcp: bool,
     provider: list[str] | None,
 ) -> Asked:
-    """The request that the options describe. Raises InvalidInput."""
+    """The request that the options describe. Raises InvalidInput with every mistake."""
+    mistakes = Mistakes()
     document: dict[str, Any] = {
-        "workload": {"namespace": namespace, "labels": pairs(label, "--label")},
+        "workload": {"namespace": namespace, "labels": _pairs(label, "--label", mistakes)},
         "peer": peer,
         "port": port,
         "source_ip": source_ip,
         "remote_ip": remote_ip,
         "sni": sni,
-        "providers": pairs(provider, "--provider"),
+        "providers": _pairs(provider, "--provider", mistakes),
     }
     if tcp:
         http_only = {"--host": host, "--header": header, "--claims": claims}
-        if given := [option for option, value in http_only.items() if value]:
-            raise InvalidInput(f"--tcp is a connection without HTTP: leave out {', '.join(given)}")
+        with mistakes:
+            if given := [option for option, value in http_only.items() if value]:
+                raise InvalidInput(f"--tcp is a connection without HTTP: leave out {', '.join(given)}")
     else:
         headers: dict[str, list[str]] = {}
         for text in header or []:
-            ((name, value),) = pairs([text], "--header", ":").items()
-            headers.setdefault(name.strip().lower(), []).append(value.strip())
-        payload = None if claims is None else _json(claims)
+            for name, value in _pairs([text], "--header", mistakes, ":").items():
+                headers.setdefault(name.strip().lower(), []).append(value.strip())
+        payload = None
+        with mistakes:
+            payload = None if claims is None else _json(claims)
         document["http"] = {"method": method, "path": path, "authority": host, "headers": headers, "claims": payload}
-    return Asked.parse(json.dumps(document))
+    one = None
+    with mistakes:
+        one = Asked.parse(json.dumps(document))
+    mistakes.tell()
+    assert one is not None
+    return one
 
 
 def _json(text: str) -> Any:

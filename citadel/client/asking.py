@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -52,6 +53,16 @@ def target(socket: str | Path) -> str:
     if not path.is_absolute():
         raise InvalidInput(f"{str(socket)!r} is not the absolute path of a socket")
     return f"unix:{path}"
+
+
+def seconds(timeout: timedelta) -> float:
+    """Raises TypeError for what is no timedelta, InvalidInput for one in which nothing can be answered."""
+    if not isinstance(timeout, timedelta):
+        given = f"{timeout!r} ({type(timeout).__name__})"
+        raise TypeError(f"timeout: expected a timedelta, as timedelta(seconds=1); not {given}")
+    if timeout <= timedelta(0):
+        raise InvalidInput(f"timeout: expected more than no time; not {timeout.total_seconds():g} seconds")
+    return timeout.total_seconds()
 
 
 def question(request: Request, workload: pb.AskedWorkload, request_id: str) -> pb.AuthorizationQuestion:

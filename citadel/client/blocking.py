@@ -13,7 +13,7 @@ from citadel.api.proto.citadel.v1 import authorization_pb2 as pb
 from citadel.api.proto.citadel.v1 import authorization_pb2_grpc
 from citadel.authz.request import Request
 from citadel.client.answer import Answer, Explained
-from citadel.client.asking import OPTIONS, Choice, batches, question, target, why
+from citadel.client.asking import OPTIONS, Choice, batches, question, seconds, target, why
 from citadel.errors import Unavailable
 
 
@@ -27,8 +27,8 @@ class BlockingAuthorizationClient:
         timeout: timedelta = timedelta(seconds=1),
         workload: Choice | None = None,
     ) -> None:
-        """Raises InvalidInput: `socket` is no absolute path."""
-        self._timeout = timeout.total_seconds()
+        """Raises InvalidInput: `socket` is no absolute path, or `timeout` no time; TypeError: it is no timedelta."""
+        self._timeout = seconds(timeout)
         self._workload = (workload or Choice()).message()
         self._channel = grpc.insecure_channel(target(socket), options=OPTIONS)
         self._calls = authorization_pb2_grpc.AuthorizationStub(self._channel)

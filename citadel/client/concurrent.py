@@ -14,7 +14,7 @@ from citadel.api.proto.citadel.v1 import authorization_pb2 as pb
 from citadel.api.proto.citadel.v1 import authorization_pb2_grpc
 from citadel.authz.request import Request
 from citadel.client.answer import Answer, Explained
-from citadel.client.asking import OPTIONS, Choice, batches, question, target, why
+from citadel.client.asking import OPTIONS, Choice, batches, question, seconds, target, why
 from citadel.errors import Unavailable
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds
@@ -34,9 +34,9 @@ class AuthorizationClient:
         timeout: timedelta = timedelta(seconds=1),
         workload: Choice | None = None,
     ) -> None:
-        """Raises InvalidInput: `socket` is no absolute path."""
+        """Raises InvalidInput: `socket` is no absolute path, or `timeout` no time; TypeError: it is no timedelta."""
         self._target = target(socket)
-        self._timeout = timeout.total_seconds()
+        self._timeout = seconds(timeout)
         self._workload = (workload or Choice()).message()
         self._channel: grpc.aio.Channel | None = None
 

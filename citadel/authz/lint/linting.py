@@ -51,11 +51,10 @@ def load_warnings(documents: PolicyDocuments, facts: MeshFacts) -> Iterator[Load
             for strike in rules.strikes(policy, facts)
             if strike.code == "matches-all-tcp" and dotted(strike.path) == warning.field
         ]
-        if not better:
-            yield warning
-        elif better[0].code not in policy.metadata.silenced:
-            message = f"{better[0].message.removesuffix('.')}; name the ports that the rule is meant for"
-            yield replace(warning, code=better[0].code, message=message)
+        told = warning if not better else replace(warning, code=better[0].code, message=better[0].message)
+        if told.code not in policy.metadata.silenced:
+            message = f"{told.message.removesuffix('.')}; name the ports that the rule is meant for"
+            yield replace(told, message=message)
 
 
 def strikes(

@@ -255,8 +255,7 @@ class _RuleReader:
             self._findings.warn(
                 "deny-widens-on-tcp",
                 path,
-                "it looks only at HTTP, so that on TCP ports it denies everything from anybody it still holds for; "
-                "name the ports that it is meant for",
+                "it looks only at HTTP, so that on TCP ports it denies everything from anybody it still holds for",
             )
 
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from citadel.authz.asking import AskedAttributes, AskedWorkload
+from citadel.authz.asking import TWO_PEERS, AskedAttributes, AskedWorkload
 from citadel.authz.decision import Outcome, Reason
 from citadel.authz.facts import ExtensionProvider, MeshFacts, PathNormalization, ProviderProtocol
 from citadel.authz.request import Workload
 from citadel.authz.sources.files import TESTS
-from citadel.authz.wording import findings
+from citadel.authz.wording import Place, findings
 from citadel.errors import BadFile, BadSpiffeId, Mistake
 from citadel.spiffe import SCHEME, TrustDomain
 
@@ -24,6 +24,10 @@ MAX_BYTES = 8 << 20
 _NO_TABLE = (
     f"it is no table of decisions: that is one document with `schema: {TABLE_SCHEMA}`; see docs/authorization-tests.md"
 )
+
+M = TypeVar("M", bound=BaseModel)
+_Found = tuple[Place, str]
+"""A mistake: where, and what."""
 
 
 def _trust_domain(value: Any) -> str:
@@ -172,32 +176,42 @@ def find_tables(paths: Iterable[Path]) -> list[Path]:
 
 
 def read_table(path: Path) -> Table:
-    """Read a table. Blocks. Raises BadFile with every mistake."""
+    """Read a table. Blocks. Raises BadFile with every mistake, those of its mesh file included."""
     data, node = _yaml(path, _NO_TABLE)
     if not isinstance(data, dict) or ("schema" not in data and "apiVersion" in data):
         raise BadFile([Mistake(str(path), "", _NO_TABLE, 1, 1)])
-    named = list(_names_replaced(data, node, path))
-    block: TableBlock = _validated(TableBlock, data, node, path)
-    mistakes = named + list(_unknown_workloads(block, node, path)) + list(_twice(block, node, path))
-    if mistakes:
-        raise BadFile(mistakes)
-    mesh = block.mesh if isinstance(block.mesh, MeshBlock) else read_mesh(path.parent / block.mesh)
+    mistakes = [
+        _mistake(path, node, *one)
+        for look in (_names_replaced, _unknown_workloads, _twice, _two_peers, _no_policies_at(path.parent))
+        for one in look(data)
+    ]
+    block, mesh = None, MeshBlock()
+    try:
+        block = _validated(TableBlock, data, node, path)
+    except BadFile as error:
+        mistakes += error.mistakes
+    try:
+        if isinstance(file := data.get("mesh"), str):
+            mesh = read_mesh(path.parent / file)
+    except BadFile as error:
+        mistakes += error.mistakes
+    if block is None or mistakes:
+        here = [one for one in mistakes if one.file == str(path)]
+        elsewhere = [one for one in mistakes if one.file != str(path)]
+        raise BadFile([*sorted(dict.fromkeys(here), key=lambda one: (one.line, one.column)), *elsewhere])
+    mesh = block.mesh if isinstance(block.mesh, MeshBlock) else mesh
     return Table(file=str(path), block=block, mesh=mesh, policies=tuple(path.parent / one for one in block.policies))
 
 
 def read_mesh(path: Path) -> MeshBlock:
     """Read a file with the keys of a table's `mesh`. Blocks. Raises BadFile with every mistake."""
     data, node = _yaml(path, "what the mesh is, is one document of YAML; there are several")
-    found: MeshBlock = _validated(MeshBlock, data, node, path)
-    return found
+    return _validated(MeshBlock, data, node, path)
 
 
-def _names_replaced(data: Any, node: yaml.Node, path: Path) -> Iterator[Mistake]:
-    """Put in, for the names of identities and claims, what they stand for. What is no table is left to validation."""
-    cases = data.get("cases") if isinstance(data, dict) else None
-    for number, case in enumerate(cases if isinstance(cases, list) else ()):
-        if not isinstance(case, dict):
-            continue
+def _names_replaced(data: dict[str, Any]) -> Iterator[_Found]:
+    """Put in, for the names of identities and claims, what they stand for."""
+    for number, case in _cases(data):
         for holder, key, kind in ((case, "peer", "identities"), (case.get("http"), "claims", "claims")):
             if not isinstance(holder, dict):
                 continue
@@ -210,23 +224,63 @@ def _names_replaced(data: Any, node: yaml.Node, path: Path) -> Iterator[Mistake]
                 continue
             holder[key] = None
             where = ("cases", number, *(("http",) if key == "claims" else ()), key)
-            yield _mistake(path, node, where, f"{name!r} is not among the {kind} of this table")
+            yield where, f"{name!r} is not among the {kind} of this table"
 
 
-def _unknown_workloads(block: TableBlock, node: yaml.Node, path: Path) -> Iterator[Mistake]:
-    for number, case in enumerate(block.cases):
-        if case.workload not in block.workloads:
-            known = ", ".join(sorted(block.workloads)[:20])
-            where = ("cases", number, "workload")
-            yield _mistake(path, node, where, f"there is no workload {case.workload!r}; there are: {known}")
+def _unknown_workloads(data: dict[str, Any]) -> Iterator[_Found]:
+    workloads = data.get("workloads")
+    if not isinstance(workloads, dict):
+        return
+    for number, case in _cases(data):
+        name = case.get("workload")
+        if isinstance(name, str) and name not in workloads:
+            known = ", ".join(sorted(map(str, workloads))[:20])
+            yield ("cases", number, "workload"), f"there is no workload {name!r}; there are: {known}"
 
 
-def _twice(block: TableBlock, node: yaml.Node, path: Path) -> Iterator[Mistake]:
+def _twice(data: dict[str, Any]) -> Iterator[_Found]:
     seen: set[str] = set()
-    for number, case in enumerate(block.cases):
-        if case.name in seen:
-            yield _mistake(path, node, ("cases", number, "name"), f"there are two cases of the name {case.name!r}")
-        seen.add(case.name)
+    for number, case in _cases(data):
+        name = case.get("name")
+        if isinstance(name, str) and name in seen:
+            yield ("cases", number, "name"), f"there are two cases of the name {name!r}"
+        elif isinstance(name, str):
+            seen.add(name)
+
+
+def _two_peers(data: dict[str, Any]) -> Iterator[_Found]:
+    """A case's own validation says the same, but only where nothing else is wrong with it."""
+    for number, case in _cases(data):
+        if case.get("peer") is not None and case.get("unknown_peer") is not None:
+            yield ("cases", number), TWO_PEERS
+
+
+def _no_policies_at(folder: Path) -> Callable[[dict[str, Any]], Iterator[_Found]]:
+    def look(data: dict[str, Any]) -> Iterator[_Found]:
+        listed = data.get("policies")
+        for number, name in enumerate(listed if isinstance(listed, list) else ()):
+            if isinstance(name, str) and not _is_there(folder / name):
+                yield ("policies", number), f"there is no such file or folder: {folder / name}"
+
+    return look
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError):  # whoever reads it says why it cannot be read
+        pass
+    return True
+
+
+def _cases(data: dict[str, Any]) -> Iterator[tuple[int, dict[Any, Any]]]:
+    """What could be cases: before validation, which says what is none."""
+    cases = data.get("cases")
+    for number, case in enumerate(cases if isinstance(cases, list) else ()):
+        if isinstance(case, dict):
+            yield number, case
 
 
 class _Loader(yaml.SafeLoader):
@@ -275,7 +329,7 @@ def _yaml(path: Path, several: str) -> tuple[Any, yaml.Node]:
     return data, node
 
 
-def _validated(kind: Any, data: Any, node: yaml.Node, path: Path) -> Any:
+def _validated(kind: type[M], data: Any, node: yaml.Node, path: Path) -> M:
     try:
         return kind.model_validate(data)
     except ValidationError as error:

@@ -68,3 +68,4 @@ def test_records_of_the_decision_log_are_requests_too() -> None:
     found = list(requests_differing(old, paths("/b"), lines, tally))
     assert [(one.line, one.id) for one in found] == [(1, "boot-7")]
     assert (tally.asked, tally.skipped, tally.altered) == (2, 1, 1)
+    assert tally.skipped_lines == [(2, "unknown-workload")]

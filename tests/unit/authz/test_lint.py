@@ -354,6 +354,15 @@ def test_a_finding_says_where_what_and_how_to_mend_it() -> None:
     )
 
 
+@pytest.mark.parametrize("code", ["deny-widens-on-tcp", "matches-all-tcp"])
+def test_what_to_do_is_said_once_by_lint_and_by_apply(code: str) -> None:
+    when = ", when: [{key: source.ip, values: ['::1']}]" if code == "deny-widens-on-tcp" else ""
+    documents = load_text(rules(f"{{to: [{{operation: {{methods: [GET]}}}}]{when}}}", "DENY"))
+    by_lint = [str(one) for one in lint(documents, FACTS) if one.code == code]
+    by_apply = [str(one) for one in load_warnings(documents, FACTS) if one.code == code]
+    assert [one.lower().count("name the ports") for one in (*by_lint, *by_apply)] == [1, 1]
+
+
 def test_a_document_silences_codes_for_itself_alone() -> None:
     bad = operation("{paths: [a], methods: [get]}")
     silent = bad.replace("name: p}", "name: p, annotations: {citadel/lint-ignore: 'path-without-slash, no-namespace'}}")

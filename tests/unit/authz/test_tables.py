@@ -171,6 +171,41 @@ def test_what_is_wrong_with_a_table_is_named_with_its_place(
     assert citadel("policy", "test", folder).code == 4
 
 
+def test_all_that_is_wrong_with_a_table_is_told_at_once_in_its_order(folder: Path) -> None:
+    table = folder / "shop_test.yaml"
+    (folder / "mesh").write_text("trust_domian: a\n")
+    table.write_text("""
+schema: citadel.dev/policy-test/v1
+mesh: mesh
+policies: [., none]
+workloads: {cart: {namespac: shop}}
+cases:
+- {name: a, workload: crat, peer: bew, http: {method: 3, claims: eve}, expect: alow}
+- {name: a, workload: cart, peer: "spiffe:///b", expect: deny}
+- {name: b, workload: cart, peer: "spiffe://a/b", unknown_peer: "spiffe://c/d", port: -1, expect: deny}
+- {name: c, workload: cart, peer: "spiffe://a/b", unknown_peer: "spiffe://c/d", expect: deny}
+- 7
+""")
+    with pytest.raises(BadFile) as caught:
+        read_table(table)
+    assert [(Path(one.file).name, one.line, one.field) for one in caught.value.mistakes] == [
+        ("shop_test.yaml", 4, "policies.1"),
+        ("shop_test.yaml", 5, "workloads.cart.namespac"),
+        ("shop_test.yaml", 7, "cases.0.workload"),
+        ("shop_test.yaml", 7, "cases.0.peer"),
+        ("shop_test.yaml", 7, "cases.0.http.method"),
+        ("shop_test.yaml", 7, "cases.0.http.claims"),
+        ("shop_test.yaml", 7, "cases.0.expect.outcome"),
+        ("shop_test.yaml", 8, "cases.1.name"),
+        ("shop_test.yaml", 8, "cases.1.peer"),
+        ("shop_test.yaml", 9, "cases.2"),
+        ("shop_test.yaml", 9, "cases.2.port"),
+        ("shop_test.yaml", 10, "cases.3"),
+        ("shop_test.yaml", 11, "cases.4"),
+        ("mesh", 1, "trust_domian"),
+    ]
+
+
 def test_mistakes_of_tables_and_of_policies_are_told_together(citadel: CommandLine, folder: Path) -> None:
     (folder / "shop.yaml").write_text(POLICIES.replace("rules:", "rulse:"))
     (folder / "other_test.yaml").write_text("schema: x")

@@ -158,3 +158,25 @@ def test_many_requests_and_one_by_options_do_not_go_together(
     assert "--input has requests of its own: leave out --namespace, --method" in refused.err
     logged = citadel("policy", "explain", "--log-id", "a-1", "--path", "/x")
     assert "--log-id names a request that was decided: leave out --path" in logged.err
+
+
+@pytest.mark.parametrize("command", ["check", "explain"])
+def test_all_mistakes_of_options_are_told_at_once(citadel: CommandLine, files: list[str], command: str) -> None:
+    bad = ["-l", "cart", "-l", "=", "--provider", "fraud", "--provider", "opa=allow", "--header", "x", "--claims", "{"]
+    ended = citadel("policy", command, *files, *bad, "--peer", "web", "--port", "-1", "--trust-domain", "A b")
+    assert (ended.code, ended.out) == (4, "")
+    told = ended.err.splitlines()
+    assert len(told) == 7
+    for line, words in zip(
+        told,
+        ["--label 'cart'", "--label '='", "--provider 'fraud'", "--header 'x'", "--claims is", "peer: ", "'A b'"],
+        strict=True,
+    ):
+        assert words in line
+    assert "port: " in told[5]
+    ended = citadel("policy", command, *files, "--peer", "web", "--provider", "opa=allow", "--workload", "x")
+    assert [line.split(":")[0] for line in ended.err.splitlines()] == [
+        "peer",
+        "--workload is one that is registered",
+        "--provider",
+    ]

@@ -55,6 +55,23 @@ def test_lines_that_are_no_requests_are_told_and_the_rest_is_compared(
     assert (ended.code, "line 1: ports:" in ended.err, "of 1 requests" in ended.out) == (4, True, True)
 
 
+def test_records_without_a_request_are_told_with_line_and_reason_the_first_of_very_many(
+    citadel: CommandLine, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    record = {"schema": "citadel.dev/decision-log/v1", "request": None, "reason": "unknown-workload"}
+    ended = citadel("policy", "diff", *folders, "--requests", requests(tmp_path, {}, record))
+    assert ended.code == 0
+    said = "1 record has no request, since no policy was asked: line 2 (unknown-workload)"
+    assert ended.out.splitlines()[-1] == said
+    many = requests(tmp_path, *[record] * 25)
+    said = citadel("policy", "diff", *folders, "--requests", many).out.splitlines()[-1]
+    assert said.startswith("25 records have no request, since no policy was asked: line 1 (unknown-workload), line 2")
+    assert said.endswith("line 20 (unknown-workload), and 5 more")
+    document = citadel("policy", "diff", *folders, "--requests", many, "-o", "json").json()["requests"]
+    assert (document["skipped"], len(document["skipped_lines"])) == (25, 20)
+    assert document["skipped_lines"][0] == {"line": 1, "reason": "unknown-workload"}
+
+
 def test_the_same_is_the_same(citadel: CommandLine, folders: tuple[Path, Path]) -> None:
     assert citadel("policy", "diff", folders[0], folders[0]).out == "the documents are the same\n"
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -453,3 +454,22 @@ def test_claims_and_metadata_are_dropped_of_others(request: Request) -> None:
     found = request_of(message_of(request), Believed(frozenset({TD}), claims=False))
     assert found.metadata == {}
     assert found.http is None or found.http.jwt is None
+
+
+@pytest.mark.parametrize("client", [AuthorizationClient, BlockingAuthorizationClient])
+def test_a_timeout_that_is_none_is_refused_with_what_is_wanted(
+    client: type[AuthorizationClient] | type[BlockingAuthorizationClient],
+) -> None:
+    for wrong in (-1, 1.5, None):
+        with pytest.raises(TypeError, match=r"timeout: expected a timedelta, as timedelta\(seconds=1\); not "):
+            client("/run/s", timeout=wrong)  # type: ignore[arg-type]  # what callers without types do
+    for no_time in (timedelta(0), timedelta(seconds=-1)):
+        with pytest.raises(InvalidInput, match="timeout: expected more than no time"):
+            client("/run/s", timeout=no_time)
+
+
+def test_headers_that_are_no_mapping_are_refused_when_the_request_is_made() -> None:
+    for wrong in ((("accept", "a"),), [("accept", "a")], None, "accept: a"):
+        with pytest.raises(TypeError, match=r"headers: expected a mapping, as .*; not a "):
+            HttpRequest("GET", "/", headers=wrong)  # type: ignore[arg-type]  # what callers without types do
+    assert HttpRequest("GET", "/", headers=MappingProxyType({"accept": ("a",)})).headers["accept"] == ("a",)
