@@ -268,9 +268,9 @@ def _no_policies_at(folder: Path) -> Callable[[dict[str, Any]], Iterator[_Found]
 def _is_there(path: Path) -> bool:
     try:
         path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # the last: a zero byte, which no path has
         return False
-    except (OSError, ValueError):  # whoever reads it says why it cannot be read
+    except OSError:  # whoever reads it says why it cannot be read
         pass
     return True
 
@@ -308,6 +308,8 @@ def _yaml(path: Path, several: str) -> tuple[Any, yaml.Node]:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadFile([Mistake(str(path), "", f"it cannot be read: {error.strerror}")]) from None
+    except ValueError:
+        raise BadFile([Mistake(str(path), "", "no file has a name with a zero byte")]) from None
     if len(content) > MAX_BYTES:
         raise BadFile([Mistake(str(path), "", f"it is larger than {MAX_BYTES >> 20} MiB")])
     try:

@@ -148,6 +148,8 @@ def test_a_case_that_fails_is_shown_with_its_reasons(citadel: CommandLine, folde
         (TABLE, POLICIES, ["no table of decisions", "docs/authorization-tests.md"]),
         (TABLE, POLICIES + "---\n" + POLICIES, ["no table of decisions", "docs/authorization-tests.md"]),
         ("cases:", "caes:", ["caes"]),
+        ("cases:", 'mesh: "a\\0b"\ncases:', ["zero byte"]),
+        ("cases:", 'policies: ["a\\0b"]\ncases:', [":6:", "policies.0", "no such file"]),
         ("workloads: {cart: {namespace: shop}}", "workloads: {cart: {}, cart: {}}", ["twice"]),
         ("{cart: {namespace: shop}}", "&a {cart: *a}", ["aliases"]),
         (TABLE, "[", ["shop_test.yaml:1:"]),
