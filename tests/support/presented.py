@@ -43,8 +43,10 @@ class Presented:
 
 @contextmanager
 def taken_from(up: Up, ttl: str) -> Iterator[Presented]:
-    """A leaf of whoever signs now. Its workload goes on acknowledging what it gets, so it holds up no rotation."""
-    up.register("/kept", me(), "--ttl", ttl)
+    """A leaf of whoever signs now. Its workload goes on acknowledging what it gets, so it holds up no rotation.
+
+    Its entry ends with it: every Envoy of this user matches it, and one that came later would be `/kept`."""
+    entry = up.register("/kept", me(), "--ttl", ttl)
     with Workload(up.workload_socket, "default", "ROOTCA", node="kept") as stream:
         found: dict[str, object] = {}
         while "default" not in found:
@@ -58,6 +60,7 @@ def taken_from(up: Up, ttl: str) -> Iterator[Presented]:
         finally:
             ending.set()
             taking.join()
+            up.run("entry", "delete", entry, "--yes")
 
 
 def _take_until(stream: Workload, ending: threading.Event) -> None:
