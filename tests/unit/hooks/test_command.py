@@ -82,7 +82,8 @@ def test_it_and_what_it_started_end_with_its_time(tmp_path: Path) -> None:
 def test_its_own_end_counts_whatever_it_leaves_behind(tmp_path: Path) -> None:
     left = tmp_path / "left"
     began = time.monotonic()
-    verdict = ask(f"echo fine; setsid sleep 1000 & echo $! > {left}; exit 0", timeout=20.0)
+    leaves = f"setsid sh -c 'echo $$ > {left}; exec sleep 1000' &"
+    verdict = ask(f"echo fine; {leaves} until [ -s {left} ]; do sleep 0.01; done", timeout=20.0)
     os.kill(int(left.read_text()), signal.SIGKILL)  # it left the session, and kept our pipe open
     assert verdict.passed
     assert time.monotonic() - began < 15, "it was waited for to the end of its time"
