@@ -60,7 +60,7 @@ class Application:
         peer = _Peer(scope[_PEER])
         try:
             caller = await self._callers.caller(peer)
-        except Exception as error:
+        except Exception as error:  # whatever went wrong, who cannot be named is denied
             reason, why = unnamed(error)
             return self._door.refused(peer.peer(), reason, why, began=began)
         return await self._door.check(_asked(scope), caller, began=began)

@@ -50,7 +50,7 @@ def decide(policies: PolicySet, workload: Workload, request: Request, answers: A
     """Decide, with the answers of extension providers by name; one that is missing counts as failed. Never raises."""
     try:
         applying = policies.for_workload(workload)
-    except Exception as defect:
+    except Exception as defect:  # ours; it denies, and never ends who asked
         return _defect(defect)
     return decide_by(applying, policies.facts, request, answers)
 
@@ -71,7 +71,7 @@ def evaluate(
     """Decide, or say which provider must be asked before that. Never raises: a defect of ours is a denial."""
     try:
         applying = policies.for_workload(workload)
-    except Exception as defect:
+    except Exception as defect:  # ours; it denies, and never ends who asked
         return _defect(defect)
     return _evaluated(applying, policies.facts, request, answers)
 
@@ -83,7 +83,7 @@ def _evaluated(
         return _evaluate(applying, facts, request, answers)
     except BadPath as bad:
         return Decision(Outcome.DENY, Reason.BAD_PATH, detail=bad.message)
-    except Exception as defect:
+    except Exception as defect:  # ours; it denies, and never ends who asked
         return _defect(defect)
 
 

@@ -20,6 +20,7 @@ from citadel.errors import FailedPrecondition, NotFound
 from citadel.vault.findings import Finding
 from citadel.vault.key_watch import kek_findings
 from citadel.vault.session import Session
+from citadel.vault.transit_keys import common_faults
 
 _MARK = b"\x02"
 _NONCE_BYTES = 12
@@ -141,17 +142,7 @@ class TransitKek:
 
 
 def _faults(facts: Mapping[str, object]) -> list[str]:
-    found = []
-    if facts.get("type") not in _KINDS:
-        found.append(f"is of type {facts.get('type')}, expected {' or '.join(_KINDS)}")
-    if facts.get("exportable"):
-        found.append("is exportable")
-    if facts.get("allow_plaintext_backup"):
-        found.append("may be backed up in plain text")
-    if facts.get("deletion_allowed"):
-        found.append("may be deleted, and everything sealed with it would be lost")
-    if facts.get("soft_deleted"):
-        found.append("was deleted, for now")
+    found = common_faults(facts, _KINDS)
     if facts.get("derived"):
         found.append("is derived, which needs a context of Vault's own")
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -44,21 +44,27 @@ class TransitKey:
 def key_faults(facts: Mapping[str, object], kind: str) -> list[str]:
     """What makes a key unfit to sign for an issuing CA: it is of another kind, or may exist outside of Vault, or not at
     all one day."""
+    found = common_faults(facts, [kind])
+    if facts.get("imported_key"):
+        found.append("was imported, so it exists elsewhere")
+    if facts.get("derived"):
+        found.append("is derived, so it cannot sign")
+    return found
+
+
+def common_faults(facts: Mapping[str, object], kinds: Sequence[str]) -> list[str]:
+    """What makes a key unfit for anything of ours. `kinds`: the types that it may be of."""
     found = []
-    if facts.get("type") != kind:
-        found.append(f"is of the type {facts.get('type')}, expected {kind}")
+    if facts.get("type") not in kinds:
+        found.append(f"is of the type {facts.get('type')}, expected {' or '.join(kinds)}")
     if facts.get("exportable"):
         found.append("is exportable")
     if facts.get("allow_plaintext_backup"):
         found.append("may be backed up in plain text")
-    if facts.get("imported_key"):
-        found.append("was imported, so it exists elsewhere")
     if facts.get("deletion_allowed"):
-        found.append("may be deleted")
+        found.append("may be deleted, and everything that needs it would be lost")
     if facts.get("soft_deleted"):
         found.append("was deleted, for now")
-    if facts.get("derived"):
-        found.append("is derived, so it cannot sign")
     return found
 
 

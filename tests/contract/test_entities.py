@@ -169,7 +169,7 @@ async def test_what_was_known_stays_while_the_store_does_not_answer(store: Store
             return await store.entities.current()
 
     away = Away()
-    source = StoreEntities(away, store.changes)  # type: ignore[arg-type]
+    source = StoreEntities(away, store.changes)  # type: ignore[arg-type]  # a store that is away
     await store.entities.commit(1, [ANN], [], audit(1))
     await source.read()
     away.away = Unavailable("the database is gone")

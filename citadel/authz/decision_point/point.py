@@ -140,7 +140,7 @@ class DecisionPoint:
         """As `decide`, where nobody has to be asked: no provider, no issuer. None: ask `decide`. Raises nothing."""
         try:
             made = self._made_at_once(standing, question)
-        except Exception:  # it is told there
+        except Exception:  # `decide` meets it again, tells it, and denies
             return None
         if made is None:
             return None

@@ -29,7 +29,7 @@ class AuthorizationService:
         began = time.perf_counter()
         try:
             caller = await self._callers.caller(connection)
-        except Exception as error:
+        except Exception as error:  # whatever went wrong, who cannot be named is denied
             reason, why = unnamed(error)
             return self._door.refused(connection.peer(), reason, why, began=began).serialized
         return (await self._door.check(message, caller, began=began)).serialized
