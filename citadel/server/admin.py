@@ -93,5 +93,5 @@ def _unused(settings: Settings) -> str:
     told = settings.authorization.authzen
     if told.entities_source == "store":
         return ""
-    where = "has none" if told.entities is None else f"takes them from {told.entities}"
-    return f"this Citadel {where}, not from the store (authorization.authzen.entities_source)"
+    where = "has no directory of entities" if told.entities is None else f"takes its entities from {told.entities}"
+    return f"this Citadel {where}; the store is not asked (authorization.authzen.entities_source)"

@@ -125,7 +125,8 @@ class _Reader:
 
     def _check_count(self, event: Any) -> None:
         if self._count - self._aliased > self._most:
-            raise _TooMuch(f"it has more than {self._most} values, too many for its size", event.start_mark)
+            said = f"it has more than {self._most} values, too many for its size; split it into several files"
+            raise _TooMuch(said, event.start_mark)
 
     def _scalar(self, event: Any) -> Value:
         self._count += 1
